@@ -1,0 +1,65 @@
+/** What one stream has been through: filled along the way, read by access log, statistics and header formatters. */
+import type { ConnectionInfo, SocketAddress } from '../net/connection_info.ts';
+import type { ResponseFlag } from '../failures.ts';
+
+/** Milliseconds are `performance.now()` values unless the name says otherwise; 0 means not reached. */
+export class StreamInfo {
+  readonly connection: ConnectionInfo;
+  /** Epoch milliseconds of the first byte. */
+  readonly startTimeMs: number;
+  readonly startMs: number;
+  protocol: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2' | '' = 'HTTP/1.1';
+  /** 0 until response headers were sent; stays 0 when the client left before. */
+  responseCode = 0;
+  responseCodeDetails = '';
+  flags: ResponseFlag[] | undefined = undefined;
+  /** Body bytes. */
+  bytesReceived = 0;
+  bytesSent = 0;
+  /** Wire bytes, heads included. */
+  headerBytesReceived = 0;
+  headerBytesSent = 0;
+  requestCompleteMs = 0;
+  upstreamFirstByteSentMs = 0;
+  upstreamLastByteSentMs = 0;
+  upstreamFirstByteReceivedMs = 0;
+  upstreamLastByteReceivedMs = 0;
+  firstByteSentMs = 0;
+  endMs = 0;
+  upstreamHost: SocketAddress | undefined = undefined;
+  upstreamLocalAddress: SocketAddress | undefined = undefined;
+  /** The cluster's name as configured (%UPSTREAM_CLUSTER_RAW%). */
+  upstreamCluster: string | undefined = undefined;
+  /** alt_stat_name if any (%UPSTREAM_CLUSTER%). */
+  upstreamClusterStatName: string | undefined = undefined;
+  upstreamTransportFailureReason: string | undefined = undefined;
+  upstreamProtocol: string | undefined = undefined;
+  upstreamRequestAttemptCount = 0;
+  /** `istio` and other metadata of the chosen cluster and host, for labels. */
+  upstreamClusterMetadata: Metadata | undefined = undefined;
+  upstreamHostMetadata: Metadata | undefined = undefined;
+  routeName = '';
+  virtualHostName = '';
+  routeMetadata: Metadata | undefined = undefined;
+  requestId: string | undefined = undefined;
+  /** Dynamic metadata by namespace. */
+  dynamicMetadata: Map<string, Record<string, unknown>> | undefined = undefined;
+  /** Path before rewriting. */
+  originalPath: string | undefined = undefined;
+  connectionTerminationDetails: string | undefined = undefined;
+
+  constructor(connection: ConnectionInfo, startTimeMs: number, startMs: number) {
+    this.connection = connection;
+    this.startTimeMs = startTimeMs;
+    this.startMs = startMs;
+  }
+
+  addFlag(flag: ResponseFlag): void {
+    if (flag === '') return;
+    if (this.flags === undefined) this.flags = [flag];
+    else if (!this.flags.includes(flag)) this.flags.push(flag);
+  }
+}
+
+/** filter_metadata by namespace, protobuf Struct as plain JSON. */
+export type Metadata = Readonly<Record<string, Readonly<Record<string, unknown>>>>;

@@ -1,0 +1,49 @@
+/** What is known of one connection: addresses, TLS facts, and state shared by its filters. */
+
+/** An address as Envoy prints it: `ip:port`, `[v6]:port`, or a unix socket's path. */
+export interface SocketAddress {
+  readonly ip: string;
+  /** 0 for unix sockets. */
+  readonly port: number;
+  /** `ip:port`, `[ip]:port` or the path. */
+  readonly text: string;
+}
+
+/** Makes an address; `ip` may be a path when `port` is 0. */
+export function socketAddress(ip: string, port: number): SocketAddress {
+  if (port === 0 && ip.includes('/')) return { ip, port, text: ip };
+  const plain = ip.startsWith('::ffff:') && ip.includes('.') ? ip.slice(7) : ip;
+  return { ip: plain, port, text: plain.includes(':') ? `[${plain}]:${port}` : `${plain}:${port}` };
+}
+
+export interface ConnectionInfo {
+  /** Unique in the process. */
+  readonly id: number;
+  /** Ours: of an accepted connection the original destination, once it is known. */
+  localAddress: SocketAddress;
+  remoteAddress: SocketAddress;
+  /** Whether the listener restored the address that the client had dialled. */
+  localAddressRestored: boolean;
+  readonly startMs: number;
+  /** From the ClientHello, peeked or terminated. */
+  requestedServerName: string | undefined;
+  alpn: string | undefined;
+  tls: TlsInfo | undefined;
+  transportFailureReason: string | undefined;
+  terminationDetails: string | undefined;
+  /** Envoy's filter state, by key. Made when first used. */
+  filterState: Map<string, unknown> | undefined;
+}
+
+export interface TlsInfo {
+  readonly version: string;
+  readonly cipher: string;
+  /** Whether the peer showed a certificate that was verified. */
+  readonly mutual: boolean;
+  readonly peerUriSans: readonly string[];
+  readonly peerDnsSans: readonly string[];
+  readonly peerSubject: string;
+  /** Hex SHA-256 of the peer's certificate. */
+  readonly peerFingerprint: string;
+  readonly localUriSans: readonly string[];
+}

@@ -1,0 +1,13 @@
+/** A configured access logger, parsed; the data thread makes the logger of it. */
+export interface AccessLogConfig {
+  /** `/dev/stdout`, `/dev/stderr` or a path. */
+  readonly path: string;
+  readonly format: AccessLogFormat;
+  /** envoy.config.accesslog.v3.AccessLogFilter as it stands; undefined: every request. */
+  readonly filter: unknown;
+}
+
+/** text: one line with its newline. json: keys to format strings, possibly nested; `omitEmpty` leaves null out. */
+export type AccessLogFormat =
+  | { readonly kind: 'text'; readonly format: string }
+  | { readonly kind: 'json'; readonly fields: Readonly<Record<string, unknown>>; readonly omitEmpty: boolean };

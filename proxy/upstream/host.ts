@@ -1,0 +1,32 @@
+/** An endpoint of a cluster, as balancers and pools see it. */
+import type { Metadata } from '../http/stream_info.ts';
+import type { SocketAddress } from '../net/connection_info.ts';
+
+export type HealthStatus = 'healthy' | 'degraded' | 'unhealthy';
+
+export interface Locality {
+  readonly region: string;
+  readonly zone: string;
+  readonly subZone: string;
+}
+
+/**
+ * One endpoint. The object lives as long as its address stays in the cluster: an update that keeps the address keeps
+ * the object, with its pools and counts. Weight and metadata may be replaced by an update.
+ */
+export interface Host {
+  readonly address: SocketAddress;
+  /** Of ring-hash tables: the endpoint's hostname if it has one (strict_dns, or endpoint.hostname). */
+  readonly hostname: string;
+  /** ≥ 1. */
+  weight: number;
+  priority: number;
+  locality: Locality;
+  metadata: Metadata | undefined;
+  /** Requests in flight from this thread; least_request looks at it. */
+  activeRequests: number;
+  /** What configuration (EDS) says. */
+  configuredHealth: HealthStatus;
+  /** Configuration, active checks and ejection together. */
+  health: HealthStatus;
+}
