@@ -1,0 +1,85 @@
+/** For whom the compiler compiles, and what it answers. */
+import type { KubeObject } from '../kube_object.ts';
+import type { Resource } from '../resources.ts';
+
+/** The workload beside which the proxy stands. */
+export interface ProxyIdentity {
+  readonly name: string;
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly serviceAccount: string;
+  /** First one is the pod's own. */
+  readonly ips: readonly string[];
+}
+
+export interface CompileInput {
+  readonly objects: readonly KubeObject[];
+  /** MeshConfig as JSON (camelCase, Istio's names), undefined fields at Istio's defaults. */
+  readonly mesh: Readonly<Record<string, unknown>>;
+  /** undefined: no workload (a laptop's client): namespace `default`, no labels. */
+  readonly proxy: ProxyIdentity | undefined;
+  /** Default cluster.local. */
+  readonly domain: string;
+  readonly mode: CompileMode;
+  /** `--mock` and `dev`: where a workload's port really is; undefined: as the YAML says. */
+  readonly endpointAddress?:
+    | ((workload: Workload, port: number) => { readonly ip: string; readonly port: number } | undefined)
+    | undefined;
+}
+
+/**
+ * sidecar: istiod's own listeners (15001, 15006, one per service port). explicit: no interception: one outbound
+ * HTTP listener, and one inbound listener per entry.
+ */
+export type CompileMode =
+  | { readonly kind: 'sidecar' }
+  | {
+      readonly kind: 'explicit';
+      readonly outbound: { readonly ip: string; readonly port: number } | undefined;
+      readonly inbound: readonly {
+        readonly ip: string;
+        readonly port: number;
+        readonly workloadPort: number;
+        readonly app: string;
+      }[];
+      /** Istio access log to stdout in this encoding, whatever the mesh says; undefined: as the mesh says. */
+      readonly accessLog: 'TEXT' | 'JSON' | undefined;
+    };
+
+/** A pod, or a Deployment's pods, or a WorkloadEntry. */
+export interface Workload {
+  readonly kind: string;
+  readonly name: string;
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly serviceAccount: string;
+  readonly ips: readonly string[];
+  /** Container ports, by number. */
+  readonly ports: readonly { readonly name: string; readonly number: number }[];
+  readonly origin: string;
+}
+
+export interface CompileResult {
+  readonly resources: readonly Resource[];
+  readonly services: readonly ServiceSummary[];
+  readonly workloads: readonly Workload[];
+  /** Sentences, each with `file:line:col`. */
+  readonly warnings: readonly string[];
+}
+
+/** For people: what `dev` prints. */
+export interface ServiceSummary {
+  readonly host: string;
+  readonly namespace: string;
+  readonly shortName: string;
+  readonly ports: readonly {
+    readonly number: number;
+    readonly name: string;
+    readonly protocol: string;
+    readonly targetPort: number;
+  }[];
+  readonly workloads: readonly string[];
+  /** Kind/name of the VirtualService and DestinationRule that shape it. */
+  readonly shapedBy: readonly string[];
+  readonly origin: string;
+}

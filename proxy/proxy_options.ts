@@ -1,0 +1,46 @@
+/** What the command line asks of the control thread, and what it gets back. Implemented by proxy/main.ts `startProxy`. */
+import type { ConfigSource } from '../config/resources.ts';
+import type { Logger } from './telemetry/log.ts';
+
+export interface ListenAddress {
+  readonly ip: string;
+  /** 0: any free port; the real one is in RunningProxy.addresses. */
+  readonly port: number;
+}
+
+export interface ProxyOptions {
+  /** Data threads, ≥ 1. */
+  readonly concurrency: number;
+  readonly sources: readonly ConfigSource[];
+  /** undefined: none. Defaults are the caller's: 127.0.0.1:15000, 0.0.0.0:15021, 0.0.0.0:15090. */
+  readonly admin: ListenAddress | undefined;
+  readonly status: ListenAddress | undefined;
+  readonly metrics: ListenAddress | undefined;
+  readonly log: Logger;
+  /** For /server_info. */
+  readonly node: { readonly id: string; readonly cluster: string };
+  readonly commandLine: Readonly<Record<string, unknown>>;
+  /** Bootstrap JSON for /config_dump; undefined: none. */
+  readonly bootstrap?: unknown;
+  readonly drainTimeMs: number;
+  /** After each configuration change that was applied or refused. */
+  readonly onUpdate?: (update: UpdateReport) => void;
+  /** --path of the file that gets the admin's real address. */
+  readonly adminAddressPath?: string | undefined;
+}
+
+export interface UpdateReport {
+  /** e.g. `2 routes changed, 1 cluster added`; '' when nothing changed. */
+  readonly summary: string;
+  /** Complete sentences; empty when everything was applied. */
+  readonly errors: readonly string[];
+}
+
+export interface RunningProxy {
+  /** Real addresses once listening: `admin`, `status`, `metrics`, and each listener by name. */
+  readonly addresses: ReadonlyMap<string, ListenAddress>;
+  /** Resolves when the first configuration serves on every thread. Rejects with a BindError naming the port, or a ConfigError. */
+  readonly ready: Promise<void>;
+  /** Graceful: drains up to `deadlineMs`, resolves with what was cut ('' if nothing). */
+  stop(how: 'graceful' | 'now', deadlineMs?: number): Promise<string>;
+}

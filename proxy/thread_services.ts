@@ -1,0 +1,21 @@
+/** What a data thread offers to whatever is built on it: one object per thread. */
+import type { AccessLogSinks } from './telemetry/access_log.ts';
+import type { Logger } from './telemetry/log.ts';
+import type { Statistics } from './telemetry/statistics.ts';
+import type { ClusterLookup } from './upstream/cluster_lookup.ts';
+import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
+import type { RouteTable } from './router/route.ts';
+
+export interface ThreadServices {
+  /** 0-based. */
+  readonly threadIndex: number;
+  readonly statistics: Statistics;
+  readonly clusters: ClusterLookup;
+  /** Live RDS cells; undefined while a name has not arrived. */
+  readonly routes: { get(name: string): RouteTable | undefined };
+  readonly breakers: CircuitBreakers;
+  readonly accessLogs: AccessLogSinks;
+  readonly log: Logger;
+  random(): number;
+  nowMs(): number;
+}

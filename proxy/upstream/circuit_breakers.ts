@@ -1,0 +1,29 @@
+/** Circuit breakers shared by all data threads. */
+
+export type Priority = 'default' | 'high';
+
+/** Limits of one (cluster, priority). Envoy defaults 1024/1024/1024/3; istiod sends 2^32-1. */
+export interface BreakerLimits {
+  readonly maxConnections: number;
+  readonly maxPendingRequests: number;
+  readonly maxRequests: number;
+  readonly maxRetries: number;
+}
+
+export type BreakerResource = 'connections' | 'pending' | 'requests' | 'retries';
+
+export interface Breaker {
+  /** Exact across threads. @returns false at the limit: 503 UO. */
+  tryAcquire(resource: BreakerResource): boolean;
+  /** Counts without asking (a connection that Envoy opens over the limit). */
+  acquire(resource: BreakerResource): void;
+  release(resource: BreakerResource): void;
+  count(resource: BreakerResource): number;
+}
+
+export interface CircuitBreakers {
+  /** The same (cluster, priority) gives the same counts, on every thread and across updates. */
+  open(cluster: string, priority: Priority, limits: BreakerLimits): Breaker;
+  /** The thread no longer uses it. */
+  close(cluster: string, priority: Priority): void;
+}
