@@ -1,0 +1,63 @@
+/** Opens connections to hosts, as SocketStreams. */
+import { connect, type Socket, type TcpNetConnectOpts, type IpcNetConnectOpts } from 'node:net';
+import { SocketInfo } from './acceptor.ts';
+import { socketAddress, type SocketAddress } from './connection_info.ts';
+import { ReadTarget, SocketStream } from './socket_stream.ts';
+
+export interface ConnectOptions {
+  readonly address: SocketAddress;
+  /** Source address to bind, e.g. 127.0.0.6. */
+  readonly sourceIp: string | undefined;
+  /** 0: no keep-alive probes. */
+  readonly keepAliveIdleMs: number;
+  nowMs(): number;
+  onConnected(stream: SocketStream): void;
+  /** The message says why (`connect ECONNREFUSED 127.0.0.1:1`). Never after onConnected. */
+  onFailed(message: string): void;
+}
+
+export interface ConnectAttempt {
+  /** Neither callback comes after it. */
+  abort(): void;
+}
+
+/** Starts connecting; one of the callbacks comes later, unless aborted. */
+export function openConnection(options: ConnectOptions): ConnectAttempt {
+  const { address } = options;
+  const target = new ReadTarget();
+  const onread = { buffer: target.buffer as () => Uint8Array, callback: target.callback };
+  const common = { allowHalfOpen: true, noDelay: true, onread };
+  const where: TcpNetConnectOpts | IpcNetConnectOpts =
+    address.port === 0 && address.ip.startsWith('/')
+      ? { ...common, path: address.ip }
+      : {
+          ...common,
+          host: address.ip,
+          port: address.port,
+          ...(options.sourceIp === undefined ? {} : { localAddress: options.sourceIp }),
+          ...(options.keepAliveIdleMs > 0 ? { keepAlive: true, keepAliveInitialDelay: options.keepAliveIdleMs } : {}),
+        };
+  let done = false;
+  const socket: Socket = connect(where);
+  socket.once('connect', () => {
+    if (done) return;
+    done = true;
+    socket.removeListener('error', failed);
+    const local = socketAddress(socket.localAddress ?? '', socket.localPort ?? 0);
+    options.onConnected(new SocketStream(socket, new SocketInfo(local, address, options.nowMs()), target));
+  });
+  const failed = (error: Error): void => {
+    if (done) return;
+    done = true;
+    options.onFailed(error.message);
+  };
+  socket.on('error', failed);
+  return {
+    abort() {
+      if (done) return;
+      done = true;
+      socket.on('error', () => {});
+      socket.destroy();
+    },
+  };
+}

@@ -1,0 +1,237 @@
+/**
+ * A TCP or unix socket as a ByteStream. All sockets of a thread read into one shared buffer; small writes are joined
+ * and leave once per read event.
+ */
+import type { Socket } from 'node:net';
+import { failures, type Failure } from '../failures.ts';
+import type { ByteStream } from './byte_stream.ts';
+import type { ConnectionInfo } from './connection_info.ts';
+
+const READ_BYTES = 65_536;
+/** A read of this size means a body is streaming: the socket gets a buffer of its own, which writes may keep. */
+const BULK_BYTES = 32_768;
+/** A read below this size means the body is over: back to the shared buffer. */
+const BULK_END_BYTES = 8_192;
+/** Up to this size a chunk is joined to what is pending; larger ones go out as the buffers they are. */
+const JOIN_BYTES = 16_384;
+/** Above this much unsent the writer is told to wait. */
+const HIGH_WATERMARK_BYTES = 65_536;
+
+const nothing = (): void => {};
+
+/** Bytes are borrowed from here until the callback returns. */
+const sharedBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
+
+/** The private buffer whose bytes are being handed out right now: a write may keep them if it says so. */
+let lentBuffer: LentBuffer | undefined;
+interface LentBuffer {
+  readonly memory: ArrayBufferLike;
+  kept: boolean;
+}
+
+/** Streams with something to send, flushed when the outermost read event ends. */
+let dirty: SocketStream[] = [];
+let eventDepth = 0;
+let flushScheduled = false;
+/** Tests set it: every borrowed buffer is overwritten once its callback has returned. */
+let poison = false;
+
+/** For tests: overwrites each read buffer after use, so that whoever kept a view of it is found out. */
+export function poisonReadBuffers(on: boolean): void {
+  poison = on;
+}
+
+/** Runs `work` as one event: what it writes leaves together when it returns. */
+export function asOneEvent(work: () => void): void {
+  eventDepth++;
+  try {
+    work();
+  } finally {
+    if (--eventDepth === 0) flushDirty();
+  }
+}
+
+function flushDirty(): void {
+  flushScheduled = false;
+  while (dirty.length > 0) {
+    const streams = dirty;
+    dirty = [];
+    for (const stream of streams) stream.flush();
+  }
+}
+
+/** What `onread` of node:net wants; made before the socket exists, bound to the stream afterwards. */
+export class ReadTarget {
+  readonly buffer: () => Uint8Array | undefined;
+  readonly callback: (size: number, buffer: Uint8Array) => boolean;
+  stream: SocketStream | undefined = undefined;
+  #started = false;
+
+  constructor() {
+    this.buffer = () => {
+      if (this.#started) return this.stream?.nextBuffer();
+      this.#started = true;
+      return sharedBuffer;
+    };
+    this.callback = (size, buffer) => {
+      this.stream?.received(size, buffer as Buffer);
+      return true;
+    };
+  }
+}
+
+export class SocketStream implements ByteStream {
+  readonly info: ConnectionInfo;
+  onData: (bytes: Buffer) => void = nothing;
+  onEnd: () => void = nothing;
+  onClose: (failure: Failure | undefined) => void = nothing;
+  onDrain: () => void = nothing;
+  readonly #socket: Socket;
+  #pending = '';
+  #isDirty = false;
+  #readHolders = 0;
+  #needDrain = false;
+  #ended = false;
+  #endWanted = false;
+  #closed = false;
+  #failure: Failure | undefined = undefined;
+  #lent: LentBuffer | undefined = undefined;
+  #lastReadBytes = 0;
+
+  /** `socket` was made with `target` as its `onread`, or emits 'data' (the fallback) when there is no target. */
+  constructor(socket: Socket, info: ConnectionInfo, target: ReadTarget | undefined) {
+    this.#socket = socket;
+    this.info = info;
+    if (target !== undefined) target.stream = this;
+    else socket.on('data', (bytes: Buffer) => this.received(bytes.length, bytes));
+    socket.on('end', () => {
+      this.#ended = true;
+      asOneEvent(() => this.onEnd());
+    });
+    socket.on('drain', () => {
+      this.#needDrain = false;
+      asOneEvent(() => this.onDrain());
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.info.transportFailureReason ??= error.message;
+      this.#failure = error.code === 'ECONNRESET' ? failures.upstreamRemoteReset : failures.upstreamTermination;
+    });
+    socket.on('close', () => {
+      if (this.#closed) return;
+      this.#closed = true;
+      asOneEvent(() => this.onClose(this.#failure));
+    });
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The peer has sent its end. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** For options of the socket that only its owner sets. */
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  write(bytes: Buffer | string): boolean {
+    if (this.#closed) return true;
+    if (typeof bytes === 'string') this.#pending += bytes;
+    else if (bytes.length <= JOIN_BYTES) this.#pending += bytes.latin1Slice(0, bytes.length);
+    else return this.#writeLarge(bytes);
+    if (this.#pending.length >= HIGH_WATERMARK_BYTES) this.flush();
+    else this.#markDirty();
+    return !this.#needDrain;
+  }
+
+  /** Sends what is pending now. */
+  flush(): void {
+    this.#isDirty = false;
+    if (this.#pending !== '') {
+      const text = this.#pending;
+      this.#pending = '';
+      if (!this.#closed && !this.#socket.write(text, 'latin1')) this.#needDrain = true;
+    }
+    if (this.#endWanted) {
+      this.#endWanted = false;
+      this.#socket.end();
+    }
+  }
+
+  readDisable(disabled: boolean): void {
+    if (disabled) {
+      if (this.#readHolders++ === 0) this.#socket.pause();
+    } else if (--this.#readHolders === 0 && !this.#closed) this.#socket.resume();
+  }
+
+  endWrite(): void {
+    this.#endWanted = true;
+    this.#markDirty();
+  }
+
+  close(how: 'flush' | 'reset'): void {
+    if (this.#closed) return;
+    if (how === 'reset') {
+      this.#pending = '';
+      this.#endWanted = false;
+      // Unix sockets know no RST.
+      if (this.info.remoteAddress.port === 0) this.#socket.destroy();
+      else this.#socket.resetAndDestroy();
+      return;
+    }
+    this.flush();
+    this.#socket.destroySoon();
+  }
+
+  /** Called by the read target. */
+  received(size: number, buffer: Buffer): void {
+    if (this.#closed) return;
+    const bytes = size === buffer.length ? buffer : buffer.subarray(0, size);
+    const outer = lentBuffer;
+    lentBuffer = this.#lent;
+    eventDepth++;
+    try {
+      this.onData(bytes);
+    } finally {
+      if (--eventDepth === 0) flushDirty();
+      lentBuffer = outer;
+    }
+    if (poison && this.#lent?.kept !== true) bytes.fill(0xdd);
+    this.#lastReadBytes = size;
+  }
+
+  /** The buffer for the next read; undefined: the one it has. */
+  nextBuffer(): Buffer | undefined {
+    if (this.#lent === undefined) {
+      if (this.#lastReadBytes < BULK_BYTES) return undefined;
+    } else if (this.#lastReadBytes < BULK_END_BYTES) {
+      this.#lent = undefined;
+      return sharedBuffer;
+    } else if (!this.#lent.kept) return undefined;
+    const own = Buffer.allocUnsafeSlow(READ_BYTES);
+    this.#lent = { memory: own.buffer, kept: false };
+    return own;
+  }
+
+  #markDirty(): void {
+    if (this.#isDirty) return;
+    this.#isDirty = true;
+    dirty.push(this);
+    if (eventDepth === 0 && !flushScheduled) {
+      flushScheduled = true;
+      process.nextTick(flushDirty);
+    }
+  }
+
+  #writeLarge(bytes: Buffer): boolean {
+    this.flush();
+    const lent = lentBuffer !== undefined && lentBuffer.memory === bytes.buffer ? lentBuffer : undefined;
+    const taken = this.#socket.write(lent === undefined ? Buffer.from(bytes) : bytes);
+    if (lent !== undefined && this.#socket.writableLength > 0) lent.kept = true;
+    if (!taken) this.#needDrain = true;
+    return taken;
+  }
+}
