@@ -1,4 +1,5 @@
 /** The contract of HTTP filters. decode = request, encode = response. */
+import type { Deadlines } from '../net/deadlines.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { ResponseFlag } from '../failures.ts';
 import type { Counter, Gauge, Histogram } from '../telemetry/statistics.ts';
@@ -52,6 +53,10 @@ export interface FilterDeps {
   /** Monotonic milliseconds. */
   nowMs(): number;
   readonly clusters: ClusterLookup;
+  /** Timeouts of this thread. */
+  readonly deadlines: Deadlines;
+  /** Of the listener: `inbound` reports as destination. Default outbound. */
+  readonly direction?: 'inbound' | 'outbound';
 }
 
 export interface FilterContext {

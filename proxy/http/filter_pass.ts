@@ -108,8 +108,18 @@ export class FilterPass {
         const context = this.#owner as unknown as AnyContext;
         const state = this.#owner.states[slot.stateIndex];
         result = this.decoding
-          ? (filter.decodeHeaders as NonNullable<typeof filter.decodeHeaders>)(context, headers, this.#headersEnd, state)
-          : (filter.encodeHeaders as NonNullable<typeof filter.encodeHeaders>)(context, headers, this.#headersEnd, state);
+          ? (filter.decodeHeaders as NonNullable<typeof filter.decodeHeaders>)(
+              context,
+              headers,
+              this.#headersEnd,
+              state,
+            )
+          : (filter.encodeHeaders as NonNullable<typeof filter.encodeHeaders>)(
+              context,
+              headers,
+              this.#headersEnd,
+              state,
+            );
       } catch (error) {
         this.#owner.hookFailed(this, slot, error);
         return;

@@ -1,12 +1,29 @@
-/** A cluster on one data thread: its hosts, its balancer, its pools, its limits. */
+/** A cluster on one data thread, as the router sees it. */
 import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import type { RequestHeaders } from '../http/headers.ts';
+import type { Breaker, Priority } from './circuit_breakers.ts';
+import type { ClusterStatistics } from './cluster_statistics.ts';
+import type { Failure } from '../failures.ts';
 import type { Host } from './host.ts';
+import type { Http1Pool } from './http1_pool.ts';
 
 export interface Cluster {
   readonly name: string;
   readonly altStatName: string;
   readonly metadata: Metadata | undefined;
+  readonly statistics: ClusterStatistics;
   /** undefined: no healthy host. */
-  chooseHost(context: LoadBalancerContext): Host | undefined;
+  chooseHost(context: ClusterRequest): Host | undefined;
+  /** Clusters whose hosts are made on demand (dynamic forward proxy): undefined where the host can be chosen at once. */
+  resolve?(request: RequestHeaders): Promise<Failure | undefined> | undefined;
+  /** The connections of this thread to a host. A string says why there can be none (a transport that is not available). */
+  pool(host: Host, priority: Priority): Http1Pool | string;
+  breaker(priority: Priority): Breaker;
+}
+
+/** What a balancer may ask, and what host-making clusters need of the request. */
+export interface ClusterRequest extends LoadBalancerContext {
+  readonly requestHeaders: RequestHeaders;
+  readonly originalDestination: { readonly ip: string; readonly port: number };
 }

@@ -1,0 +1,25 @@
+/** The router as a filter: reads its configuration; the work is in proxy/router/router.ts. */
+import type { FilterFactory } from '../proxy/http/filter.ts';
+import { Fields } from '../proxy/resource_fields.ts';
+import { createRouter, type RouterConfig } from '../proxy/router/router.ts';
+
+export default {
+  typeUrls: ['type.googleapis.com/envoy.extensions.filters.http.router.v3.Router'],
+  parse(json: unknown): RouterConfig {
+    return { suppressEnvoyHeaders: new Fields(json).boolean('suppress_envoy_headers') ?? false };
+  },
+  create(config, deps) {
+    return createRouter(config, {
+      clusters: deps.clusters,
+      deadlines: deps.deadlines,
+      nowMs: deps.nowMs,
+      statistics: {
+        rqTotal: deps.counter('rq_total'),
+        noRoute: deps.counter('no_route'),
+        noCluster: deps.counter('no_cluster'),
+        rqRedirect: deps.counter('rq_redirect'),
+        rqDirectResponse: deps.counter('rq_direct_response'),
+      },
+    });
+  },
+} satisfies FilterFactory<RouterConfig>;

@@ -1,0 +1,57 @@
+/** The HTTP connection manager's configuration, read. Envoy: envoy.extensions.filters.network.http_connection_manager.v3. */
+import type { ParsedHttpFilter } from '../build_context.ts';
+import type { RouteTable } from '../router/route.ts';
+import type { AccessLogConfig } from '../telemetry/access_log_config.ts';
+import type { StringMatcher } from './matchers.ts';
+import type { PathNormalization } from './path_normalization.ts';
+
+/** All durations in ms; 0: none. */
+export interface ConnectionManagerConfig {
+  readonly statPrefix: string;
+  readonly codecType: 'auto' | 'http1' | 'http2';
+  /** By RDS name, read live; or inline. */
+  readonly routes: { readonly rdsName: string } | { readonly table: RouteTable };
+  readonly httpFilters: readonly ParsedHttpFilter[];
+  readonly accessLogs: readonly AccessLogConfig[];
+  readonly acceptHttp10: boolean;
+  readonly defaultHostForHttp10: string;
+  /** Default 300,000. */
+  readonly streamIdleTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly requestHeadersTimeoutMs: number;
+  /** Of connections without a stream. Default 3,600,000. */
+  readonly idleTimeoutMs: number;
+  readonly maxConnectionDurationMs: number;
+  readonly maxStreamDurationMs: number;
+  /** Default 5,000. */
+  readonly drainTimeoutMs: number;
+  /** 0: no limit. */
+  readonly maxRequestsPerConnection: number;
+  /** Default 60 KiB. */
+  readonly maxRequestHeadBytes: number;
+  /** Default 100. */
+  readonly maxHeadersCount: number;
+  /** What a filter may hold of a body. Listener.per_connection_buffer_limit_bytes, default 1 MiB. */
+  readonly bufferLimitBytes: number;
+  readonly normalization: PathNormalization;
+  readonly useRemoteAddress: boolean;
+  readonly xffTrustedHops: number;
+  readonly skipXffAppend: boolean;
+  readonly generateRequestId: boolean;
+  readonly preserveExternalRequestId: boolean;
+  readonly alwaysSetRequestIdInResponse: boolean;
+  readonly via: string;
+  /** Default `envoy`. */
+  readonly serverName: string;
+  readonly serverHeader: 'overwrite' | 'append_if_absent' | 'pass_through';
+  readonly forwardClientCert: 'sanitize' | 'forward_only' | 'append_forward' | 'sanitize_set' | 'always_forward_only';
+  readonly appendXForwardedPort: boolean;
+  readonly stripPort: 'none' | 'matching' | 'any';
+  readonly stripTrailingHostDot: boolean;
+  readonly underscores: 'allow' | 'reject' | 'drop';
+  readonly suppressEnvoyHeaders: boolean;
+  /** Lower-case upgrade types that pass. */
+  readonly upgrades: ReadonlySet<string>;
+  /** Upgrades that are forwarded as plain requests. */
+  readonly ignoredUpgrades: readonly StringMatcher[];
+}

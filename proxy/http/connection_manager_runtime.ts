@@ -1,0 +1,152 @@
+/** A connection manager on one data thread: its filters, counters and timeouts, made once per configuration. */
+import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
+import type { AccessLog } from '../telemetry/access_log.ts';
+import type { RouteTable } from '../router/route.ts';
+import type { DeadlineList, Deadlines } from '../net/deadlines.ts';
+import type { ConnectionManagerConfig } from './connection_manager_config.ts';
+import type { Filter } from './filter.ts';
+import type { FilterSlot } from './filter_pass.ts';
+import type { TerminalFilter } from './terminal.ts';
+
+export interface NamedFilter {
+  readonly name: string;
+  readonly disabled: boolean;
+  readonly filter: Filter<unknown>;
+}
+
+export class ConnectionManagerRuntime {
+  readonly config: ConnectionManagerConfig;
+  readonly terminal: TerminalFilter;
+  readonly decodeSlots: readonly FilterSlot[];
+  readonly encodeSlots: readonly FilterSlot[];
+  /** Every slot, in configured order. */
+  readonly slots: readonly FilterSlot[];
+  readonly hasStates: boolean;
+  readonly accessLogs: readonly AccessLog[];
+  readonly statistics: ConnectionManagerStatistics;
+  readonly streamIdle: DeadlineList | undefined;
+  readonly requestTimeout: DeadlineList | undefined;
+  readonly headersTimeout: DeadlineList | undefined;
+  readonly connectionIdle: DeadlineList | undefined;
+  readonly connectionMax: DeadlineList | undefined;
+  readonly streamMax: DeadlineList | undefined;
+  readonly deadlines: Deadlines;
+  readonly routes: () => RouteTable | undefined;
+  readonly random: () => number;
+  readonly nowMs: () => number;
+  /** A hook threw: logged, never fatal. */
+  readonly onFilterError: (filter: string, error: unknown) => void;
+
+  constructor(options: {
+    config: ConnectionManagerConfig;
+    filters: readonly NamedFilter[];
+    terminal: TerminalFilter;
+    accessLogs: readonly AccessLog[];
+    statistics: Statistics;
+    deadlines: Deadlines;
+    routes: () => RouteTable | undefined;
+    random: () => number;
+    nowMs: () => number;
+    onFilterError: (filter: string, error: unknown) => void;
+  }) {
+    const { config, deadlines } = options;
+    this.config = config;
+    this.terminal = options.terminal;
+    const active = options.filters.filter((entry) => !entry.disabled);
+    this.slots = active.map(({ filter, name }, stateIndex) => ({ filter, name, stateIndex }));
+    this.decodeSlots = this.slots.filter(
+      ({ filter }) => filter.decodeHeaders ?? filter.decodeData ?? filter.decodeTrailers,
+    );
+    this.encodeSlots = this.slots
+      .filter(({ filter }) => filter.encodeHeaders ?? filter.encodeData ?? filter.encodeTrailers)
+      .reverse();
+    this.hasStates = active.some(({ filter }) => filter.newState !== undefined);
+    this.accessLogs = options.accessLogs;
+    this.statistics = new ConnectionManagerStatistics(options.statistics, `http.${config.statPrefix}`);
+    const list = (ms: number): DeadlineList | undefined => (ms > 0 ? deadlines.list(ms) : undefined);
+    this.streamIdle = list(config.streamIdleTimeoutMs);
+    this.requestTimeout = list(config.requestTimeoutMs);
+    this.headersTimeout = list(config.requestHeadersTimeoutMs);
+    this.connectionIdle = list(config.idleTimeoutMs);
+    this.connectionMax = list(config.maxConnectionDurationMs);
+    this.streamMax = list(config.maxStreamDurationMs);
+    this.deadlines = deadlines;
+    this.routes = options.routes;
+    this.random = options.random;
+    this.nowMs = options.nowMs;
+    this.onFilterError = options.onFilterError;
+  }
+
+  newStates(): unknown[] {
+    const states: unknown[] = [];
+    for (const { filter } of this.slots) states.push(filter.newState?.());
+    return states;
+  }
+}
+
+/** Envoy's names below `http.<stat_prefix>.`. */
+export class ConnectionManagerStatistics {
+  readonly cxTotal: Counter;
+  readonly cxActive: Gauge;
+  readonly cxDestroy: Counter;
+  readonly cxHttp1Total: Counter;
+  readonly cxHttp1Active: Gauge;
+  readonly cxIdleTimeout: Counter;
+  readonly cxMaxDurationReached: Counter;
+  readonly cxMaxRequestsReached: Counter;
+  readonly cxDrainClose: Counter;
+  readonly cxProtocolError: Counter;
+  readonly cxDestroyRemoteActive: Counter;
+  readonly rqTotal: Counter;
+  readonly rqHttp1Total: Counter;
+  readonly rqActive: Gauge;
+  readonly rqCompleted: Counter;
+  /** By status / 100. */
+  readonly rqClass: readonly (Counter | undefined)[];
+  readonly rqTime: Histogram;
+  readonly rqRxReset: Counter;
+  readonly rqTxReset: Counter;
+  readonly rqTimeout: Counter;
+  readonly rqHeaderTimeout: Counter;
+  readonly rqIdleTimeout: Counter;
+  readonly rqMaxDurationReached: Counter;
+  readonly rqTooLarge: Counter;
+  readonly rsTooLarge: Counter;
+  readonly rqWsOnNonWsRoute: Counter;
+  readonly rqNonRelativePath: Counter;
+  readonly rqFailedPathNormalization: Counter;
+  readonly filterException: Counter;
+
+  constructor(statistics: Statistics, prefix: string) {
+    const counter = (name: string): Counter => statistics.counter(`${prefix}.${name}`);
+    this.cxTotal = counter('downstream_cx_total');
+    this.cxActive = statistics.gauge(`${prefix}.downstream_cx_active`);
+    this.cxDestroy = counter('downstream_cx_destroy');
+    this.cxHttp1Total = counter('downstream_cx_http1_total');
+    this.cxHttp1Active = statistics.gauge(`${prefix}.downstream_cx_http1_active`);
+    this.cxIdleTimeout = counter('downstream_cx_idle_timeout');
+    this.cxMaxDurationReached = counter('downstream_cx_max_duration_reached');
+    this.cxMaxRequestsReached = counter('downstream_cx_max_requests_reached');
+    this.cxDrainClose = counter('downstream_cx_drain_close');
+    this.cxProtocolError = counter('downstream_cx_protocol_error');
+    this.cxDestroyRemoteActive = counter('downstream_cx_destroy_remote_active_rq');
+    this.rqTotal = counter('downstream_rq_total');
+    this.rqHttp1Total = counter('downstream_rq_http1_total');
+    this.rqActive = statistics.gauge(`${prefix}.downstream_rq_active`);
+    this.rqCompleted = counter('downstream_rq_completed');
+    this.rqClass = [undefined, ...[1, 2, 3, 4, 5].map((digit) => counter(`downstream_rq_${digit}xx`))];
+    this.rqTime = statistics.histogram(`${prefix}.downstream_rq_time`);
+    this.rqRxReset = counter('downstream_rq_rx_reset');
+    this.rqTxReset = counter('downstream_rq_tx_reset');
+    this.rqTimeout = counter('downstream_rq_timeout');
+    this.rqHeaderTimeout = counter('downstream_rq_header_timeout');
+    this.rqIdleTimeout = counter('downstream_rq_idle_timeout');
+    this.rqMaxDurationReached = counter('downstream_rq_max_duration_reached');
+    this.rqTooLarge = counter('downstream_rq_too_large');
+    this.rsTooLarge = counter('rs_too_large');
+    this.rqWsOnNonWsRoute = counter('downstream_rq_ws_on_non_ws_route');
+    this.rqNonRelativePath = counter('downstream_rq_non_relative_path');
+    this.rqFailedPathNormalization = counter('downstream_rq_failed_path_normalization');
+    this.filterException = counter('filter_exception');
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * What the connection manager does to a request's head before any filter sees it.
+ * Source: Envoy source/common/http/conn_manager_utility.cc mutateRequestHeaders, and istio.md §2.8.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Failure } from '../failures.ts';
+import { failures } from '../failures.ts';
+import type { ConnectionInfo } from '../net/connection_info.ts';
+import type { ConnectionManagerConfig } from './connection_manager_config.ts';
+import type { RequestHeaders } from './headers.ts';
+import { normalizePath } from './path_normalization.ts';
+
+/** Counted on for internal requests only; nobody is internal unless internal_address_config says so. */
+const INTERNAL_HEADERS = new Set([
+  'x-envoy-retriable-status-codes',
+  'x-envoy-retriable-header-names',
+  'x-envoy-retry-on',
+  'x-envoy-retry-grpc-on',
+  'x-envoy-max-retries',
+  'x-envoy-upstream-alt-stat-name',
+  'x-envoy-upstream-rq-timeout-ms',
+  'x-envoy-upstream-rq-per-try-timeout-ms',
+  'x-envoy-upstream-rq-timeout-alt-response',
+  'x-envoy-upstream-stream-duration-ms',
+  'x-envoy-hedge-on-per-try-timeout',
+  'x-envoy-expected-rq-timeout-ms',
+  'x-envoy-force-trace',
+  'x-envoy-ip-tags',
+  'x-envoy-original-url',
+  'x-envoy-internal',
+  'x-envoy-is-timeout-retry',
+]);
+
+const EDGE_HEADERS = new Set([
+  'x-envoy-decorator-operation',
+  'x-envoy-downstream-service-cluster',
+  'x-envoy-downstream-service-node',
+]);
+
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+]);
+
+export interface PreparedRequest {
+  /** Answered instead of forwarding; undefined: go on. */
+  failure: Failure | undefined;
+  /** Location of a redirect to the normalised path (path_with_escaped_slashes_action). */
+  redirectPath: string | undefined;
+  /** Lower-case upgrade type that passes (`websocket`), or `connect`. */
+  upgrade: string | undefined;
+}
+
+/** One result object a thread: read it before the next call. */
+const result: PreparedRequest = { failure: undefined, redirectPath: undefined, upgrade: undefined };
+
+/** Cleans, normalises and completes `headers` in place. */
+export function prepareRequest(
+  headers: RequestHeaders,
+  config: ConnectionManagerConfig,
+  connection: ConnectionInfo,
+): PreparedRequest {
+  result.failure = undefined;
+  result.redirectPath = undefined;
+  result.upgrade = upgradeOf(headers, config);
+  if (headers.authority === '' && headers.method !== 'CONNECT') {
+    result.failure = failures.missingHost;
+    return result;
+  }
+  if (result.upgrade === 'refused') {
+    result.upgrade = undefined;
+    result.failure = failures.upgradeFailed;
+    return result;
+  }
+  cleanFields(headers, config, connection, result.upgrade !== undefined);
+  if (config.stripPort !== 'none' || config.stripTrailingHostDot) stripAuthority(headers, config, connection);
+  if (headers.method !== 'CONNECT' && headers.path !== '*') {
+    const path = normalizePath(headers.path, config.normalization);
+    if (path.kind === 'ok') headers.path = path.path;
+    else if (path.kind === 'redirect') result.redirectPath = path.path;
+    else result.failure = failures.pathNormalizationFailed;
+  }
+  completeForwarded(headers, config, connection);
+  return result;
+}
+
+/** The request id, made if absent; the sampling mark stays as it came. */
+export function requestIdOf(headers: RequestHeaders, config: ConnectionManagerConfig): string | undefined {
+  const given = headers.get('x-request-id');
+  if (given !== undefined && (config.preserveExternalRequestId || !config.useRemoteAddress)) return given;
+  if (!config.generateRequestId) return given;
+  const made = randomUUID();
+  headers.set('x-request-id', made);
+  return made;
+}
+
+function cleanFields(
+  headers: RequestHeaders,
+  config: ConnectionManagerConfig,
+  connection: ConnectionInfo,
+  isUpgrade: boolean,
+): void {
+  const { fields } = headers;
+  let dirty = false;
+  for (let i = 0; i < fields.length && !dirty; i += 2) dirty = mayGo(fields[i] as string);
+  if (!dirty) return;
+  const named = connectionNamed(headers);
+  const keepXfcc = connection.tls?.mutual === true || config.forwardClientCert === 'always_forward_only';
+  headers.filter((name, value) => {
+    if (HOP_BY_HOP.has(name)) return isUpgrade && (name === 'connection' || name === 'upgrade');
+    if (name === 'te') return value.trim().toLowerCase() === 'trailers';
+    if (INTERNAL_HEADERS.has(name)) return false;
+    if (name === 'x-forwarded-client-cert') return keepXfcc && config.forwardClientCert !== 'sanitize';
+    if (config.useRemoteAddress && EDGE_HEADERS.has(name)) return false;
+    if (config.underscores === 'drop' && name.includes('_')) return false;
+    return named === undefined || !named.includes(name);
+  });
+}
+
+/** Cheap test by first letters: most fields are none of those that cleaning looks at. */
+function mayGo(name: string): boolean {
+  switch (name.charCodeAt(0)) {
+    case 99: // c
+      return name === 'connection';
+    case 104: // h
+      return name === 'http2-settings';
+    case 107: // k
+      return name === 'keep-alive';
+    case 112: // p
+      return name === 'proxy-connection';
+    case 116: // t
+      return name === 'te' || name === 'transfer-encoding';
+    case 117: // u
+      return name === 'upgrade';
+    case 120: // x
+      return name.startsWith('x-envoy-') || name === 'x-forwarded-client-cert';
+    default:
+      return name.includes('_');
+  }
+}
+
+/** Fields named by `Connection` belong to this hop only (RFC 9110 §7.6.1); never those that carry meaning for policy. */
+function connectionNamed(headers: RequestHeaders): string[] | undefined {
+  const value = headers.joined('connection');
+  if (value === undefined) return undefined;
+  const named = value
+    .split(',')
+    .map((token) => token.trim().toLowerCase())
+    .filter(
+      (token) => token !== '' && token !== 'close' && token !== 'keep-alive' && token !== 'upgrade' && token !== 'te',
+    );
+  const safe = named.filter(
+    (name) =>
+      !name.startsWith('x-forwarded-') &&
+      name !== 'host' &&
+      name !== 'content-length' &&
+      name !== 'authorization' &&
+      name !== 'cookie',
+  );
+  return safe.length === 0 ? undefined : safe;
+}
+
+/** undefined: no upgrade asked for (or one that is ignored); `refused`: asked for and not allowed. */
+function upgradeOf(headers: RequestHeaders, config: ConnectionManagerConfig): string | undefined {
+  if (headers.method === 'CONNECT') return config.upgrades.has('connect') ? 'connect' : 'refused';
+  const type = headers.get('upgrade');
+  if (type === undefined) return undefined;
+  const connection = headers.joined('connection');
+  if (connection === undefined || !connection.toLowerCase().includes('upgrade')) return undefined;
+  const lower = type.toLowerCase();
+  // RFC 9110 §7.8 lets a server ignore an upgrade; h2c and TLS upgrades are offers, not needs.
+  if (lower === 'h2c' || lower.startsWith('tls/') || config.ignoredUpgrades.some((matcher) => matcher.matches(type))) {
+    return undefined;
+  }
+  return config.upgrades.has(lower) ? lower : 'refused';
+}
+
+function stripAuthority(headers: RequestHeaders, config: ConnectionManagerConfig, connection: ConnectionInfo): void {
+  let host = headers.authority;
+  let port = '';
+  const colon = host.lastIndexOf(':');
+  if (colon > 0 && colon > host.lastIndexOf(']')) {
+    port = host.slice(colon + 1);
+    const strip =
+      config.stripPort === 'any' || (config.stripPort === 'matching' && Number(port) === connection.localAddress.port);
+    if (strip) {
+      host = host.slice(0, colon);
+      port = '';
+    } else host = host.slice(0, colon);
+  }
+  if (config.stripTrailingHostDot && host.endsWith('.')) host = host.slice(0, -1);
+  headers.authority = port === '' ? host : `${host}:${port}`;
+}
+
+function completeForwarded(headers: RequestHeaders, config: ConnectionManagerConfig, connection: ConnectionInfo): void {
+  const scheme = connection.tls === undefined ? 'http' : 'https';
+  if (config.useRemoteAddress) {
+    if (!config.skipXffAppend) {
+      const { ip } = connection.remoteAddress;
+      const before = headers.joined('x-forwarded-for');
+      headers.set('x-forwarded-for', before === undefined ? ip : `${before},${ip}`);
+    }
+    if (config.xffTrustedHops === 0) headers.set('x-forwarded-proto', scheme);
+  }
+  const proto = headers.get('x-forwarded-proto');
+  if (proto === undefined || proto === '') headers.set('x-forwarded-proto', scheme);
+  headers.scheme = proto === 'https' || proto === 'http' ? proto : scheme;
+  if (config.appendXForwardedPort && !headers.has('x-forwarded-port')) {
+    headers.set('x-forwarded-port', String(connection.localAddress.port));
+  }
+}

@@ -1,0 +1,484 @@
+/**
+ * One request and its response, from the codec through the filters to the terminal filter and back.
+ *
+ *   codec ─decodeHeaders/Data/Trailers─► decode pass ─► sink (router)
+ *   codec ◄─encodeHeaders/Data/Trailers─ encode pass ◄─ respondHeaders/Data/Trailers, or a local reply
+ *
+ * It ends once: after the response's last byte, or with a reset from either side. Then every filter's onDestroy runs
+ * and the access log is written.
+ */
+import { failures, type Failure, type ResponseFlag } from '../failures.ts';
+import { Deadline } from '../net/deadlines.ts';
+import type { ConnectionInfo } from '../net/connection_info.ts';
+import type { Route, RouteTable } from '../router/route.ts';
+import type { ResetReason, StreamDecoder, StreamEncoder } from './codec.ts';
+import type { ConnectionManagerRuntime } from './connection_manager_runtime.ts';
+import type { FilterTimer, InternalRequest, InternalResponse } from './filter.ts';
+import { FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
+import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
+import { localReply } from './local_reply.ts';
+import { prepareRequest, requestIdOf } from './prepare_request.ts';
+import { prepareResponse } from './prepare_response.ts';
+import { StreamInfo } from './stream_info.ts';
+import type { RequestSink, TerminalContext } from './terminal.ts';
+
+/** The connection a stream lives on. */
+export interface StreamHost {
+  readonly info: ConnectionInfo;
+  /** Asked when response headers leave: must the connection close after this response? */
+  shouldClose(): boolean;
+  /** Tells the codec to announce and do it. */
+  closeAfterResponse(): void;
+  streamEnded(stream: HttpStream): void;
+  /** Internal client; a filter's call to a cluster. */
+  call(cluster: string, request: InternalRequest, signal: AbortSignal): Promise<InternalResponse>;
+}
+
+const NO_STATES: readonly unknown[] = [];
+
+export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
+  readonly info: StreamInfo;
+  readonly states: readonly unknown[];
+  currentSlot: FilterSlot | undefined = undefined;
+  requestHeaders!: RequestHeaders; // Set by decodeHeaders, the first event of every stream.
+  responseHeaders: ResponseHeaders | undefined = undefined;
+  responseTrailers: Headers | undefined = undefined;
+  requestComplete = false;
+  upgrade: string | undefined = undefined;
+  readonly #runtime: ConnectionManagerRuntime;
+  readonly #host: StreamHost;
+  readonly #encoder: StreamEncoder;
+  readonly #decodePass: FilterPass;
+  #encodePass: FilterPass | undefined = undefined;
+  #sink: RequestSink | undefined = undefined;
+  #table: RouteTable | undefined = undefined;
+  #route: Route | undefined = undefined;
+  #routeKnown = false;
+  #randomValue = -1;
+  #ended = false;
+  #responseSent = false;
+  #responseEnded = false;
+  /** A reply that cannot be encoded is replaced once, by one that says so. */
+  #localReplies = 0;
+  #encoderFull = false;
+  #abort: AbortController | undefined = undefined;
+  #idle: Deadline | undefined = undefined;
+  #idleList: ConnectionManagerRuntime['streamIdle'];
+  #requestDeadline: Deadline | undefined = undefined;
+  #maxDeadline: Deadline | undefined = undefined;
+
+  constructor(host: StreamHost, runtime: ConnectionManagerRuntime, encoder: StreamEncoder) {
+    this.#host = host;
+    this.#runtime = runtime;
+    this.#encoder = encoder;
+    this.info = new StreamInfo(host.info, Date.now(), runtime.nowMs());
+    this.states = runtime.hasStates ? runtime.newStates() : NO_STATES;
+    this.#decodePass = new FilterPass(this, true, runtime.decodeSlots, runtime.config.bufferLimitBytes);
+    this.#idleList = runtime.streamIdle;
+  }
+
+  get connection(): ConnectionInfo {
+    return this.info.connection;
+  }
+
+  get responseStarted(): boolean {
+    return this.#responseSent;
+  }
+
+  get suppressEnvoyHeaders(): boolean {
+    return this.#runtime.config.suppressEnvoyHeaders;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (this.#ended) this.#abort.abort();
+    return this.#abort.signal;
+  }
+
+  // ── from the codec ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  decode1xx(): void {}
+
+  decodeHeaders(head: RequestHeaders | ResponseHeaders, endStream: boolean): void {
+    const headers = head as RequestHeaders;
+    const { config, statistics } = this.#runtime;
+    this.requestHeaders = headers;
+    statistics.rqTotal.inc();
+    statistics.rqActive.inc();
+    if (this.info.protocol !== 'HTTP/2') statistics.rqHttp1Total.inc();
+    if (endStream) this.#requestDone();
+    this.#armTimers(endStream);
+    const prepared = prepareRequest(headers, config, this.info.connection);
+    this.info.requestId = requestIdOf(headers, config);
+    this.upgrade = prepared.upgrade;
+    if (prepared.failure !== undefined) {
+      if (prepared.failure === failures.pathNormalizationFailed) statistics.rqFailedPathNormalization.inc();
+      if (prepared.failure === failures.upgradeFailed) statistics.rqWsOnNonWsRoute.inc();
+      this.#host.closeAfterResponse();
+      this.fail(prepared.failure);
+      return;
+    }
+    if (prepared.redirectPath !== undefined) {
+      const location = prepared.redirectPath;
+      this.sendLocalReply(307, '', 'path_normalization_redirect', '', (reply) => reply.set('location', location));
+      return;
+    }
+    this.#decodePass.start(headers, endStream);
+  }
+
+  decodeData(chunk: Buffer, endStream: boolean): void {
+    if (this.#ended) return;
+    this.info.bytesReceived += chunk.length;
+    if (endStream) this.#requestDone();
+    this.#active();
+    this.#decodePass.data(chunk, endStream);
+  }
+
+  decodeTrailers(trailers: Headers): void {
+    if (this.#ended) return;
+    this.#requestDone();
+    this.#decodePass.trailers(trailers);
+  }
+
+  onReset(reason: ResetReason): void {
+    if (this.#ended) return;
+    if (this.info.responseCodeDetails === '') {
+      const failure = reason === 'remote reset' ? failures.downstreamRemoteReset : failures.downstreamDisconnect;
+      this.info.responseCodeDetails = failure.details;
+    }
+    this.info.addFlag(reason === 'protocol error' ? 'DPE' : reason === 'remote reset' ? 'DR' : 'DC');
+    this.#runtime.statistics.rqRxReset.inc();
+    this.#finish();
+  }
+
+  onDrain(): void {
+    if (!this.#encoderFull || this.#ended) return;
+    this.#encoderFull = false;
+    this.#active();
+    this.#sink?.readDisable(false);
+  }
+
+  // ── from the passes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  headersPassed(pass: FilterPass, endStream: boolean): void {
+    if (pass.decoding) {
+      this.#sink = this.#runtime.terminal.open(this);
+      this.#sink.headers(this.requestHeaders, endStream);
+    } else this.#sendHeaders(endStream);
+  }
+
+  dataPassed(pass: FilterPass, bytes: Buffer, endStream: boolean): void {
+    if (pass.decoding) {
+      this.#sink?.data(bytes, endStream);
+      return;
+    }
+    this.info.bytesSent += bytes.length;
+    if (!this.#encoder.encodeData(bytes, endStream) && !endStream && !this.#encoderFull) {
+      this.#encoderFull = true;
+      this.#sink?.readDisable(true);
+    }
+    if (endStream) this.#responseDone();
+  }
+
+  trailersPassed(pass: FilterPass, trailers: Headers): void {
+    if (pass.decoding) {
+      this.#sink?.trailers(trailers);
+      return;
+    }
+    this.responseTrailers = trailers;
+    this.#encoder.encodeTrailers(trailers);
+    this.#responseDone();
+  }
+
+  readingPaused(pass: FilterPass, paused: boolean): void {
+    if (pass.decoding) this.#encoder.readDisable(paused);
+    else this.#sink?.readDisable(paused);
+  }
+
+  hookFailed(pass: FilterPass, slot: FilterSlot, error: unknown): void {
+    pass.stop();
+    this.#runtime.statistics.filterException.inc();
+    this.#runtime.onFilterError(slot.name, error);
+    this.fail(failures.filterException);
+  }
+
+  bufferFull(pass: FilterPass): void {
+    if (pass.decoding) this.#runtime.statistics.rqTooLarge.inc();
+    else this.#runtime.statistics.rsTooLarge.inc();
+    this.fail(pass.decoding ? failures.payloadTooLarge : failures.responsePayloadTooLarge);
+  }
+
+  // ── from the terminal filter ────────────────────────────────────────────────────────────────────────────────────
+
+  respond1xx(headers: ResponseHeaders): void {
+    if (!this.#ended && !this.#responseSent) this.#encoder.encode1xx(headers);
+  }
+
+  respondHeaders(headers: ResponseHeaders, endStream: boolean): void {
+    if (this.#ended || this.#encodePass !== undefined) return;
+    this.responseHeaders = headers;
+    this.#active();
+    this.#encodePass = this.#newEncodePass();
+    this.#encodePass.start(headers, endStream);
+  }
+
+  respondData(bytes: Buffer, endStream: boolean): void {
+    if (this.#ended || this.#localReplies > 0) return;
+    this.#active();
+    this.#encodePass?.data(bytes, endStream);
+  }
+
+  respondTrailers(trailers: Headers): void {
+    if (this.#ended) return;
+    this.#encodePass?.trailers(trailers);
+  }
+
+  pauseRequest(paused: boolean): void {
+    if (!this.#ended) this.#encoder.readDisable(paused);
+  }
+
+  setIdleTimeout(timeoutMs: number): void {
+    this.#idle?.cancel();
+    this.#idleList = timeoutMs > 0 ? this.#runtime.deadlines.list(timeoutMs) : undefined;
+    if (this.#idleList !== undefined) this.#armIdle();
+  }
+
+  fail(failure: Failure): void {
+    if (this.#ended) return;
+    this.info.addFlag(failure.flag);
+    if (this.#responseSent) {
+      this.info.responseCodeDetails = failure.details;
+      this.#resetDownstream('local reset');
+      return;
+    }
+    this.#reply(failure.status, failure.details, failure.body, failure.grpcStatus, undefined);
+  }
+
+  // ── for filters ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+  route(): Route | undefined {
+    if (this.#routeKnown) return this.#route;
+    this.#routeKnown = true;
+    // A stream pins the table it began with; later configuration is for later streams.
+    this.#table ??= this.#runtime.routes();
+    this.#route = this.#table?.match(this.requestHeaders, this);
+    const route = this.#route;
+    if (route !== undefined) {
+      this.info.routeName = route.name;
+      this.info.virtualHostName = route.virtualHostName;
+      this.info.routeMetadata = route.metadata;
+    }
+    return route;
+  }
+
+  /** For RouteContext: the same number for the life of the stream. */
+  get randomValue(): number {
+    if (this.#randomValue < 0) this.#randomValue = this.#runtime.random();
+    return this.#randomValue;
+  }
+
+  clearRouteCache(): void {
+    this.#routeKnown = false;
+    this.#route = undefined;
+  }
+
+  routeConfig<T>(): T | undefined {
+    const slot = this.currentSlot;
+    if (slot === undefined) return undefined;
+    return this.route()?.filterConfig(slot.name)?.config as T | undefined;
+  }
+
+  isDisabled(slot: FilterSlot): boolean {
+    return this.route()?.filterConfig(slot.name)?.disabled === true;
+  }
+
+  sendLocalReply(
+    status: number,
+    flag: ResponseFlag,
+    details: string,
+    body = '',
+    modifyHeaders?: (headers: ResponseHeaders) => void,
+  ): 'stop' {
+    if (this.#ended) return 'stop';
+    this.info.addFlag(flag);
+    if (this.#responseSent) this.#resetDownstream('local reset');
+    else this.#reply(status, details, body, undefined, modifyHeaders);
+    return 'stop';
+  }
+
+  injectDecodedData(bytes: Buffer, endStream: boolean): void {
+    if (this.currentSlot !== undefined) this.#decodePass.inject(this.currentSlot, bytes, endStream);
+  }
+
+  injectEncodedData(bytes: Buffer, endStream: boolean): void {
+    if (this.currentSlot !== undefined) this.#encodePass?.inject(this.currentSlot, bytes, endStream);
+  }
+
+  addEncodedTrailers(trailers: Headers): void {
+    this.#encodePass?.trailers(trailers);
+  }
+
+  call(cluster: string, request: InternalRequest): Promise<InternalResponse> {
+    return this.#host.call(cluster, request, this.signal);
+  }
+
+  setTimer(delayMs: number, callback: () => void): FilterTimer {
+    const slot = this.currentSlot;
+    const deadline = new Deadline(() => {
+      if (this.#ended) return;
+      this.currentSlot = slot;
+      callback();
+    });
+    this.#runtime.deadlines.list(Math.max(1, delayMs)).arm(deadline);
+    return deadline;
+  }
+
+  // ── endings ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The codec or the connection found a fault in the request before or within it. */
+  rejectRequest(status: number, details: string): void {
+    if (this.#ended) return;
+    this.info.addFlag('DPE');
+    if (this.#responseSent || status === 0) this.#resetDownstream('protocol error');
+    else {
+      this.#host.closeAfterResponse();
+      this.#reply(status, details, '', undefined, undefined);
+    }
+  }
+
+  #newEncodePass(): FilterPass {
+    return new FilterPass(this, false, this.#runtime.encodeSlots, this.#runtime.config.bufferLimitBytes);
+  }
+
+  #reply(
+    status: number,
+    details: string,
+    body: string,
+    grpcStatus: number | undefined,
+    modifyHeaders: ((headers: ResponseHeaders) => void) | undefined,
+  ): void {
+    this.#decodePass.stop();
+    this.#encodePass?.stop();
+    this.#sink?.abandon();
+    this.#sink = undefined;
+    this.#localReplies++;
+    this.info.responseCodeDetails = details;
+    const { headers, body: text } = localReply(this.requestHeaders, status, body, grpcStatus);
+    modifyHeaders?.(headers);
+    this.responseHeaders = headers;
+    const pass = this.#newEncodePass();
+    this.#encodePass = pass;
+    pass.start(headers, text === '');
+    if (text !== '' && !this.#ended) pass.data(Buffer.from(text), true);
+  }
+
+  #sendHeaders(endStream: boolean): void {
+    const headers = this.responseHeaders as ResponseHeaders;
+    const { config, statistics } = this.#runtime;
+    prepareResponse(headers, config, this.info.startTimeMs, this.info.requestId);
+    if (this.#host.shouldClose()) this.#host.closeAfterResponse();
+    this.#responseSent = true;
+    this.info.responseCode = headers.status;
+    if (this.info.responseCodeDetails === '') this.info.responseCodeDetails = 'via_upstream';
+    statistics.rqClass[(headers.status / 100) | 0]?.inc();
+    try {
+      this.#encoder.encodeHeaders(headers, endStream);
+    } catch (error) {
+      // A header that would split the response: nothing was written yet, so it can still be answered.
+      this.#responseSent = false;
+      this.#runtime.onFilterError('response headers', error);
+      if (this.#localReplies > 1) this.#resetDownstream('local reset');
+      else this.fail(failures.upstreamProtocolError);
+      return;
+    }
+    if (endStream) this.#responseDone();
+  }
+
+  #requestDone(): void {
+    this.requestComplete = true;
+    this.info.requestCompleteMs = this.#runtime.nowMs();
+    this.#requestDeadline?.cancel();
+  }
+
+  #responseDone(): void {
+    this.#responseEnded = true;
+    this.#finish();
+  }
+
+  #resetDownstream(reason: ResetReason): void {
+    this.#runtime.statistics.rqTxReset.inc();
+    const encoder = this.#encoder;
+    this.#finish();
+    encoder.reset(reason);
+  }
+
+  #finish(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { info } = this;
+    info.endMs = this.#runtime.nowMs();
+    this.#idle?.cancel();
+    this.#requestDeadline?.cancel();
+    this.#maxDeadline?.cancel();
+    this.#decodePass.stop();
+    if (!this.#responseEnded) this.#encodePass?.stop();
+    this.#sink?.abandon();
+    this.#sink = undefined;
+    this.#abort?.abort();
+    for (const slot of this.#runtime.slots) {
+      if (slot.filter.onDestroy === undefined) continue;
+      this.currentSlot = slot;
+      try {
+        slot.filter.onDestroy(this, this.states[slot.stateIndex]);
+      } catch (error) {
+        this.#runtime.onFilterError(slot.name, error);
+      }
+    }
+    const { statistics, accessLogs } = this.#runtime;
+    statistics.rqActive.dec();
+    statistics.rqCompleted.inc();
+    statistics.rqTime.record(info.endMs - info.startMs);
+    for (const log of accessLogs) log.log(this);
+    this.#host.streamEnded(this);
+  }
+
+  // ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #armTimers(endStream: boolean): void {
+    const { requestTimeout, streamMax } = this.#runtime;
+    if (this.#idleList !== undefined) this.#armIdle();
+    if (requestTimeout !== undefined && !endStream) {
+      this.#requestDeadline = new Deadline(() => {
+        this.#runtime.statistics.rqTimeout.inc();
+        this.#host.closeAfterResponse();
+        this.fail(failures.requestTimeout);
+      });
+      requestTimeout.arm(this.#requestDeadline, this.info.startMs);
+    }
+    if (streamMax !== undefined) {
+      this.#maxDeadline = new Deadline(() => {
+        this.#runtime.statistics.rqMaxDurationReached.inc();
+        this.fail(failures.maxStreamDuration);
+      });
+      streamMax.arm(this.#maxDeadline, this.info.startMs);
+    }
+  }
+
+  #armIdle(): void {
+    this.#idle ??= new Deadline(() => {
+      this.#runtime.statistics.rqIdleTimeout.inc();
+      this.#host.closeAfterResponse();
+      this.fail(this.requestComplete ? failures.streamIdleTimeoutAfterRequest : failures.streamIdleTimeout);
+    });
+    this.#idleList?.arm(this.#idle, this.info.startMs);
+  }
+
+  /** Something moved: the idle timeout starts again. */
+  #active(): void {
+    if (this.#idle !== undefined) this.#idleList?.arm(this.#idle);
+  }
+}

@@ -1,0 +1,431 @@
+/** The router: route → cluster → host → pool, and the response back. Envoy: envoy.extensions.filters.http.router.v3. */
+import { failureOfReset, failures, type Failure } from '../failures.ts';
+import type { ResetReason, StreamEncoder } from '../http/codec.ts';
+import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
+import type { RequestSink, TerminalContext, TerminalFilter } from '../http/terminal.ts';
+import type { ConnectionInfo } from '../net/connection_info.ts';
+import { Deadline, type Deadlines } from '../net/deadlines.ts';
+import type { Counter } from '../telemetry/statistics.ts';
+import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
+import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
+import type { Host } from '../upstream/host.ts';
+import type { Http1Pool, PoolRequest } from '../upstream/http1_pool.ts';
+import type { ForwardAction, HashOutput, Route } from './route.ts';
+
+export interface RouterConfig {
+  /** Default false: x-envoy-upstream-service-time and its kind are added. */
+  readonly suppressEnvoyHeaders: boolean;
+}
+
+export interface RouterStatistics {
+  readonly rqTotal: Counter;
+  readonly noRoute: Counter;
+  readonly noCluster: Counter;
+  readonly rqRedirect: Counter;
+  readonly rqDirectResponse: Counter;
+}
+
+export interface RouterDeps {
+  readonly clusters: ClusterLookup;
+  readonly deadlines: Deadlines;
+  readonly statistics: RouterStatistics;
+  nowMs(): number;
+}
+
+/** Until a connection is there, at most this much body waits before reading stops. */
+const EARLY_BODY_BYTES = 65_536;
+/** Bodies up to this size can be sent again when a kept-alive connection turns out to be dead. */
+const REPLAY_BYTES = 65_536;
+/** How often a request moves to another connection because the one it got was dead. */
+const MAX_DEAD_CONNECTIONS = 3;
+
+const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+
+/** Makes the terminal filter of a connection manager on one thread. */
+export function createRouter(config: RouterConfig, deps: RouterDeps): TerminalFilter {
+  return { open: (stream) => new RoutedRequest(stream, config, deps) };
+}
+
+class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
+  readonly #stream: TerminalContext;
+  readonly #config: RouterConfig;
+  readonly #deps: RouterDeps;
+  requestHeaders!: RequestHeaders; // Set by headers(), the first call of every request.
+  #route: Route | undefined = undefined;
+  #forward!: ForwardAction; // Set with the route, before anything is sent.
+  #cluster: Cluster | undefined = undefined;
+  #host: Host | undefined = undefined;
+  #pool: Http1Pool | undefined = undefined;
+  #encoder: StreamEncoder | undefined = undefined;
+  #waiting = false;
+  #reused = false;
+  #deadConnections = 0;
+  #headersEnd = false;
+  #bodyEnded = false;
+  /** Copies of what came before the connection, or may have to be sent again. */
+  #kept: Buffer[] | undefined = undefined;
+  #keptBytes = 0;
+  #replayable = true;
+  #trailers: Headers | undefined = undefined;
+  #downstreamPaused = false;
+  #upstreamPauses = 0;
+  #responseStarted = false;
+  #done = false;
+  #timeout: Deadline | undefined = undefined;
+  #hash: HashOutput | undefined = undefined;
+  hasHash = false;
+
+  constructor(stream: TerminalContext, config: RouterConfig, deps: RouterDeps) {
+    this.#stream = stream;
+    this.#config = config;
+    this.#deps = deps;
+  }
+
+  // ── LoadBalancerContext ─────────────────────────────────────────────────────────────────────────────────────────
+
+  get hashHigh(): number {
+    return this.#hash?.high ?? 0;
+  }
+
+  get hashLow(): number {
+    return this.#hash?.low ?? 0;
+  }
+
+  get attempt(): number {
+    return 0;
+  }
+
+  get metadataMatch() {
+    return this.#forward.metadataMatch;
+  }
+
+  get originalDestination(): { readonly ip: string; readonly port: number } {
+    return this.#stream.connection.localAddress;
+  }
+
+  shouldSkip(): boolean {
+    return false;
+  }
+
+  // ── from the stream ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  headers(headers: RequestHeaders, endStream: boolean): void {
+    const stream = this.#stream;
+    const { statistics } = this.#deps;
+    this.requestHeaders = headers;
+    this.#headersEnd = endStream;
+    this.#bodyEnded = endStream;
+    statistics.rqTotal.inc();
+    const route = stream.route();
+    if (route === undefined) {
+      statistics.noRoute.inc();
+      return this.#fail(failures.noRoute);
+    }
+    this.#route = route;
+    if (route.directResponse !== undefined) return this.#answerDirectly(route);
+    if (route.redirect !== undefined) return this.#redirect(route);
+    const forward = route.forward as ForwardAction; // Exactly one of the three is there.
+    this.#forward = forward;
+    const name = forward.clusterName(headers);
+    const cluster = name === undefined ? undefined : this.#deps.clusters.get(name);
+    if (cluster === undefined) {
+      statistics.noCluster.inc();
+      stream.info.upstreamCluster = name;
+      const failure: Failure = { ...failures.clusterNotFound, status: forward.clusterNotFoundStatus };
+      return this.#fail(failure);
+    }
+    this.#cluster = cluster;
+    stream.info.upstreamCluster = cluster.name;
+    stream.info.upstreamClusterStatName = cluster.altStatName;
+    stream.info.upstreamClusterMetadata = cluster.metadata;
+    if (forward.idleTimeoutMs !== undefined) stream.setIdleTimeout(forward.idleTimeoutMs);
+    if (forward.hashPolicy !== undefined) {
+      this.#hash = { high: 0, low: 0, setCookies: undefined };
+      this.hasHash = forward.hashPolicy.hash(headers, stream.info, this.#hash);
+    }
+    stream.info.originalPath = headers.path;
+    if (forward.includeAttemptCountInRequest) headers.set('x-envoy-attempt-count', '1');
+    route.finalizeRequestHeaders(headers, stream);
+    if (endStream) this.#armTimeout();
+    const resolving = cluster.resolve?.(headers);
+    if (resolving === undefined) this.#connect();
+    else {
+      this.#waiting = true;
+      resolving.then(
+        (failure) => {
+          this.#waiting = false;
+          if (this.#done) return;
+          if (failure !== undefined) this.#fail(failure);
+          else this.#connect();
+        },
+        () => this.#fail(failures.dnsFailure),
+      );
+    }
+  }
+
+  data(bytes: Buffer, endStream: boolean): void {
+    if (this.#done) return;
+    if (endStream) {
+      this.#bodyEnded = true;
+      this.#armTimeout();
+    }
+    if (this.#replayable && !this.#responseStarted) this.#keep(bytes);
+    if (this.#encoder === undefined) {
+      if (this.#keptBytes >= EARLY_BODY_BYTES) this.#pauseDownstream();
+      return;
+    }
+    if (!this.#encoder.encodeData(bytes, endStream) && !endStream) this.#pauseDownstream();
+  }
+
+  trailers(trailers: Headers): void {
+    if (this.#done) return;
+    this.#bodyEnded = true;
+    this.#trailers = trailers;
+    this.#armTimeout();
+    this.#encoder?.encodeTrailers(trailers);
+  }
+
+  readDisable(disabled: boolean): void {
+    this.#upstreamPauses += disabled ? 1 : -1;
+    this.#encoder?.readDisable(disabled);
+  }
+
+  abandon(): void {
+    if (this.#done) return;
+    this.#finish();
+    if (this.#encoder !== undefined) {
+      this.#cluster?.statistics.rqTxReset.inc();
+      this.#encoder.reset('local reset');
+    } else if (this.#pool?.cancel(this) === true) this.#cluster?.statistics.rqCancelled.inc();
+  }
+
+  // ── from the pool ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  poolReady(encoder: StreamEncoder, connection: ConnectionInfo, reused: boolean): void {
+    const { info } = this.#stream;
+    this.#waiting = false;
+    this.#encoder = encoder;
+    this.#reused = reused;
+    // A body in a request that must not be sent twice need not be kept once it is on its way.
+    if (!reused || !IDEMPOTENT.has(this.requestHeaders.method)) this.#replayable = false;
+    info.upstreamLocalAddress = connection.localAddress;
+    info.upstreamProtocol = 'HTTP/1.1';
+    info.upstreamRequestAttemptCount++;
+    if (info.upstreamFirstByteSentMs === 0) info.upstreamFirstByteSentMs = this.#deps.nowMs();
+    for (let i = 0; i < this.#upstreamPauses; i++) encoder.readDisable(true);
+    try {
+      encoder.encodeHeaders(this.requestHeaders, this.#headersEnd);
+    } catch {
+      // A filter or a rewrite put CR, LF or NUL into the head: nothing was written.
+      encoder.reset('local reset');
+      this.#encoder = undefined;
+      return this.#fail(failures.upstreamProtocolError);
+    }
+    const kept = this.#kept;
+    if (kept !== undefined) {
+      if (!this.#replayable) {
+        this.#kept = undefined;
+        this.#keptBytes = 0;
+      }
+      let room = true;
+      for (let i = 0; i < kept.length; i++) {
+        const last = this.#bodyEnded && this.#trailers === undefined && i === kept.length - 1;
+        room = encoder.encodeData(kept[i] as Buffer, last);
+      }
+      if (room || this.#bodyEnded) this.#resumeDownstream();
+    }
+    if (this.#trailers !== undefined) encoder.encodeTrailers(this.#trailers);
+  }
+
+  poolFailed(reason: ResetReason, detail: string): void {
+    if (this.#done) return;
+    if (detail !== '') this.#stream.info.upstreamTransportFailureReason = detail;
+    this.#fail(failureOfReset(reason));
+  }
+
+  // ── from the upstream codec ─────────────────────────────────────────────────────────────────────────────────────
+
+  decode1xx(headers: ResponseHeaders): void {
+    if (!this.#done) this.#stream.respond1xx(headers);
+  }
+
+  decodeHeaders(head: RequestHeaders | ResponseHeaders, endStream: boolean): void {
+    if (this.#done) return;
+    const headers = head as ResponseHeaders;
+    const stream = this.#stream;
+    const { info } = stream;
+    const nowMs = this.#deps.nowMs();
+    this.#responseStarted = true;
+    this.#kept = undefined;
+    info.upstreamFirstByteReceivedMs = nowMs;
+    const statistics = (this.#cluster as Cluster).statistics;
+    statistics.response(headers.status);
+    statistics.rqTime.record(nowMs - info.upstreamFirstByteSentMs);
+    if (!this.#config.suppressEnvoyHeaders) {
+      const sinceMs = info.requestCompleteMs === 0 ? 0 : nowMs - info.requestCompleteMs;
+      headers.set('x-envoy-upstream-service-time', String(Math.max(0, Math.round(sinceMs))));
+    }
+    if (this.#forward.includeAttemptCountInResponse) {
+      headers.set('x-envoy-attempt-count', String(info.upstreamRequestAttemptCount));
+    }
+    const cookies = this.#hash?.setCookies;
+    if (cookies !== undefined) for (const cookie of cookies) headers.append('set-cookie', cookie);
+    (this.#route as Route).finalizeResponseHeaders(headers, stream);
+    if (headers.status === 101 || this.#stream.upgrade !== undefined) this.#timeout?.cancel();
+    if (endStream) this.#responseEnded();
+    stream.respondHeaders(headers, endStream);
+  }
+
+  decodeData(chunk: Buffer, endStream: boolean): void {
+    if (this.#done) return;
+    if (endStream) this.#responseEnded();
+    this.#stream.respondData(chunk, endStream);
+  }
+
+  decodeTrailers(trailers: Headers): void {
+    if (this.#done) return;
+    this.#responseEnded();
+    this.#stream.respondTrailers(trailers);
+  }
+
+  onReset(reason: ResetReason): void {
+    if (this.#done) return;
+    const statistics = (this.#cluster as Cluster).statistics;
+    statistics.rqRxReset.inc();
+    this.#encoder = undefined;
+    if (!this.#responseStarted && reason === 'connection termination' && this.#mayMove()) {
+      this.#deadConnections++;
+      statistics.rqRetry.inc();
+      this.#connect();
+      return;
+    }
+    this.#fail(failureOfReset(reason));
+  }
+
+  onDrain(): void {
+    this.#resumeDownstream();
+  }
+
+  // ── inside ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #connect(): void {
+    const cluster = this.#cluster as Cluster;
+    const { info } = this.#stream;
+    const host = cluster.chooseHost(this);
+    if (host === undefined) {
+      cluster.statistics.cxNoneHealthy.inc();
+      return this.#fail(failures.noHealthyUpstream);
+    }
+    this.#leaveHost();
+    this.#host = host;
+    host.activeRequests++;
+    info.upstreamHost = host.address;
+    info.upstreamHostMetadata = host.metadata;
+    if (this.#forward.autoHostRewrite && host.hostname !== '') this.requestHeaders.authority = host.hostname;
+    const pool = cluster.pool(host, this.#forward.priority);
+    if (typeof pool === 'string') {
+      info.upstreamTransportFailureReason = pool;
+      return this.#fail(failures.upstreamConnectFailure);
+    }
+    this.#pool = pool;
+    this.#waiting = true;
+    pool.request(this);
+  }
+
+  /** Whether a request on a dead kept-alive connection may go to another one: sent twice only where that is harmless. */
+  #mayMove(): boolean {
+    return (
+      this.#reused &&
+      this.#deadConnections < MAX_DEAD_CONNECTIONS &&
+      IDEMPOTENT.has(this.requestHeaders.method) &&
+      (this.#headersEnd || this.#replayable)
+    );
+  }
+
+  #keep(bytes: Buffer): void {
+    this.#keptBytes += bytes.length;
+    if (this.#encoder !== undefined && this.#keptBytes > REPLAY_BYTES) {
+      this.#replayable = false;
+      this.#kept = undefined;
+      return;
+    }
+    this.#kept ??= [];
+    this.#kept.push(Buffer.from(bytes));
+  }
+
+  #pauseDownstream(): void {
+    if (this.#downstreamPaused) return;
+    this.#downstreamPaused = true;
+    this.#stream.pauseRequest(true);
+  }
+
+  #resumeDownstream(): void {
+    if (!this.#downstreamPaused) return;
+    this.#downstreamPaused = false;
+    this.#stream.pauseRequest(false);
+  }
+
+  #armTimeout(): void {
+    const timeoutMs = this.#forward.timeoutMs;
+    if (timeoutMs <= 0 || this.#responseStarted || this.#stream.upgrade !== undefined) return;
+    this.#timeout = new Deadline(() => {
+      this.#cluster?.statistics.rqTimeout.inc();
+      this.#fail(failures.upstreamTimeout);
+    });
+    this.#deps.deadlines.list(timeoutMs).arm(this.#timeout);
+  }
+
+  #answerDirectly(route: Route): void {
+    const action = route.directResponse as NonNullable<Route['directResponse']>;
+    this.#deps.statistics.rqDirectResponse.inc();
+    this.#done = true;
+    const stream = this.#stream;
+    stream.sendLocalReply(action.status, '', 'direct_response', action.body, (headers) =>
+      route.finalizeResponseHeaders(headers, stream),
+    );
+  }
+
+  #redirect(route: Route): void {
+    const action = route.redirect as NonNullable<Route['redirect']>;
+    this.#deps.statistics.rqRedirect.inc();
+    this.#done = true;
+    const stream = this.#stream;
+    const location = action.location(this.requestHeaders);
+    stream.sendLocalReply(action.status, '', 'direct_response', '', (headers) => {
+      headers.set('location', location);
+      route.finalizeResponseHeaders(headers, stream);
+    });
+  }
+
+  /** The upstream has said everything. */
+  #responseEnded(): void {
+    const { info } = this.#stream;
+    info.upstreamLastByteReceivedMs = this.#deps.nowMs();
+    this.#finish();
+    // An answer before the request was complete: the rest of the request has no reader.
+    if (!this.#bodyEnded) this.#encoder?.reset('local reset');
+    this.#resumeDownstream();
+  }
+
+  #fail(failure: Failure): void {
+    if (this.#done) return;
+    this.#finish();
+    this.#encoder?.reset('local reset');
+    if (failure.status >= 500) this.#cluster?.statistics.response(failure.status);
+    if (this.#waiting) this.#pool?.cancel(this);
+    this.#stream.fail(failure);
+  }
+
+  #finish(): void {
+    this.#done = true;
+    this.#kept = undefined;
+    this.#timeout?.cancel();
+    this.#leaveHost();
+  }
+
+  #leaveHost(): void {
+    if (this.#host === undefined) return;
+    this.#host.activeRequests--;
+    this.#host = undefined;
+  }
+}

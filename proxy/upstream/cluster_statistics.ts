@@ -1,0 +1,97 @@
+/** A cluster's counters on one thread, under Envoy's names (`cluster.<alt_stat_name>.…`). */
+import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
+
+export class ClusterStatistics {
+  readonly cxTotal: Counter;
+  readonly cxActive: Gauge;
+  readonly cxHttp1Total: Counter;
+  readonly cxConnectFail: Counter;
+  readonly cxConnectTimeout: Counter;
+  readonly cxConnectMs: Histogram;
+  readonly cxOverflow: Counter;
+  readonly cxDestroy: Counter;
+  readonly cxDestroyRemote: Counter;
+  readonly cxDestroyWithActiveRq: Counter;
+  readonly cxIdleTimeout: Counter;
+  readonly cxMaxRequests: Counter;
+  readonly cxProtocolError: Counter;
+  readonly cxNoneHealthy: Counter;
+  readonly rqTotal: Counter;
+  readonly rqActive: Gauge;
+  readonly rqCompleted: Counter;
+  readonly rqPendingTotal: Counter;
+  readonly rqPendingActive: Gauge;
+  readonly rqPendingOverflow: Counter;
+  readonly rqPendingFailureEject: Counter;
+  readonly rqTimeout: Counter;
+  readonly rqTxReset: Counter;
+  readonly rqRxReset: Counter;
+  readonly rqCancelled: Counter;
+  readonly rqRetry: Counter;
+  readonly rqRetrySuccess: Counter;
+  readonly rqTime: Histogram;
+  readonly membershipTotal: Gauge;
+  readonly membershipHealthy: Gauge;
+  readonly membershipChange: Counter;
+  readonly #statistics: Statistics;
+  readonly #prefix: string;
+  readonly #byClass: (Counter | undefined)[] = [];
+  readonly #byCode = new Map<number, Counter>();
+
+  constructor(statistics: Statistics, statName: string) {
+    const prefix = `cluster.${statName}`;
+    const counter = (name: string): Counter => statistics.counter(`${prefix}.${name}`);
+    const gauge = (name: string): Gauge => statistics.gauge(`${prefix}.${name}`);
+    this.#statistics = statistics;
+    this.#prefix = prefix;
+    this.cxTotal = counter('upstream_cx_total');
+    this.cxActive = gauge('upstream_cx_active');
+    this.cxHttp1Total = counter('upstream_cx_http1_total');
+    this.cxConnectFail = counter('upstream_cx_connect_fail');
+    this.cxConnectTimeout = counter('upstream_cx_connect_timeout');
+    this.cxConnectMs = statistics.histogram(`${prefix}.upstream_cx_connect_ms`);
+    this.cxOverflow = counter('upstream_cx_overflow');
+    this.cxDestroy = counter('upstream_cx_destroy');
+    this.cxDestroyRemote = counter('upstream_cx_destroy_remote');
+    this.cxDestroyWithActiveRq = counter('upstream_cx_destroy_with_active_rq');
+    this.cxIdleTimeout = counter('upstream_cx_idle_timeout');
+    this.cxMaxRequests = counter('upstream_cx_max_requests');
+    this.cxProtocolError = counter('upstream_cx_protocol_error');
+    this.cxNoneHealthy = counter('upstream_cx_none_healthy');
+    this.rqTotal = counter('upstream_rq_total');
+    this.rqActive = gauge('upstream_rq_active');
+    this.rqCompleted = counter('upstream_rq_completed');
+    this.rqPendingTotal = counter('upstream_rq_pending_total');
+    this.rqPendingActive = gauge('upstream_rq_pending_active');
+    this.rqPendingOverflow = counter('upstream_rq_pending_overflow');
+    this.rqPendingFailureEject = counter('upstream_rq_pending_failure_eject');
+    this.rqTimeout = counter('upstream_rq_timeout');
+    this.rqTxReset = counter('upstream_rq_tx_reset');
+    this.rqRxReset = counter('upstream_rq_rx_reset');
+    this.rqCancelled = counter('upstream_rq_cancelled');
+    this.rqRetry = counter('upstream_rq_retry');
+    this.rqRetrySuccess = counter('upstream_rq_retry_success');
+    this.rqTime = statistics.histogram(`${prefix}.upstream_rq_time`);
+    this.membershipTotal = gauge('membership_total');
+    this.membershipHealthy = gauge('membership_healthy');
+    this.membershipChange = counter('membership_change');
+  }
+
+  /** upstream_rq_<code>, upstream_rq_<class>, upstream_rq_completed: made when a code is first seen. */
+  response(status: number): void {
+    this.rqCompleted.inc();
+    const classIndex = (status / 100) | 0;
+    let byClass = this.#byClass[classIndex];
+    if (byClass === undefined) {
+      byClass = this.#statistics.counter(`${this.#prefix}.upstream_rq_${classIndex}xx`);
+      this.#byClass[classIndex] = byClass;
+    }
+    byClass.inc();
+    let byCode = this.#byCode.get(status);
+    if (byCode === undefined) {
+      byCode = this.#statistics.counter(`${this.#prefix}.upstream_rq_${status}`);
+      this.#byCode.set(status, byCode);
+    }
+    byCode.inc();
+  }
+}
