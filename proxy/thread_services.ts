@@ -4,6 +4,7 @@ import type { Logger } from './telemetry/log.ts';
 import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
+import type { Deadlines } from './net/deadlines.ts';
 import type { RouteTable } from './router/route.ts';
 
 export interface ThreadServices {
@@ -16,6 +17,7 @@ export interface ThreadServices {
   readonly breakers: CircuitBreakers;
   readonly accessLogs: AccessLogSinks;
   readonly log: Logger;
+  readonly deadlines: Deadlines;
   random(): number;
   nowMs(): number;
 }

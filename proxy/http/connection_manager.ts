@@ -6,7 +6,7 @@ import type { ConnectionInfo } from '../net/connection_info.ts';
 import { Deadline } from '../net/deadlines.ts';
 import type { ConnectionOwner } from '../net/network_filter.ts';
 import { type CodecCallbacks, CodecError, type StreamDecoder, type StreamEncoder } from './codec.ts';
-import type { ConnectionManagerRuntime } from './connection_manager_runtime.ts';
+import type { ConnectionManagerRuntime, ConnectionManagerStatistics } from './connection_manager_runtime.ts';
 import type { InternalRequest, InternalResponse } from './filter.ts';
 import { HttpStream, type StreamHost } from './stream.ts';
 import { StreamInfo } from './stream_info.ts';
@@ -26,11 +26,14 @@ const REASONS: Readonly<Record<number, string>> = {
 
 export class HttpConnection implements ConnectionOwner, CodecCallbacks, StreamHost {
   readonly info: ConnectionInfo;
+  onClosed: (() => void) | undefined = undefined;
   readonly #runtime: () => ConnectionManagerRuntime;
   readonly #stream: ByteStream;
   readonly #codec: Http1ServerCodec;
   readonly #streams = new Set<HttpStream>();
   readonly #callCluster: StreamHost['call'];
+  /** Of the configuration the connection began with: what it counted up it counts down. */
+  readonly #statistics: ConnectionManagerStatistics;
   #leftover: Buffer | undefined = undefined;
   #dispatching = false;
   #draining = false;
@@ -48,6 +51,7 @@ export class HttpConnection implements ConnectionOwner, CodecCallbacks, StreamHo
     this.#callCluster = callCluster;
     this.info = stream.info;
     const { config, statistics, connectionMax } = runtime();
+    this.#statistics = statistics;
     this.#codec = new Http1ServerCodec(this, {
       maxHeadBytes: config.maxRequestHeadBytes,
       maxHeaderCount: config.maxHeadersCount,
@@ -81,6 +85,11 @@ export class HttpConnection implements ConnectionOwner, CodecCallbacks, StreamHo
   drain(): void {
     this.#draining = true;
     if (this.#streams.size === 0) this.#close();
+  }
+
+  destroy(): void {
+    this.#closing = true;
+    this.#stream.close('reset');
   }
 
   // ── from the codec ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -257,15 +266,11 @@ export class HttpConnection implements ConnectionOwner, CodecCallbacks, StreamHo
     this.#idle?.cancel();
     this.#headers?.cancel();
     this.#max?.cancel();
-    const { statistics } = this.#runtime();
-    statistics.cxActive.dec();
-    statistics.cxHttp1Active.dec();
-    statistics.cxDestroy.inc();
+    this.#statistics.cxActive.dec();
+    this.#statistics.cxHttp1Active.dec();
+    this.#statistics.cxDestroy.inc();
     this.onClosed?.();
   }
-
-  /** Set by the listener. */
-  onClosed: (() => void) | undefined = undefined;
 
   #armIdle(): void {
     const { connectionIdle, statistics } = this.#runtime();

@@ -2,7 +2,7 @@
 import type { Deadlines } from '../net/deadlines.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { ResponseFlag } from '../failures.ts';
-import type { Counter, Gauge, Histogram } from '../telemetry/statistics.ts';
+import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import type { Route } from '../router/route.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
@@ -53,6 +53,8 @@ export interface FilterDeps {
   /** Monotonic milliseconds. */
   nowMs(): number;
   readonly clusters: ClusterLookup;
+  /** For series that are not below the connection manager's prefix (istio_requests_total). */
+  readonly statistics: Statistics;
   /** Timeouts of this thread. */
   readonly deadlines: Deadlines;
   /** Of the listener: `inbound` reports as destination. Default outbound. */

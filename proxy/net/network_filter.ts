@@ -1,9 +1,8 @@
 /** The contracts of network filters (bytes of a connection) and listener filters (first bytes, before a chain is matched). */
-import type { FilterResult } from '../http/filter.ts';
+import type { BuildContext, ParsedHttpFilter } from '../build_context.ts';
 import type { MutableBody } from '../http/body.ts';
-import type { Counter, Gauge } from '../telemetry/statistics.ts';
-import type { BuildContext } from '../build_context.ts';
-import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
+import type { Filter, FilterDeps, FilterResult } from '../http/filter.ts';
+import type { ThreadServices } from '../thread_services.ts';
 import type { ByteStream } from './byte_stream.ts';
 import type { ConnectionInfo } from './connection_info.ts';
 
@@ -14,16 +13,20 @@ export interface NetworkFilter<S = undefined> {
   onData?(ctx: ConnectionContext, body: MutableBody, endStream: boolean, state: S): FilterResult;
   onWrite?(ctx: ConnectionContext, body: MutableBody, endStream: boolean, state: S): FilterResult;
   onDestroy?(ctx: ConnectionContext, state: S): void;
-  /** Terminal filters only: takes the stream's callbacks over for the rest of the connection's life. */
-  takeOver?(ctx: ConnectionContext, stream: ByteStream): ConnectionOwner;
+  /** Terminal filters only: serves the connection to its end. `newest` answers this filter of the newest version of the same chain. */
+  takeOver?(stream: ByteStream, newest: () => NetworkFilter<S>): ConnectionOwner;
 }
 
 /** Who serves a connection to its end; the listener asks it to drain or close. */
 export interface ConnectionOwner {
   /** Finish what is open, start nothing new: `Connection: close`, GOAWAY. */
   drain(): void;
+  /** Ends now, with reset. */
+  destroy(): void;
   /** Streams or tunnels in progress. */
   readonly activeCount: number;
+  /** Called once when the connection is gone. */
+  onClosed: (() => void) | undefined;
 }
 
 export interface ConnectionContext {
@@ -33,11 +36,12 @@ export interface ConnectionContext {
   readonly signal: AbortSignal;
 }
 
+/** What a network filter may use; made once per configuration and thread. */
 export interface NetworkFilterDeps {
-  counter(name: string): Counter;
-  gauge(name: string): Gauge;
-  random(): number;
-  readonly clusters: ClusterLookup;
+  readonly services: ThreadServices;
+  readonly direction: 'inbound' | 'outbound' | undefined;
+  readonly bufferLimitBytes: number;
+  createHttpFilter(parsed: ParsedHttpFilter, deps: FilterDeps): Filter<unknown>;
 }
 
 export interface NetworkFilterFactory<Config, S = undefined> {

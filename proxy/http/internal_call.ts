@@ -1,0 +1,143 @@
+/** HTTP requests that the proxy itself makes to a cluster, through that cluster's balancer, transport and limits. */
+import { failures, failureOfReset } from '../failures.ts';
+import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
+import type { ClusterRequest } from '../upstream/cluster.ts';
+import type { PoolRequest } from '../upstream/http1_pool.ts';
+import { Deadline, type Deadlines } from '../net/deadlines.ts';
+import type { ResetReason, StreamEncoder } from './codec.ts';
+import type { InternalRequest, InternalResponse } from './filter.ts';
+import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
+
+const DEFAULT_TIMEOUT_MS = 5000;
+const DEFAULT_MAX_RESPONSE_BYTES = 1024 * 1024;
+
+/** Rejects with an Error whose message says what failed: no cluster, no host, connect, timeout, abort, too large. */
+export function callCluster(
+  clusters: ClusterLookup,
+  deadlines: Deadlines,
+  name: string,
+  request: InternalRequest,
+  signal: AbortSignal,
+): Promise<InternalResponse> {
+  return new Promise((resolve, reject) => {
+    new InternalCall(clusters, deadlines, name, request, signal, resolve, reject).start();
+  });
+}
+
+class InternalCall implements PoolRequest, ClusterRequest {
+  readonly requestHeaders: RequestHeaders;
+  readonly hashHigh = 0;
+  readonly hashLow = 0;
+  readonly hasHash = false;
+  readonly attempt = 0;
+  readonly metadataMatch = undefined;
+  readonly originalDestination = { ip: '', port: 0 };
+  readonly #clusters: ClusterLookup;
+  readonly #name: string;
+  readonly #request: InternalRequest;
+  readonly #signal: AbortSignal;
+  readonly #resolve: (response: InternalResponse) => void;
+  readonly #reject: (error: Error) => void;
+  readonly #deadline: Deadline;
+  readonly #chunks: Buffer[] = [];
+  readonly #onAbort = (): void => this.#fail('the request it belonged to has ended');
+  #bytes = 0;
+  #headers: ResponseHeaders | undefined = undefined;
+  #encoder: StreamEncoder | undefined = undefined;
+  #done = false;
+
+  constructor(
+    clusters: ClusterLookup,
+    deadlines: Deadlines,
+    name: string,
+    request: InternalRequest,
+    signal: AbortSignal,
+    resolve: (response: InternalResponse) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.#clusters = clusters;
+    this.#name = name;
+    this.#request = request;
+    this.requestHeaders = request.headers;
+    this.#signal = signal;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    const timeoutMs = request.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.#deadline = new Deadline(() => this.#fail(`no answer within ${timeoutMs} ms`));
+    deadlines.list(timeoutMs).arm(this.#deadline);
+  }
+
+  start(): void {
+    if (this.#signal.aborted) return this.#onAbort();
+    this.#signal.addEventListener('abort', this.#onAbort, { once: true });
+    const cluster = this.#clusters.get(this.#name);
+    if (cluster === undefined) return this.#fail('there is no such cluster');
+    const host = cluster.chooseHost(this);
+    if (host === undefined) return this.#fail(failures.noHealthyUpstream.body);
+    const pool = cluster.pool(host, 'default');
+    if (typeof pool === 'string') this.#fail(pool);
+    else pool.request(this);
+  }
+
+  shouldSkip(): boolean {
+    return false;
+  }
+
+  poolReady(encoder: StreamEncoder): void {
+    if (this.#done) return encoder.reset('local reset');
+    this.#encoder = encoder;
+    const { body } = this.#request;
+    encoder.encodeHeaders(this.requestHeaders, body === undefined);
+    if (body !== undefined) encoder.encodeData(body, true);
+  }
+
+  poolFailed(reason: ResetReason, detail: string): void {
+    this.#fail(detail === '' ? failureOfReset(reason).body : detail);
+  }
+
+  decode1xx(): void {}
+
+  decodeHeaders(headers: RequestHeaders | ResponseHeaders, endStream: boolean): void {
+    this.#headers = headers as ResponseHeaders;
+    if (endStream) this.#succeed(undefined);
+  }
+
+  decodeData(chunk: Buffer, endStream: boolean): void {
+    if (this.#done) return;
+    this.#bytes += chunk.length;
+    const limit = this.#request.maxResponseBytes ?? DEFAULT_MAX_RESPONSE_BYTES;
+    if (this.#bytes > limit) return this.#fail(`the answer is longer than ${limit} bytes`);
+    this.#chunks.push(Buffer.from(chunk));
+    if (endStream) this.#succeed(undefined);
+  }
+
+  decodeTrailers(trailers: Headers): void {
+    this.#succeed(trailers);
+  }
+
+  onReset(reason: ResetReason): void {
+    this.#encoder = undefined;
+    this.#fail(failureOfReset(reason).body);
+  }
+
+  onDrain(): void {}
+
+  #succeed(trailers: Headers | undefined): void {
+    if (this.#done || this.#headers === undefined) return;
+    this.#finish();
+    this.#resolve({ headers: this.#headers, body: Buffer.concat(this.#chunks), trailers });
+  }
+
+  #fail(reason: string): void {
+    if (this.#done) return;
+    this.#finish();
+    this.#encoder?.reset('local reset');
+    this.#reject(new Error(`Cannot call cluster "${this.#name}": ${reason}`));
+  }
+
+  #finish(): void {
+    this.#done = true;
+    this.#deadline.cancel();
+    this.#signal.removeEventListener('abort', this.#onAbort);
+  }
+}
