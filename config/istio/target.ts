@@ -25,6 +25,8 @@ export interface CompileInput {
   readonly endpointAddress?:
     | ((workload: Workload, port: number) => { readonly ip: string; readonly port: number } | undefined)
     | undefined;
+  /** `--allow-unknown-static-fields`: unknown fields of Istio's objects are passed over. Default false. */
+  readonly allowUnknownFields?: boolean | undefined;
 }
 
 /**

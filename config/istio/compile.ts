@@ -1,0 +1,79 @@
+/** Compiles Kubernetes and Istio objects to Envoy resources, as istiod does. */
+import type { Resource } from '../resources.ts';
+import { CompileContext } from './context.ts';
+import { explicitListeners } from './explicit_listeners.ts';
+import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
+import { meshConfig } from './mesh.ts';
+import type { MeshService } from './model.ts';
+import { outboundResources } from './outbound_cluster.ts';
+import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
+import { readObjects } from './registry.ts';
+import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
+import { ServiceEndpoints } from './service_endpoints.ts';
+import { allWorkloads, notYet, serviceSummaries } from './summary.ts';
+import type { CompileInput, CompileResult } from './target.ts';
+import { RouteRules } from './virtual_hosts.ts';
+import { isVisible } from './visibility.ts';
+
+/**
+ * The resources for one proxy, and what there is to tell about the input.
+ * @throws {ConfigError} at the first thing that is wrong; `origin` is its place in the file.
+ */
+export function compile(input: CompileInput): CompileResult {
+  const mesh = meshConfig(input.mesh);
+  const { domain, mode } = input;
+  const registry = readObjects(input.objects, mesh, domain, input.allowUnknownFields ?? false);
+  const client = {
+    namespace: input.proxy?.namespace ?? 'default',
+    labels: input.proxy?.labels ?? {},
+    ips: input.proxy?.ips ?? [],
+  };
+  const context = new CompileContext({
+    mesh,
+    domain,
+    registry,
+    endpoints: new ServiceEndpoints(registry, input.endpointAddress),
+    client,
+    explicit: mode.kind === 'explicit',
+    services: visibleServices(registry.services, client.namespace),
+  });
+  const rules = new RouteRules(context);
+  const resources: Resource[] = outboundResources(context);
+  if (mode.kind === 'sidecar') {
+    resources.push(...passthroughClusters(context), ...inboundClusters(context), inboundPassthrough(context));
+    resources.push(...sidecarRoutes(context, rules));
+  } else {
+    resources.push(dynamicForwardProxy(context), explicitRoutes(context, rules), ...explicitListeners(context, mode));
+  }
+  context.warnings.push(...notYet(context));
+  return {
+    resources,
+    services: serviceSummaries(context),
+    workloads: allWorkloads(context),
+    warnings: context.warnings,
+  };
+}
+
+/**
+ * What the client sees, one service a host: its own namespace's before others', Kubernetes' before entries, the
+ * older before the younger. Entries of one namespace and host add their ports.
+ */
+function visibleServices(all: readonly MeshService[], namespace: string): MeshService[] {
+  const byHost = new Map<string, MeshService>();
+  for (const service of all) {
+    if (!isVisible(service.visibility, namespace)) continue;
+    const other = byHost.get(service.host);
+    if (other === undefined || (other.namespace !== namespace && service.namespace === namespace)) {
+      byHost.set(service.host, service);
+    } else if (other.namespace === service.namespace && other.resolution === service.resolution) {
+      byHost.set(service.host, withPorts(other, service));
+    }
+  }
+  return [...byHost.values()];
+}
+
+function withPorts(service: MeshService, other: MeshService): MeshService {
+  const known = new Set(service.ports.map((port) => port.number));
+  const added = other.ports.filter((port) => !known.has(port.number));
+  return added.length === 0 ? service : { ...service, ports: [...service.ports, ...added] };
+}

@@ -1,0 +1,70 @@
+/** The HTTP connection manager as Istio configures it for a sidecar (istio/istio: pilot/pkg/networking/core/networkfilter.go). */
+import type { Json } from '../resources.ts';
+import { accessLogs } from './access_log.ts';
+import { any, extension } from './envoy_json.ts';
+import type { MeshConfig } from './mesh.ts';
+
+export interface ConnectionManagerOptions {
+  readonly direction: 'inbound' | 'outbound';
+  readonly statPrefix: string;
+  /** `rds` or `route_config`. */
+  readonly routes: Json;
+  readonly accessLog: 'TEXT' | 'JSON' | undefined;
+}
+
+export function connectionManager(mesh: MeshConfig, options: ConnectionManagerOptions): Json {
+  const inbound = options.direction === 'inbound';
+  const logs = accessLogs(mesh, options.accessLog);
+  return extension(
+    'envoy.filters.network.http_connection_manager',
+    'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+    {
+      stat_prefix: options.statPrefix,
+      ...options.routes,
+      http_filters: httpFilters(mesh, inbound),
+      ...(inbound && { server_name: 'istio-envoy' }),
+      stream_idle_timeout: '0s',
+      ...(logs.length > 0 && { access_log: logs }),
+      use_remote_address: false,
+      ...(inbound && {
+        forward_client_cert_details: 'APPEND_FORWARD',
+        set_current_client_cert_details: { subject: true, dns: true, uri: true },
+      }),
+      proxy_100_continue: true,
+      generate_request_id: true,
+      upgrade_configs: [{ upgrade_type: 'websocket' }],
+      ...normalization(mesh),
+      request_id_extension: {
+        typed_config: any('envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig', {
+          use_request_id_for_trace_sampling: true,
+        }),
+      },
+    },
+  );
+}
+
+function httpFilters(mesh: MeshConfig, inbound: boolean): Json[] {
+  return [
+    extension('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors'),
+    ...(mesh.prometheusMetrics
+      ? // A server names the destination from its own service, never from the client's Host.
+        [extension('istio.stats', 'stats.PluginConfig', inbound ? { disable_host_header_fallback: true } : {})]
+      : []),
+    extension('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router'),
+  ];
+}
+
+function normalization(mesh: MeshConfig): Json {
+  switch (mesh.pathNormalization) {
+    case 'NONE':
+      return { normalize_path: false };
+    case 'BASE':
+      return { normalize_path: true, path_with_escaped_slashes_action: 'KEEP_UNCHANGED' };
+    case 'MERGE_SLASHES':
+      return { normalize_path: true, merge_slashes: true, path_with_escaped_slashes_action: 'KEEP_UNCHANGED' };
+    case 'DECODE_AND_MERGE_SLASHES':
+      return { normalize_path: true, merge_slashes: true, path_with_escaped_slashes_action: 'UNESCAPE_AND_FORWARD' };
+    default:
+      return mesh.pathNormalization satisfies never;
+  }
+}

@@ -1,0 +1,54 @@
+/** What one compilation knows: the inputs read, and for whom it compiles. */
+import type { DestinationRule } from './destination_rule.ts';
+import type { MeshConfig } from './mesh.ts';
+import type { MeshService } from './model.ts';
+import type { Registry } from './registry.ts';
+import type { ServiceEndpoints } from './service_endpoints.ts';
+
+/** The workload on whose behalf requests are routed. */
+export interface Client {
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly ips: readonly string[];
+}
+
+export class CompileContext {
+  readonly mesh: MeshConfig;
+  readonly domain: string;
+  readonly registry: Registry;
+  readonly endpoints: ServiceEndpoints;
+  readonly client: Client;
+  /** Without interception: no original destination, no certificates of the mesh. */
+  readonly explicit: boolean;
+  /** What the client sees, one service a host, oldest first. */
+  readonly services: readonly MeshService[];
+  readonly byHost: ReadonlyMap<string, MeshService>;
+  readonly warnings: string[];
+  readonly #rules = new Map<string, DestinationRule | undefined>();
+
+  constructor(
+    parts: Pick<CompileContext, 'mesh' | 'domain' | 'registry' | 'endpoints' | 'client' | 'explicit'> & {
+      readonly services: readonly MeshService[];
+    },
+  ) {
+    this.mesh = parts.mesh;
+    this.domain = parts.domain;
+    this.registry = parts.registry;
+    this.endpoints = parts.endpoints;
+    this.client = parts.client;
+    this.explicit = parts.explicit;
+    this.services = parts.services;
+    this.byHost = new Map(parts.services.map((service) => [service.host, service]));
+    this.warnings = [...parts.registry.warnings];
+  }
+
+  /** The DestinationRule that holds for this client and host. */
+  rule(host: string): DestinationRule | undefined {
+    if (!this.#rules.has(host)) {
+      const service = this.byHost.get(host) ?? { host, namespace: '' };
+      const { namespace, labels } = this.client;
+      this.#rules.set(host, this.registry.destinationRules.find(service, namespace, labels));
+    }
+    return this.#rules.get(host);
+  }
+}

@@ -1,0 +1,69 @@
+/** Endpoints as ClusterLoadAssignment: by locality, with weights, health and Istio's metadata. */
+import type { Json } from '../resources.ts';
+import { socketAddress } from './envoy_json.ts';
+import type { Endpoint, Instance, Locality } from './model.ts';
+import type { Subset } from './destination_rule.ts';
+import { selects } from './model.ts';
+
+const CLUSTER_ID = 'Kubernetes';
+
+/** @param subset undefined: all endpoints; without labels: all too */
+export function loadAssignment(clusterName: string, endpoints: readonly Endpoint[], subset: Subset | undefined): Json {
+  const byLocality = new Map<string, { readonly locality: Locality; readonly items: Endpoint[] }>();
+  for (const endpoint of endpoints) {
+    if (subset !== undefined && !selects(subset.labels, endpoint.instance.workload.labels)) continue;
+    const { locality } = endpoint.instance;
+    const key = `${locality.region}/${locality.zone}/${locality.subZone}`;
+    const group = byLocality.get(key);
+    if (group === undefined) byLocality.set(key, { locality, items: [endpoint] });
+    else group.items.push(endpoint);
+  }
+  return {
+    cluster_name: clusterName,
+    endpoints: [...byLocality.values()].map(({ locality, items }) => ({
+      locality: localityJson(locality),
+      lb_endpoints: items.map(lbEndpoint),
+      load_balancing_weight: items.reduce((sum, item) => sum + weightOf(item), 0),
+    })),
+  };
+}
+
+function lbEndpoint(endpoint: Endpoint): Json {
+  const { instance, address, port, health } = endpoint;
+  const place = address.startsWith('unix://')
+    ? { pipe: { path: address.slice('unix://'.length) } }
+    : socketAddress(address, port);
+  return {
+    endpoint: { address: place },
+    ...(health !== undefined && { health_status: health }),
+    metadata: {
+      filter_metadata: {
+        ...(instance.mutualTls && !endpoint.relocated && { 'envoy.transport_socket_match': { tlsMode: 'istio' } }),
+        istio: { workload: workloadText(instance) },
+      },
+    },
+    load_balancing_weight: weightOf(endpoint),
+  };
+}
+
+function weightOf(endpoint: Endpoint): number {
+  return endpoint.instance.weight > 0 ? endpoint.instance.weight : 1;
+}
+
+function localityJson({ region, zone, subZone }: Locality): Json {
+  return {
+    ...(region !== '' && { region }),
+    ...(zone !== '' && { zone }),
+    ...(subZone !== '' && { sub_zone: subZone }),
+  };
+}
+
+/** `workload;namespace;canonical name;canonical revision;cluster`, from which metrics take their labels. */
+function workloadText({ workload, workloadName }: Instance): string {
+  const { labels, namespace } = workload;
+  const name =
+    labels['service.istio.io/canonical-name'] ?? labels['app.kubernetes.io/name'] ?? labels['app'] ?? workloadName;
+  const revision =
+    labels['service.istio.io/canonical-revision'] ?? labels['app.kubernetes.io/version'] ?? labels['version'] ?? '';
+  return `${workloadName};${namespace};${name};${revision};${CLUSTER_ID}`;
+}

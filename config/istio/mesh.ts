@@ -1,0 +1,134 @@
+/** MeshConfig: what holds for the whole mesh, with Istio's defaults (istio/api: mesh/v1alpha1/config.proto). */
+import { ConfigError } from '../../proxy/config_error.ts';
+import { show } from '../../proxy/resource_fields.ts';
+import type { KubeObject } from '../kube_object.ts';
+import { HTTP_RETRY, type HttpRetry } from './http_retry.ts';
+import {
+  type At,
+  anything,
+  boolean,
+  duration,
+  int32,
+  list,
+  openMessage,
+  oneOf,
+  type Read,
+  text,
+  uint32,
+} from './shape.ts';
+
+export interface MeshConfig {
+  /** Default 10 s. */
+  readonly connectTimeoutMs: number;
+  /** Default cluster.local. */
+  readonly trustDomain: string;
+  /** Default istio-system. */
+  readonly rootNamespace: string;
+  readonly autoMtls: boolean;
+  readonly outboundPolicy: 'ALLOW_ANY' | 'REGISTRY_ONLY';
+  /** Used only after a lookup that failed. Default 60 s. */
+  readonly dnsRefreshMs: number;
+  readonly defaultServiceExportTo: readonly string[];
+  readonly defaultVirtualServiceExportTo: readonly string[];
+  readonly defaultDestinationRuleExportTo: readonly string[];
+  /** '' is off. */
+  readonly accessLogFile: string;
+  readonly accessLogEncoding: 'TEXT' | 'JSON';
+  /** '' is Istio's own format. */
+  readonly accessLogFormat: string;
+  readonly pathNormalization: 'NONE' | 'BASE' | 'MERGE_SLASHES' | 'DECODE_AND_MERGE_SLASHES';
+  readonly h2Upgrade: boolean;
+  readonly defaultHttpRetry: HttpRetry | undefined;
+  readonly tcpKeepalive: Keepalive | undefined;
+  /** Whether istio.stats feeds Prometheus, which is the default of an installed mesh. */
+  readonly prometheusMetrics: boolean;
+  /** Port of mesh-wide `proxyHttpPort`; 0: none. */
+  readonly proxyHttpPort: number;
+}
+
+export const KEEPALIVE = openMessage({ probes: uint32, time: duration, interval: duration });
+export type Keepalive = Read<typeof KEEPALIVE>;
+
+const PROVIDER = openMessage({ name: text, prometheus: anything });
+
+const MESH = openMessage({
+  connectTimeout: duration,
+  trustDomain: text,
+  rootNamespace: text,
+  enableAutoMtls: boolean,
+  outboundTrafficPolicy: openMessage({ mode: oneOf('ALLOW_ANY', 'REGISTRY_ONLY', 'ALLOW_ANY_DYNAMIC_DNS') }),
+  dnsRefreshRate: duration,
+  defaultServiceExportTo: list(text),
+  defaultVirtualServiceExportTo: list(text),
+  defaultDestinationRuleExportTo: list(text),
+  accessLogFile: text,
+  accessLogEncoding: oneOf('TEXT', 'JSON'),
+  accessLogFormat: text,
+  pathNormalization: openMessage({
+    normalization: oneOf('DEFAULT', 'NONE', 'BASE', 'MERGE_SLASHES', 'DECODE_AND_MERGE_SLASHES'),
+  }),
+  h2UpgradePolicy: oneOf('DO_NOT_UPGRADE', 'UPGRADE'),
+  defaultHttpRetryPolicy: HTTP_RETRY,
+  tcpKeepalive: KEEPALIVE,
+  defaultProviders: openMessage({ metrics: list(text) }),
+  extensionProviders: list(PROVIDER),
+  proxyHttpPort: int32,
+});
+
+/**
+ * Reads MeshConfig as JSON (camelCase, Istio's names); what is absent is Istio's default.
+ * @param origin where it came from, for complaints
+ * @throws {ConfigError}
+ */
+export function meshConfig(json: Readonly<Record<string, unknown>>, origin = 'MeshConfig'): MeshConfig {
+  const mesh = MESH(json, placeIn(json, origin));
+  const normalization = mesh.pathNormalization?.normalization ?? 'DEFAULT';
+  const policy = mesh.outboundTrafficPolicy?.mode ?? 'ALLOW_ANY';
+  return {
+    connectTimeoutMs: mesh.connectTimeout ?? 10_000,
+    trustDomain: mesh.trustDomain ?? 'cluster.local',
+    rootNamespace: mesh.rootNamespace ?? 'istio-system',
+    autoMtls: mesh.enableAutoMtls ?? true,
+    outboundPolicy: policy === 'REGISTRY_ONLY' ? 'REGISTRY_ONLY' : 'ALLOW_ANY',
+    dnsRefreshMs: mesh.dnsRefreshRate ?? 60_000,
+    defaultServiceExportTo: mesh.defaultServiceExportTo ?? ['*'],
+    defaultVirtualServiceExportTo: mesh.defaultVirtualServiceExportTo ?? ['*'],
+    defaultDestinationRuleExportTo: mesh.defaultDestinationRuleExportTo ?? ['*'],
+    accessLogFile: mesh.accessLogFile ?? '',
+    accessLogEncoding: mesh.accessLogEncoding ?? 'TEXT',
+    accessLogFormat: mesh.accessLogFormat ?? '',
+    pathNormalization: normalization === 'DEFAULT' ? 'BASE' : normalization,
+    h2Upgrade: mesh.h2UpgradePolicy === 'UPGRADE',
+    defaultHttpRetry: mesh.defaultHttpRetryPolicy,
+    tcpKeepalive: mesh.tcpKeepalive,
+    prometheusMetrics: feedsPrometheus(mesh),
+    proxyHttpPort: mesh.proxyHttpPort ?? 0,
+  };
+}
+
+function feedsPrometheus(mesh: Read<typeof MESH>): boolean {
+  const wanted = mesh.defaultProviders?.metrics;
+  if (wanted === undefined) return true;
+  const named = (mesh.extensionProviders ?? []).filter((provider) => provider.prometheus !== undefined);
+  return wanted.some((name) => name === 'prometheus' || named.some((provider) => provider.name === name));
+}
+
+/** MeshConfig is no Kubernetes object; its place in complaints is a name only. */
+function placeIn(json: Readonly<Record<string, unknown>>, origin: string): At {
+  if (json === null || typeof json !== 'object') {
+    throw new ConfigError('', `MeshConfig must be an object, got ${show(json)}`, { origin });
+  }
+  const object: KubeObject = {
+    apiVersion: '',
+    kind: 'MeshConfig',
+    name: 'mesh',
+    namespace: 'istio-system',
+    labels: {},
+    annotations: {},
+    creationMs: undefined,
+    order: 0,
+    json,
+    source: { file: origin, line: 1, locate: () => origin },
+  };
+  return { object, path: [], allowUnknown: true };
+}

@@ -1,0 +1,204 @@
+/** Reads all objects once: services, workloads, rules. */
+import type { KubeObject } from '../kube_object.ts';
+import { mergeDelegates } from './delegate.ts';
+import { DEPLOYMENT_KINDS, type DeploymentTemplate, parseDeployment } from './deployment.ts';
+import { type DestinationRule, DestinationRules, parseDestinationRule } from './destination_rule.ts';
+import { type EndpointSlice, parseEndpointSlice } from './endpoint_slice.ts';
+import type { MeshConfig } from './mesh.ts';
+import { type Instance, type Locality, type MeshService, selects } from './model.ts';
+import { byAge } from './order.ts';
+import { parsePod } from './pod.ts';
+import { parseService } from './service.ts';
+import { parseServiceEntry } from './service_entry.ts';
+import type { At } from './shape.ts';
+import { parseVirtualService, type VirtualService } from './virtual_service.ts';
+import { parseWorkloadEntry } from './workload_entry.ts';
+
+export interface Registry {
+  /** Oldest first, Kubernetes' before entries. */
+  readonly services: readonly MeshService[];
+  readonly instances: InstanceIndex;
+  /** By `namespace/service`. */
+  readonly slices: ReadonlyMap<string, readonly EndpointSlice[]>;
+  /** Pods by `namespace/name`. */
+  readonly pods: ReadonlyMap<string, Instance>;
+  readonly podsByIp: ReadonlyMap<string, Instance>;
+  readonly destinationRules: DestinationRules;
+  /** With hosts, delegates merged, oldest first. */
+  readonly virtualServices: readonly VirtualService[];
+  /** Objects whose kind is security and is not enforced yet. */
+  readonly unenforced: readonly KubeObject[];
+  /** Objects of Istio's other kinds that are not compiled yet. */
+  readonly uncompiled: readonly KubeObject[];
+  readonly warnings: readonly string[];
+}
+
+interface Sorted {
+  readonly services: KubeObject[];
+  readonly pods: KubeObject[];
+  readonly deployments: KubeObject[];
+  readonly slices: KubeObject[];
+  readonly nodes: KubeObject[];
+  readonly serviceEntries: KubeObject[];
+  readonly workloadEntries: KubeObject[];
+  readonly virtualServices: KubeObject[];
+  readonly destinationRules: KubeObject[];
+  readonly unenforced: KubeObject[];
+  readonly uncompiled: KubeObject[];
+}
+
+/** @throws {ConfigError} at the first object that is wrong. */
+export function readObjects(
+  objects: readonly KubeObject[],
+  mesh: MeshConfig,
+  domain: string,
+  allowUnknown: boolean,
+): Registry {
+  const sorted = sort(objects);
+  const at = (object: KubeObject): At => ({ object, path: [], allowUnknown });
+  const localities = nodeLocalities(sorted.nodes);
+  const pods = sorted.pods
+    .map((object) => parsePod(object, at(object), (node) => localities.get(node)))
+    .filter((pod) => isLive(pod.object));
+  const entries = sorted.workloadEntries.map((object) => parseWorkloadEntry(object, at(object)));
+  const templates = sorted.deployments.map((object) => parseDeployment(object, at(object)));
+  const instances = new InstanceIndex([...pods, ...withoutPods(templates, pods), ...entries]);
+  const warnings: string[] = [];
+  const rules: DestinationRule[] = sorted.destinationRules.map((object) =>
+    parseDestinationRule(object, at(object), domain, mesh),
+  );
+  const virtualServices = sorted.virtualServices.map((object) => parseVirtualService(object, at(object), domain, mesh));
+  return {
+    services: [
+      ...sorted.services.map((object) => parseService(object, at(object), domain, mesh)),
+      ...sorted.serviceEntries.flatMap((object) => parseServiceEntry(object, at(object), mesh)),
+    ],
+    instances,
+    slices: slicesByService(sorted.slices.map((object) => parseEndpointSlice(object, at(object)))),
+    pods: new Map(pods.map((pod) => [`${pod.workload.namespace}/${pod.workload.name}`, pod])),
+    podsByIp: new Map(pods.flatMap((pod) => pod.workload.ips.map((ip) => [ip, pod] as const))),
+    destinationRules: new DestinationRules(rules, mesh.rootNamespace),
+    virtualServices: mergeDelegates(virtualServices, (sentence, root, route) => {
+      warnings.push(`${root.object.source.locate(route.at.path)}: ${sentence}.`);
+    }),
+    unenforced: sorted.unenforced,
+    uncompiled: sorted.uncompiled,
+    warnings,
+  };
+}
+
+function sort(objects: readonly KubeObject[]): Sorted {
+  const out: Sorted = {
+    services: [],
+    pods: [],
+    deployments: [],
+    slices: [],
+    nodes: [],
+    serviceEntries: [],
+    workloadEntries: [],
+    virtualServices: [],
+    destinationRules: [],
+    unenforced: [],
+    uncompiled: [],
+  };
+  for (const object of [...objects].sort(byAge)) {
+    const slash = object.apiVersion.indexOf('/');
+    roomOf(out, slash < 0 ? '' : object.apiVersion.slice(0, slash), object.kind)?.push(object);
+  }
+  return out;
+}
+
+/** undefined: a kind that does not concern the mesh (ConfigMap, Namespace, ServiceAccount, …). */
+function roomOf(out: Sorted, group: string, kind: string): KubeObject[] | undefined {
+  switch (group) {
+    case '':
+      return kind === 'Service' ? out.services : kind === 'Pod' ? out.pods : kind === 'Node' ? out.nodes : undefined;
+    case 'apps':
+      return DEPLOYMENT_KINDS.has(kind) ? out.deployments : undefined;
+    case 'discovery.k8s.io':
+      return kind === 'EndpointSlice' ? out.slices : undefined;
+    case 'networking.istio.io':
+      if (kind === 'VirtualService') return out.virtualServices;
+      if (kind === 'DestinationRule') return out.destinationRules;
+      if (kind === 'ServiceEntry') return out.serviceEntries;
+      return kind === 'WorkloadEntry' ? out.workloadEntries : out.uncompiled;
+    case 'security.istio.io':
+      return out.unenforced;
+    case 'telemetry.istio.io':
+    case 'extensions.istio.io':
+    case 'gateway.networking.k8s.io':
+      return out.uncompiled;
+    default:
+      return undefined;
+  }
+}
+
+/** A Pod that has ended is no endpoint any more. */
+function isLive(object: KubeObject): boolean {
+  const status = object.json['status'] as { readonly phase?: unknown } | null | undefined;
+  return status?.phase !== 'Succeeded' && status?.phase !== 'Failed';
+}
+
+function nodeLocalities(nodes: readonly KubeObject[]): Map<string, Locality> {
+  return new Map(
+    nodes.map(({ name, labels }) => [
+      name,
+      {
+        region: labels['topology.kubernetes.io/region'] ?? '',
+        zone: labels['topology.kubernetes.io/zone'] ?? '',
+        subZone: labels['topology.istio.io/subzone'] ?? '',
+      },
+    ]),
+  );
+}
+
+/** The templates of which no Pod is at hand. */
+function withoutPods(templates: readonly DeploymentTemplate[], pods: readonly Instance[]): Instance[] {
+  const index = new InstanceIndex(pods);
+  return templates
+    .filter(({ instance, podSelector }) => index.selected(instance.workload.namespace, podSelector).length === 0)
+    .map(({ instance }) => instance);
+}
+
+function slicesByService(slices: readonly EndpointSlice[]): Map<string, EndpointSlice[]> {
+  const out = new Map<string, EndpointSlice[]>();
+  for (const slice of slices) {
+    const key = `${slice.object.namespace}/${slice.service}`;
+    const others = out.get(key);
+    if (others === undefined) out.set(key, [slice]);
+    else others.push(slice);
+  }
+  return out;
+}
+
+/** Workloads by label, so that 1,000 services do not each walk 10,000 Pods. */
+export class InstanceIndex {
+  readonly all: readonly Instance[];
+  readonly #byLabel = new Map<string, Instance[]>();
+
+  constructor(all: readonly Instance[]) {
+    this.all = all;
+    for (const instance of all) {
+      const { namespace, labels } = instance.workload;
+      for (const name of Object.keys(labels)) {
+        const key = `${namespace}\n${name}\n${labels[name]}`;
+        const bucket = this.#byLabel.get(key);
+        if (bucket === undefined) this.#byLabel.set(key, [instance]);
+        else bucket.push(instance);
+      }
+    }
+  }
+
+  /** An empty or absent selector selects nothing, as for Kubernetes services. */
+  selected(namespace: string, selector: ReadonlyMap<string, string> | undefined): readonly Instance[] {
+    if (selector === undefined || selector.size === 0) return [];
+    let smallest: Instance[] | undefined;
+    for (const [name, value] of selector) {
+      const bucket = this.#byLabel.get(`${namespace}\n${name}\n${value}`);
+      if (bucket === undefined) return [];
+      if (smallest === undefined || bucket.length < smallest.length) smallest = bucket;
+    }
+    if (selector.size === 1) return smallest ?? [];
+    return (smallest ?? []).filter((instance) => selects(selector, instance.workload.labels));
+  }
+}

@@ -1,0 +1,88 @@
+/** Route configurations: one a port for the sidecar, one for all ports in explicit mode. */
+import type { Json, Resource } from '../resources.ts';
+import type { CompileContext } from './context.ts';
+import { DYNAMIC_FORWARD_PROXY, OUTBOUND_PASSTHROUGH, resource } from './envoy_json.ts';
+import { isHttp } from './protocol.ts';
+import { catchAllHost, type RouteRules, type VirtualHost, virtualHostJson } from './virtual_hosts.ts';
+
+/** The route configuration of explicit mode and of mesh-wide `proxyHttpPort`. */
+export const HTTP_PROXY_ROUTES = 'http_proxy';
+
+const LIMITS: Json = { validate_clusters: false, max_direct_response_body_size_bytes: 1048576 };
+
+/**
+ * `PORT` for the ports that all services share, by Host; `HOST:PORT` for a port of one service whose protocol is to
+ * be found out, which has a listener of its own.
+ */
+export function sidecarRoutes(context: CompileContext, rules: RouteRules): Resource[] {
+  const out: Resource[] = [];
+  for (const port of rules.httpPorts()) {
+    const hosts = rules.virtualHosts(port);
+    const services = rules.servicesOn(port);
+    if (services.some((item) => isHttp(item.port.protocol))) {
+      out.push(configuration(String(port), hosts.map(virtualHostJson), hosts, context, true));
+    }
+    for (const { service, port: servicePort } of services) {
+      if (servicePort.protocol !== 'Auto' || service.addresses.length === 0) continue;
+      const name = `${service.host}:${port}`;
+      const own = hosts.filter((host) => host.name === name);
+      out.push(
+        configuration(
+          name,
+          own.map((host) => ({ ...virtualHostJson(host), domains: ['*'] })),
+          own,
+          context,
+          false,
+        ),
+      );
+    }
+  }
+  if (context.mesh.proxyHttpPort > 0) out.push(proxyRoutes(context, rules, OUTBOUND_PASSTHROUGH));
+  return out;
+}
+
+/** Every HTTP port of every service, the port in the host name; without one it is port 80. */
+export function explicitRoutes(context: CompileContext, rules: RouteRules): Resource {
+  return proxyRoutes(context, rules, DYNAMIC_FORWARD_PROXY);
+}
+
+function proxyRoutes(context: CompileContext, rules: RouteRules, passthrough: string): Resource {
+  const hosts = rules.httpPorts().flatMap((port) => rules.virtualHosts(port));
+  // Port 80 also has the hosts that only VirtualServices name, whether or not a service listens there.
+  if (!rules.httpPorts().includes(80)) hosts.push(...rules.virtualHosts(80));
+  const json: Json = {
+    name: HTTP_PROXY_ROUTES,
+    virtual_hosts: [
+      ...hosts.map((host) => ({ ...virtualHostJson(host), domains: withPort(host) })),
+      catchAllHost(context.mesh.outboundPolicy, passthrough),
+    ],
+    ...LIMITS,
+  };
+  return resource('route', HTTP_PROXY_ROUTES, json, originOfAll(hosts));
+}
+
+function withPort({ domains, port }: VirtualHost): string[] {
+  const explicit = domains.map((domain) => `${domain}:${port}`);
+  return port === 80 ? [...domains, ...explicit] : explicit;
+}
+
+function configuration(
+  name: string,
+  virtualHosts: readonly Json[],
+  sources: readonly VirtualHost[],
+  context: CompileContext,
+  shared: boolean,
+): Resource {
+  const json: Json = {
+    name,
+    virtual_hosts: shared ? [...virtualHosts, catchAllHost(context.mesh.outboundPolicy)] : virtualHosts,
+    ...LIMITS,
+    ignore_port_in_host_matching: true,
+  };
+  return resource('route', name, json, originOfAll(sources));
+}
+
+/** A table has many origins; the first one stands for them. */
+function originOfAll(hosts: readonly VirtualHost[]): string {
+  return hosts[0]?.origin ?? 'MeshConfig';
+}

@@ -1,0 +1,100 @@
+/** What `dev` prints of the services, and what the compiler does not do yet. */
+import type { KubeObject } from '../kube_object.ts';
+import type { CompileContext } from './context.ts';
+import type { Instance, MeshService } from './model.ts';
+import { targetPort } from './service_endpoints.ts';
+import type { ServiceSummary, Workload } from './target.ts';
+import type { VirtualService } from './virtual_service.ts';
+import { isVisible } from './visibility.ts';
+
+/** Services with workloads first hand: what each has, and which rules shape it. */
+export function serviceSummaries(context: CompileContext): ServiceSummary[] {
+  const rulesByHost = new Map<string, VirtualService[]>();
+  for (const rule of context.registry.virtualServices) {
+    if (!rule.gateways.includes('mesh') || !isVisible(rule.visibility, context.client.namespace)) continue;
+    for (const host of rule.hosts) rulesByHost.set(host, [...(rulesByHost.get(host) ?? []), rule]);
+  }
+  return context.services.map((service) => {
+    const instances = context.endpoints.instances(service);
+    return {
+      host: service.host,
+      namespace: service.namespace,
+      shortName: service.name,
+      ports: service.ports.map((port) => ({
+        number: port.number,
+        name: port.name,
+        protocol: port.protocol,
+        targetPort: firstTarget(instances, port) ?? port.number,
+      })),
+      workloads: instances.map((instance) => instance.workload.name),
+      shapedBy: shapedBy(context, service, rulesByHost.get(service.host) ?? []),
+      origin: service.object.source.locate(['metadata', 'name']),
+    };
+  });
+}
+
+function firstTarget(instances: readonly Instance[], port: MeshService['ports'][number]): number | undefined {
+  const first = instances[0];
+  if (first === undefined) return typeof port.targetPort === 'number' ? port.targetPort : undefined;
+  return first.portNumbers.get(port.name) ?? targetPort(first.workload, port);
+}
+
+function shapedBy(context: CompileContext, service: MeshService, rules: readonly VirtualService[]): string[] {
+  const rule = context.rule(service.host);
+  return [
+    ...rules.map((item) => `VirtualService/${item.name}`),
+    ...(rule === undefined ? [] : [`DestinationRule/${rule.object.name}`]),
+  ];
+}
+
+export function allWorkloads(context: CompileContext): Workload[] {
+  return context.registry.instances.all.map((instance) => instance.workload);
+}
+
+/** Each object that asks for what this version does not do yet, with its place. */
+export function notYet(context: CompileContext): string[] {
+  const say = (object: KubeObject, sentence: string) =>
+    `${object.source.locate(['metadata', 'name'])}: ${object.kind} "${object.name}" ${sentence}`;
+  return [
+    ...context.registry.unenforced
+      .filter(asksForMore)
+      .map((object) => say(object, 'is not enforced yet by this version.')),
+    ...context.registry.uncompiled
+      .filter(({ kind }) => kind !== 'Gateway' && kind !== 'GatewayClass')
+      .map((object) => say(object, 'is ignored by this version.')),
+    ...context.registry.virtualServices
+      .filter((rule) => rule.hasTcpOrTls)
+      .map(({ object }) => say(object, 'has tcp or tls routes, which this version ignores.')),
+    ...ineffectiveOutlierDetection(context, say),
+  ];
+}
+
+/** PeerAuthentication that takes plain text anyway asks for nothing that is missing. */
+function asksForMore({ kind, json }: KubeObject): boolean {
+  return kind !== 'PeerAuthentication' || JSON.stringify(json['spec'] ?? {}).includes('"STRICT"');
+}
+
+/** With few hosts the limit of 10 % ejects nothing: Envoy rounds down and istiod does not ask for one host at least. */
+function ineffectiveOutlierDetection(
+  context: CompileContext,
+  say: (object: KubeObject, sentence: string) => string,
+): string[] {
+  const out: string[] = [];
+  for (const service of context.services) {
+    const rule = context.rule(service.host);
+    const outlier = rule?.policy?.outlierDetection;
+    if (rule === undefined || outlier === undefined) continue;
+    const hosts = context.endpoints.instances(service).length;
+    const limit = outlier.maxEjectionPercent ?? 10;
+    if (hosts > 0 && 100 / hosts > (limit === 0 ? 10 : limit)) {
+      out.push(
+        say(
+          rule.object,
+          `ejects nothing from ${service.host}: of ${hosts} hosts maxEjectionPercent ${limit} allows none; ` +
+            `${Math.ceil(100 / hosts)} is the least that does.`,
+        ),
+      );
+    }
+  }
+  return out;
+}
