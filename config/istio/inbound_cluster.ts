@@ -82,7 +82,7 @@ function ownFields(context: CompileContext, service: MeshService, port: ServiceP
     metadata: {
       filter_metadata: {
         istio: {
-          ...(rule !== undefined && {
+          ...(rule?.policy !== undefined && {
             config: configPath('destination-rule', rule.object.namespace, rule.object.name),
           }),
           services: [{ host, name, namespace }],

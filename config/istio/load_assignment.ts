@@ -7,8 +7,16 @@ import { selects } from './model.ts';
 
 const CLUSTER_ID = 'Kubernetes';
 
-/** @param subset undefined: all endpoints; without labels: all too */
-export function loadAssignment(clusterName: string, endpoints: readonly Endpoint[], subset: Subset | undefined): Json {
+/**
+ * @param subset undefined: all endpoints; without labels: all too
+ * @param meshTls whether endpoints with a sidecar are marked as such
+ */
+export function loadAssignment(
+  clusterName: string,
+  endpoints: readonly Endpoint[],
+  subset: Subset | undefined,
+  meshTls: boolean,
+): Json {
   const byLocality = new Map<string, { readonly locality: Locality; readonly items: Endpoint[] }>();
   for (const endpoint of endpoints) {
     if (subset !== undefined && !selects(subset.labels, endpoint.instance.workload.labels)) continue;
@@ -22,13 +30,13 @@ export function loadAssignment(clusterName: string, endpoints: readonly Endpoint
     cluster_name: clusterName,
     endpoints: [...byLocality.values()].map(({ locality, items }) => ({
       locality: localityJson(locality),
-      lb_endpoints: items.map(lbEndpoint),
+      lb_endpoints: items.map((item) => lbEndpoint(item, meshTls)),
       load_balancing_weight: items.reduce((sum, item) => sum + weightOf(item), 0),
     })),
   };
 }
 
-function lbEndpoint(endpoint: Endpoint): Json {
+function lbEndpoint(endpoint: Endpoint, meshTls: boolean): Json {
   const { instance, address, port, health } = endpoint;
   const place = address.startsWith('unix://')
     ? { pipe: { path: address.slice('unix://'.length) } }
@@ -38,7 +46,9 @@ function lbEndpoint(endpoint: Endpoint): Json {
     ...(health !== undefined && { health_status: health }),
     metadata: {
       filter_metadata: {
-        ...(instance.mutualTls && !endpoint.relocated && { 'envoy.transport_socket_match': { tlsMode: 'istio' } }),
+        ...(meshTls &&
+          instance.mutualTls &&
+          !endpoint.relocated && { 'envoy.transport_socket_match': { tlsMode: 'istio' } }),
         istio: { workload: workloadText(instance) },
       },
     },

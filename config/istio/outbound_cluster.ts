@@ -86,10 +86,12 @@ function clusterResources(context: CompileContext, target: Target): Resource[] {
     // Without certificates of the mesh nobody speaks istio-peer-exchange.
     ...(!context.explicit && { filters: [METADATA_EXCHANGE] }),
   };
+  // A rule with a TLS of its own is stronger than what the endpoints offer.
+  const meshTls = policy.tls === undefined || policy.tls.mode === 'ISTIO_MUTUAL';
   const origin = originOf(rule?.object ?? service.object);
   const out = [resource('cluster', name, cluster, origin)];
   if (type === 'endpoints') {
-    out.push(resource('endpoint', name, loadAssignment(name, endpoints, subset), originOf(service.object)));
+    out.push(resource('endpoint', name, loadAssignment(name, endpoints, subset, meshTls), originOf(service.object)));
   }
   return out;
 }
@@ -128,7 +130,9 @@ function typeFields(
       return {
         type: type === 'dns' ? 'STRICT_DNS' : 'LOGICAL_DNS',
         load_assignment:
-          service.resolution === 'alias' ? aliasAssignment(name, service) : loadAssignment(name, endpoints, subset),
+          service.resolution === 'alias'
+            ? aliasAssignment(name, service)
+            : loadAssignment(name, endpoints, subset, true),
         dns_refresh_rate: seconds(context.mesh.dnsRefreshMs),
         dns_jitter: '0.100s',
         respect_dns_ttl: true,
