@@ -55,6 +55,14 @@ export interface CodecCallbacks {
   onSettings(maxConcurrentStreams: number): void;
   /** @returns false above the connection's high watermark. */
   write(bytes: Buffer | string): boolean;
+  /** Counted: a stream wants reading to stop or go on (HTTP/1.1: the connection's). */
+  readDisable(disabled: boolean): void;
+  /** HTTP/1.1: request and response are both complete; `mustClose`: the connection cannot serve another. */
+  onMessageComplete(mustClose: boolean): void;
+  /** HTTP/1.1: bytes that were left with the caller would be taken now (an upgrade was answered). */
+  onInputWanted(): void;
+  /** HTTP/1.1: a stream was reset by our side, which only closing can say. */
+  onLocalReset(): void;
 }
 
 /** Receives what a codec decodes. `headers` is RequestHeaders on the server side, ResponseHeaders on the client side. */

@@ -110,6 +110,19 @@ export class HttpConnection implements ConnectionOwner, CodecCallbacks, StreamHo
     return this.#stream.write(bytes);
   }
 
+  readDisable(disabled: boolean): void {
+    this.#stream.readDisable(disabled);
+  }
+
+  onInputWanted(): void {
+    if (!this.#dispatching) this.#dispatchLeftover();
+  }
+
+  onLocalReset(): void {
+    this.#closing = true;
+    this.#stream.close('reset');
+  }
+
   onMessageComplete(mustClose: boolean): void {
     if (mustClose) this.#close();
     else if (!this.#dispatching && this.#leftover !== undefined) this.#dispatchLeftover();

@@ -60,7 +60,9 @@ export class Headers implements HeaderMap {
     return joined === undefined && name.charCodeAt(0) === 58 ? this.pseudo(name) : joined;
   }
 
+  /** @throws {TypeError} on CR, LF or NUL: they would split the message (attacks.md row 13). */
   set(name: string, value: string): void {
+    refuseSplit(name, value);
     if (name.charCodeAt(0) === 58 && this.setPseudo(name, value)) return;
     const { fields } = this;
     for (let i = 0; i < fields.length; i += 2) {
@@ -73,7 +75,9 @@ export class Headers implements HeaderMap {
     fields.push(name, value);
   }
 
+  /** @throws {TypeError} on CR, LF or NUL. */
   append(name: string, value: string): void {
+    refuseSplit(name, value);
     this.fields.push(name, value);
   }
 
@@ -125,6 +129,15 @@ export class Headers implements HeaderMap {
         fields.splice(i, 2);
         this.originalNames?.splice(i >> 1, 1);
       } else i += 2;
+    }
+  }
+}
+
+function refuseSplit(name: string, value: string): void {
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i);
+    if (code === 10 || code === 13 || code === 0) {
+      throw new TypeError(`Cannot set header "${name}": its value holds CR, LF or NUL`);
     }
   }
 }

@@ -167,7 +167,13 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   headersPassed(pass: FilterPass, endStream: boolean): void {
     if (pass.decoding) {
       this.#sink = this.#runtime.terminal.open(this);
-      this.#sink.headers(this.requestHeaders, endStream);
+      try {
+        this.#sink.headers(this.requestHeaders, endStream);
+      } catch (error) {
+        this.#runtime.statistics.filterException.inc();
+        this.#runtime.onFilterError('router', error);
+        this.fail(failures.filterException);
+      }
     } else this.#sendHeaders(endStream);
   }
 

@@ -317,6 +317,12 @@ class Http1ClientConnection implements CodecCallbacks {
     return this.#stream.write(bytes);
   }
 
+  readDisable(disabled: boolean): void {
+    this.#stream.readDisable(disabled);
+  }
+
+  onInputWanted(): void {}
+
   onGoAway(): void {}
 
   onSettings(): void {}

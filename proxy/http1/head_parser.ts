@@ -1,0 +1,216 @@
+/** Heads of HTTP/1.1 messages: bytes to lines, lines to fields. Strict where RFC 9112 lets a recipient be strict. */
+import { CodecError } from '../http/codec.ts';
+import type { Headers } from '../http/headers.ts';
+
+const BAD = 0;
+const TEXT = 1;
+const CR = 2;
+const LF = 3;
+
+/** What a byte may be in a head: field text (tab, printable, obs-text), CR, LF; all else is refused (RFC 9110 §5.5). */
+const BYTE_CLASS = new Uint8Array(256);
+for (let byte = 0; byte < 256; byte++) BYTE_CLASS[byte] = byte === 9 || (byte >= 32 && byte !== 127) ? TEXT : BAD;
+BYTE_CLASS[13] = CR;
+BYTE_CLASS[10] = LF;
+
+/** tchar of RFC 9110 §5.6.2, by character code. */
+const TOKEN = new Uint8Array(128);
+for (const char of "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") {
+  TOKEN[char.charCodeAt(0)] = 1;
+}
+
+/** Fields that framing depends on. */
+export const FieldKind = {
+  other: 0,
+  contentLength: 1,
+  transferEncoding: 2,
+  connection: 3,
+  host: 4,
+  upgrade: 5,
+  keepAlive: 6,
+} as const;
+
+interface KnownName {
+  readonly lower: string;
+  readonly kind: number;
+}
+
+const KINDS: Readonly<Record<string, number>> = {
+  'content-length': FieldKind.contentLength,
+  'transfer-encoding': FieldKind.transferEncoding,
+  connection: FieldKind.connection,
+  host: FieldKind.host,
+  upgrade: FieldKind.upgrade,
+  'keep-alive': FieldKind.keepAlive,
+};
+
+/** Names by their spelling on the wire: common ones are lower-cased once a process. Bounded: peers choose names. */
+const knownNames = new Map<string, KnownName>();
+const MAX_KNOWN_NAMES = 2_000;
+const MAX_KNOWN_NAME_LENGTH = 64;
+
+export function isToken(text: string): boolean {
+  if (text === '') return false;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code > 127 || TOKEN[code] === 0) return false;
+  }
+  return true;
+}
+
+/** Looks a field name up; undefined: not a token. */
+function known(spelling: string): KnownName | undefined {
+  const found = knownNames.get(spelling);
+  if (found !== undefined) return found;
+  if (!isToken(spelling)) return undefined;
+  const lower = spelling.toLowerCase();
+  const made = { lower, kind: Object.hasOwn(KINDS, lower) ? (KINDS[lower] as number) : FieldKind.other };
+  if (knownNames.size < MAX_KNOWN_NAMES && spelling.length <= MAX_KNOWN_NAME_LENGTH) knownNames.set(spelling, made);
+  return made;
+}
+
+/**
+ * Checks bytes of a head and looks for its end (an empty line).
+ * @returns the index behind the head's last LF; −1: not there yet; −2: a byte that must not be in a head.
+ */
+export function findHeadEnd(bytes: Buffer, from: number): number {
+  const { length } = bytes;
+  for (let i = from; i < length; i++) {
+    const kind = BYTE_CLASS[bytes[i] as number];
+    if (kind === TEXT) continue;
+    if (kind === CR) {
+      if (i + 1 < length && bytes[i + 1] !== 10) return -2;
+      continue;
+    }
+    if (kind === BAD || i === 0 || bytes[i - 1] !== 13) return -2;
+    if (i >= 3 && bytes[i - 2] === 10 && bytes[i - 3] === 13) return i + 1;
+  }
+  return -1;
+}
+
+/** What a head says about framing and about the connection. */
+export class HeadFacts {
+  contentLength = -1;
+  chunked = false;
+  close = false;
+  keepAlive = false;
+  upgradeToken = false;
+  hasUpgrade = false;
+  host: string | undefined = undefined;
+  keepAliveTimeoutMs: number | undefined = undefined;
+
+  reset(): void {
+    this.contentLength = -1;
+    this.chunked = false;
+    this.close = false;
+    this.keepAlive = false;
+    this.upgradeToken = false;
+    this.hasUpgrade = false;
+    this.host = undefined;
+    this.keepAliveTimeoutMs = undefined;
+  }
+}
+
+const badRequest = (details: string, message: string): CodecError => new CodecError(400, details, message);
+
+/**
+ * Reads field lines of `head` from `position` to the empty line into `headers`, framing into `facts`. Host and
+ * Transfer-Encoding are kept out of the map.
+ */
+export function parseFields(
+  head: string,
+  position: number,
+  headers: Headers,
+  facts: HeadFacts,
+  maxCount: number,
+): CodecError | undefined {
+  let at = position;
+  let count = 0;
+  while (at < head.length) {
+    const lineEnd = head.indexOf('\r\n', at);
+    if (lineEnd === at || lineEnd < 0) return undefined;
+    if (++count > maxCount) return new CodecError(431, 'http1.too_many_headers', `more than ${maxCount} header fields`);
+    const colon = head.indexOf(':', at);
+    if (colon < 0 || colon > lineEnd) return badRequest('http1.codec_error', 'a header line without a colon');
+    const spelling = head.slice(at, colon);
+    const name = known(spelling);
+    if (name === undefined)
+      return badRequest('http1.invalid_characters', 'a header name with a character that names cannot have');
+    let start = colon + 1;
+    let end = lineEnd;
+    while (start < end && isBlank(head.charCodeAt(start))) start++;
+    while (end > start && isBlank(head.charCodeAt(end - 1))) end--;
+    const value = head.slice(start, end);
+    if (name.kind !== FieldKind.other) {
+      const error = noteFraming(name.kind, value, facts);
+      if (error !== undefined) return error;
+    }
+    if (name.kind !== FieldKind.host && name.kind !== FieldKind.transferEncoding) {
+      headers.appendAsReceived(name.lower, spelling, value);
+    }
+    at = lineEnd + 2;
+  }
+  return undefined;
+}
+
+function isBlank(code: number): boolean {
+  return code === 32 || code === 9;
+}
+
+function noteFraming(kind: number, value: string, facts: HeadFacts): CodecError | undefined {
+  switch (kind) {
+    case FieldKind.contentLength: {
+      if (facts.contentLength >= 0) return badRequest('http1.content_length_repeated', 'more than one Content-Length');
+      const length = parseContentLength(value);
+      if (length < 0)
+        return badRequest('http1.invalid_content_length', `Content-Length "${value.slice(0, 40)}" is not a number`);
+      facts.contentLength = length;
+      return undefined;
+    }
+    case FieldKind.transferEncoding:
+      if (facts.chunked) return badRequest('http1.transfer_encoding_repeated', 'more than one Transfer-Encoding');
+      if (value.toLowerCase() !== 'chunked') {
+        return new CodecError(
+          501,
+          'http1.invalid_transfer_encoding',
+          `Transfer-Encoding "${value.slice(0, 40)}": only chunked is understood`,
+        );
+      }
+      facts.chunked = true;
+      return undefined;
+    case FieldKind.connection:
+      for (const token of value.split(',')) {
+        const lower = token.trim().toLowerCase();
+        if (lower === 'close') facts.close = true;
+        else if (lower === 'keep-alive') facts.keepAlive = true;
+        else if (lower === 'upgrade') facts.upgradeToken = true;
+      }
+      return undefined;
+    case FieldKind.host:
+      if (facts.host !== undefined) return badRequest('http1.duplicate_host', 'more than one Host');
+      facts.host = value;
+      return undefined;
+    case FieldKind.upgrade:
+      facts.hasUpgrade = true;
+      return undefined;
+    case FieldKind.keepAlive: {
+      const match = /(?:^|[,;\s])timeout=(\d{1,7})/i.exec(value);
+      if (match !== null) facts.keepAliveTimeoutMs = Number(match[1]) * 1000;
+      return undefined;
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** Digits only, below 2^53 (RFC 9110 §8.6); −1 otherwise. */
+function parseContentLength(value: string): number {
+  if (value.length === 0 || value.length > 15) return -1;
+  let length = 0;
+  for (let i = 0; i < value.length; i++) {
+    const digit = value.charCodeAt(i) - 48;
+    if (digit < 0 || digit > 9) return -1;
+    length = length * 10 + digit;
+  }
+  return length;
+}

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+import { Deadline, Deadlines } from '../../../proxy/net/deadlines.ts';
+
+function setUp(t: { after(fn: () => void): void }) {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.after(() => mock.timers.reset());
+  let now = 0;
+  const deadlines = new Deadlines(() => now);
+  return {
+    deadlines,
+    advance(ms: number) {
+      now += ms;
+      mock.timers.tick(ms);
+    },
+  };
+}
+
+test('Deadlines fires an entry once its duration has passed', (t) => {
+  const { deadlines, advance } = setUp(t);
+  const fired: string[] = [];
+  const list = deadlines.list(100);
+  list.arm(new Deadline(() => fired.push('a')));
+  advance(60);
+  list.arm(new Deadline(() => fired.push('b')));
+  advance(39);
+  assert.deepEqual(fired, []);
+  advance(1);
+  assert.deepEqual(fired, ['a']);
+  advance(60);
+  assert.deepEqual(fired, ['a', 'b']);
+});
+
+test('Deadlines does not fire what was cancelled or armed again later', (t) => {
+  const { deadlines, advance } = setUp(t);
+  const fired: string[] = [];
+  const list = deadlines.list(100);
+  const cancelled = new Deadline(() => fired.push('cancelled'));
+  const moved = new Deadline(() => fired.push('moved'));
+  list.arm(cancelled);
+  list.arm(moved);
+  cancelled.cancel();
+  cancelled.cancel();
+  advance(90);
+  list.arm(moved);
+  advance(90);
+  assert.deepEqual(fired, []);
+  advance(10);
+  assert.deepEqual(fired, ['moved']);
+  assert.equal(moved.armed, false);
+});
+
+test('Deadlines forgets a list that has run empty and makes a new one when asked again', (t) => {
+  const { deadlines, advance } = setUp(t);
+  const first = deadlines.list(10);
+  first.arm(new Deadline(() => {}));
+  advance(10);
+  assert.notEqual(deadlines.list(10), first);
+});
+
+test('Deadlines lets an entry arm another one while it fires', (t) => {
+  const { deadlines, advance } = setUp(t);
+  const fired: string[] = [];
+  const list = deadlines.list(10);
+  list.arm(new Deadline(() => {
+    fired.push('first');
+    list.arm(new Deadline(() => fired.push('second')));
+  }));
+  advance(10);
+  assert.deepEqual(fired, ['first']);
+  advance(10);
+  assert.deepEqual(fired, ['first', 'second']);
+});
