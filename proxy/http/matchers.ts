@@ -1,0 +1,159 @@
+/** String and header matchers of Envoy's configuration. Regexes have RE2 semantics and run in linear time. */
+import { RE2JS } from 're2js';
+import { ConfigError } from '../config_error.ts';
+import type { Fields } from '../resource_fields.ts';
+import type { Headers } from './headers.ts';
+
+/** envoy.type.matcher.v3.StringMatcher. */
+export interface StringMatcher {
+  matches(text: string): boolean;
+}
+
+/** Longer patterns are refused (ISTIO-SECURITY-2026-006, attacks.md row 47). */
+export const MAX_REGEX_LENGTH = 1024;
+
+/** A full-match regex. @throws {ConfigError} when RE2 does not accept it. */
+export class Regex implements StringMatcher {
+  readonly pattern: string;
+  readonly #compiled: ReturnType<typeof RE2JS.compile>;
+
+  constructor(pattern: string, path: string) {
+    if (pattern.length > MAX_REGEX_LENGTH) {
+      throw new ConfigError(
+        path,
+        `the regex has ${pattern.length} characters; at most ${MAX_REGEX_LENGTH} are accepted`,
+      );
+    }
+    this.pattern = pattern;
+    try {
+      this.#compiled = RE2JS.compile(pattern);
+    } catch (error) {
+      throw new ConfigError(path, `"${pattern}" is not a valid RE2 regex: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  matches(text: string): boolean {
+    return this.#compiled.testExact(text);
+  }
+
+  /** Replaces every match; `substitution` refers to groups as `\1`. */
+  replaceAll(text: string, substitution: string): string {
+    return this.#compiled.matcher(text).replaceAll(toJavaSubstitution(substitution));
+  }
+}
+
+/** RE2's `\1` as RE2JS wants it (`$1`), with its own special characters quoted. */
+function toJavaSubstitution(substitution: string): string {
+  let out = '';
+  for (let i = 0; i < substitution.length; i++) {
+    const char = substitution[i] as string;
+    if (char === '\\' && i + 1 < substitution.length) {
+      const next = substitution[++i] as string;
+      out += next >= '0' && next <= '9' ? `$${next}` : `\\${next}`;
+    } else out += char === '$' ? '\\$' : char;
+  }
+  return out;
+}
+
+/** envoy.type.matcher.v3.RegexMatcher. */
+export function parseRegex(fields: Fields): Regex {
+  return new Regex(fields.string('regex') ?? '', fields.at('regex'));
+}
+
+/** @throws {ConfigError} when no form is set: an unknown matcher must not match everything, or nothing. */
+export function parseStringMatcher(fields: Fields): StringMatcher {
+  const ignoreCase = fields.boolean('ignore_case') ?? false;
+  const fold = (text: string): string => (ignoreCase ? text.toLowerCase() : text);
+  const exact = fields.string('exact');
+  if (exact !== undefined) {
+    const wanted = fold(exact);
+    return { matches: (text) => fold(text) === wanted };
+  }
+  for (const [name, test] of [
+    ['prefix', (text: string, wanted: string) => text.startsWith(wanted)],
+    ['suffix', (text: string, wanted: string) => text.endsWith(wanted)],
+    ['contains', (text: string, wanted: string) => text.includes(wanted)],
+  ] as const) {
+    const value = fields.string(name);
+    if (value === undefined) continue;
+    const wanted = fold(value);
+    return { matches: (text) => test(fold(text), wanted) };
+  }
+  const regex = fields.message('safe_regex');
+  if (regex !== undefined) return parseRegex(regex);
+  return fields.fail('exact', 'one of exact, prefix, suffix, contains, safe_regex is required');
+}
+
+/** envoy.config.route.v3.HeaderMatcher. */
+export interface HeaderMatcher {
+  readonly name: string;
+  /** The exact value it asks for, if that is all it asks: for indexes. */
+  readonly exact: string | undefined;
+  matches(headers: Headers): boolean;
+}
+
+export function parseHeaderMatcher(fields: Fields): HeaderMatcher {
+  const name = fields.requiredString('name').toLowerCase();
+  const invert = fields.boolean('invert_match') ?? false;
+  const missingIsEmpty = fields.boolean('treat_missing_header_as_empty') ?? false;
+  const present = fields.boolean('present_match');
+  if (present !== undefined) {
+    const wanted = present !== invert;
+    return { name, exact: undefined, matches: (headers) => headers.has(name) === wanted };
+  }
+  const test = parseHeaderTest(fields);
+  if (test === undefined) {
+    return { name, exact: undefined, matches: (headers) => headers.has(name) !== invert };
+  }
+  return {
+    name,
+    exact: invert || missingIsEmpty ? undefined : exactValue(fields),
+    matches(headers) {
+      // All values of a repeated field are looked at as one (attacks.md row 41).
+      const value = headers.joined(name) ?? (missingIsEmpty ? '' : undefined);
+      // Envoy: an absent header matches nothing, inverted or not, unless it is treated as empty.
+      if (value === undefined) return false;
+      return test(value) !== invert;
+    },
+  };
+}
+
+function exactValue(fields: Fields): string | undefined {
+  const matcher = fields.message('string_match');
+  if (matcher !== undefined) return matcher.boolean('ignore_case') === true ? undefined : matcher.string('exact');
+  return fields.string('exact_match');
+}
+
+function parseHeaderTest(fields: Fields): ((value: string) => boolean) | undefined {
+  const matcher = fields.message('string_match');
+  if (matcher !== undefined) {
+    const parsed = parseStringMatcher(matcher);
+    return (value) => parsed.matches(value);
+  }
+  const exact = fields.string('exact_match');
+  if (exact !== undefined) return (value) => value === exact;
+  const prefix = fields.string('prefix_match');
+  if (prefix !== undefined) return (value) => value.startsWith(prefix);
+  const suffix = fields.string('suffix_match');
+  if (suffix !== undefined) return (value) => value.endsWith(suffix);
+  const contains = fields.string('contains_match');
+  if (contains !== undefined) return (value) => value.includes(contains);
+  const regex = fields.message('safe_regex_match');
+  if (regex !== undefined) {
+    const parsed = parseRegex(regex);
+    return (value) => parsed.matches(value);
+  }
+  const range = fields.message('range_match');
+  if (range !== undefined) {
+    const start = range.number('start') ?? 0;
+    const end = range.number('end') ?? 0;
+    return (value) => {
+      if (!/^-?\d+$/.test(value)) return false;
+      const number = Number(value);
+      return number >= start && number < end;
+    };
+  }
+  return undefined;
+}
