@@ -75,7 +75,7 @@ const LOAD_BALANCER = message({
   }),
   zoneAwareLbSetting: anything,
   warmupDurationSecs: duration,
-  warmup: message({ duration, minimumPercent: number(0, 100), aggression: number(0, Number.MAX_VALUE) }),
+  warmup: message({ duration, minimumPercent: number(0, 100), aggression: number(0, Number.POSITIVE_INFINITY) }),
 });
 
 const OUTLIER_DETECTION = message({

@@ -202,6 +202,8 @@ function transportFields(
   passthrough: boolean,
   options: HttpOptions,
 ): TlsFields {
+  // A mock that stands in for the workload speaks plain text.
+  if (target.endpoints.some((endpoint) => endpoint.relocated)) return PLAIN;
   const { fields, overridesAlpn } = tlsFields(context, target, policy.tls, passthrough, options);
   if (policy.proxyProtocol === undefined) return { fields, overridesAlpn };
   const inner = fields['transport_socket'] as Json | undefined;
@@ -231,8 +233,6 @@ function tlsFields(
       ? { fields: { transport_socket: istioMutualTls(ownSni, accounts(), http2) }, overridesAlpn: false }
       : PLAIN;
   }
-  // A mock that stands in for the workload speaks plain text.
-  if (endpoints.some((endpoint) => endpoint.relocated)) return PLAIN;
   const sni = tls.sni ?? '';
   switch (tls.mode ?? 'DISABLE') {
     case 'DISABLE':

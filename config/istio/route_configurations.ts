@@ -19,7 +19,9 @@ export function sidecarRoutes(context: CompileContext, rules: RouteRules): Resou
   for (const port of rules.httpPorts()) {
     const hosts = rules.virtualHosts(port);
     const services = rules.servicesOn(port);
-    if (services.some((item) => isHttp(item.port.protocol))) {
+    const isShared = ({ service, port: item }: (typeof services)[number]) =>
+      isHttp(item.protocol) || (item.protocol === 'Auto' && service.addresses.length === 0);
+    if (services.some(isShared)) {
       out.push(configuration(String(port), hosts.map(virtualHostJson), hosts, context, true));
     }
     for (const { service, port: servicePort } of services) {

@@ -61,8 +61,12 @@ export class ServiceEndpoints {
     const out: Endpoint[] = [];
     const seen = new Set<string>();
     const add = (endpoint: Endpoint | undefined) => {
-      if (endpoint === undefined || seen.has(`${endpoint.address} ${endpoint.port}`)) return;
-      seen.add(`${endpoint.address} ${endpoint.port}`);
+      if (endpoint === undefined) return;
+      // Several mocks may share one address; real workloads do not.
+      const owner = endpoint.relocated ? endpoint.instance.workload.name : '';
+      const key = `${endpoint.address} ${endpoint.port} ${owner}`;
+      if (seen.has(key)) return;
+      seen.add(key);
       out.push(endpoint);
     };
     for (const slice of slices ?? []) this.#addSlice(slice, service, port, add);

@@ -48,7 +48,8 @@ export const anything: Shape<unknown> = (value) => value;
 export function number(min: number, max: number): Shape<number> {
   return (value, at) => {
     if (typeof value !== 'number' || Number.isNaN(value)) fail(at, `a number is wanted, got ${show(value)}`);
-    if (value < min || value > max) fail(at, `a number from ${min} to ${max} is wanted, got ${value}`);
+    const range = max === Number.POSITIVE_INFINITY ? `of ${min} or more` : `from ${min} to ${max}`;
+    if (value < min || value > max) fail(at, `a number ${range} is wanted, got ${value}`);
     return value;
   };
 }

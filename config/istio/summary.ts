@@ -1,8 +1,10 @@
 /** What `dev` prints of the services, and what the compiler does not do yet. */
 import type { KubeObject } from '../kube_object.ts';
 import type { CompileContext } from './context.ts';
+import { effectivePolicy } from './destination_rule.ts';
 import type { Instance, MeshService } from './model.ts';
 import { targetPort } from './service_endpoints.ts';
+import { closest } from './spelling.ts';
 import type { ServiceSummary, Workload } from './target.ts';
 import type { VirtualService } from './virtual_service.ts';
 import { isVisible } from './visibility.ts';
@@ -66,6 +68,8 @@ export function notYet(context: CompileContext): string[] {
       .filter((rule) => rule.hasTcpOrTls)
       .map(({ object }) => say(object, 'has tcp or tls routes, which this version ignores.')),
     ...ineffectiveOutlierDetection(context, say),
+    ...(context.explicit ? unspokenTls(context, say) : []),
+    ...danglingDestinations(context),
   ];
 }
 
@@ -97,4 +101,45 @@ function ineffectiveOutlierDetection(
     }
   }
   return out;
+}
+
+/** Without certificates of the mesh, rules that ask for TLS towards real endpoints cannot be kept. */
+function unspokenTls(context: CompileContext, say: (object: KubeObject, sentence: string) => string): string[] {
+  const out = new Set<string>();
+  for (const service of context.services) {
+    const rule = context.rule(service.host);
+    for (const port of rule === undefined ? [] : service.ports) {
+      for (const subset of [undefined, ...(rule?.subsets ?? [])]) {
+        const mode = effectivePolicy(rule, subset, port.number).tls?.mode ?? 'DISABLE';
+        const mocked = context.endpoints.of(service, port).some((endpoint) => endpoint.relocated);
+        if (rule === undefined || mode === 'DISABLE' || mocked) continue;
+        out.add(say(rule.object, `asks for TLS (${mode}) to ${service.host}, which this version does not speak yet.`));
+      }
+    }
+  }
+  return [...out];
+}
+
+/** Destinations that lead to no cluster: requests to them get 503 with flag NC, which is hard to find later. */
+function danglingDestinations(context: CompileContext): string[] {
+  const out = new Set<string>();
+  for (const service of context.registry.virtualServices) {
+    if (!service.gateways.includes('mesh') || !isVisible(service.visibility, context.client.namespace)) continue;
+    for (const { destination } of service.http.flatMap((route) => route.route ?? [])) {
+      if (destination?.host === undefined) continue;
+      const { host, subset = '', at } = destination;
+      const place = at.object.source.locate(at.path);
+      if (!context.byHost.has(host)) {
+        // Looking through all services for each of thousands of mistakes would take seconds.
+        const near = out.size < 20 ? closest(host, [...context.byHost.keys()]) : undefined;
+        out.add(
+          `${place}: no service is called "${host}"${near === undefined ? '' : ` (did you mean "${near}"?)`}; ` +
+            'requests to it get 503.',
+        );
+      } else if (subset !== '' && !(context.rule(host)?.subsets ?? []).some(({ name }) => name === subset)) {
+        out.add(`${place}: no DestinationRule defines the subset "${subset}" of ${host}; requests to it get 503.`);
+      }
+    }
+  }
+  return [...out];
 }

@@ -27,6 +27,7 @@ export class RouteRules {
   readonly #context: CompileContext;
   /** In the order in which they win: own namespace's private ones, exported to it, public; oldest first. */
   readonly #ordered: readonly VirtualService[];
+  readonly #rank: ReadonlyMap<VirtualService, number>;
   readonly #byHost = new Map<string, VirtualService[]>();
   readonly #wildcards = new HostIndex<VirtualService>();
   readonly #servicesByPort = new Map<number, { readonly service: MeshService; readonly port: ServicePort }[]>();
@@ -35,6 +36,7 @@ export class RouteRules {
   constructor(context: CompileContext) {
     this.#context = context;
     this.#ordered = inOrder(context.registry.virtualServices, context.client.namespace);
+    this.#rank = new Map(this.#ordered.map((service, index) => [service, index]));
     for (const service of this.#ordered) {
       for (const host of service.hosts) {
         if (host.startsWith('*')) {
@@ -79,10 +81,9 @@ export class RouteRules {
       out.push({ ...host, domains });
     };
     const onPort = new Set(this.servicesOn(port).map((item) => item.service.host));
-    for (const virtualService of this.#ordered) {
+    // Port 80 also serves hosts that no registry knows.
+    for (const virtualService of port === 80 ? this.#ordered : this.#sorted(shaped.keys())) {
       const matched = shaped.get(virtualService) ?? [];
-      // Port 80 also serves hosts that no registry knows.
-      if (matched.length === 0 && port !== 80) continue;
       const routes = virtualServiceRoutes(this.#context, virtualService, port);
       if (routes.length === 0) continue;
       for (const host of virtualService.hosts) {
@@ -118,6 +119,11 @@ export class RouteRules {
       if (wildcard !== undefined) push(out, wildcard, service);
     }
     return out;
+  }
+
+  #sorted(some: Iterable<VirtualService>): VirtualService[] {
+    const rank = (service: VirtualService) => this.#rank.get(service) ?? 0;
+    return [...some].sort((a, b) => rank(a) - rank(b));
   }
 
   #matchesService(wildcard: string, hosts: ReadonlySet<string>): boolean {
