@@ -161,6 +161,8 @@ export function dynamicForwardProxyFields(): Json {
       name: 'envoy.clusters.dynamic_forward_proxy',
       typed_config: any('envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig', {
         dns_cache_config: { name: 'dynamic_forward_proxy', dns_lookup_family: 'V4_PREFERRED' },
+        // Envoy asks for this where the cluster does not check the server's name, as plain text cannot.
+        allow_insecure_cluster_options: true,
       }),
     },
   };

@@ -53,7 +53,8 @@ export function kubernetesProtocol(
 ): Protocol {
   if (transport === 'UDP' || transport === 'SCTP') return 'UDP';
   if (appProtocol !== undefined) {
-    const known = BY_APP_PROTOCOL[appProtocol.toLowerCase()] ?? lookUp(appProtocol);
+    const lower = appProtocol.toLowerCase();
+    const known = Object.hasOwn(BY_APP_PROTOCOL, lower) ? BY_APP_PROTOCOL[lower] : lookUp(lower);
     if (known !== undefined) return known;
   }
   const lower = name.toLowerCase();

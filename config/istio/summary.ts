@@ -75,7 +75,14 @@ export function notYet(context: CompileContext): string[] {
 
 /** PeerAuthentication that takes plain text anyway asks for nothing that is missing. */
 function asksForMore({ kind, json }: KubeObject): boolean {
-  return kind !== 'PeerAuthentication' || JSON.stringify(json['spec'] ?? {}).includes('"STRICT"');
+  if (kind !== 'PeerAuthentication') return true;
+  const spec = fieldsOf(json['spec']);
+  const modes = [spec['mtls'], ...Object.values(fieldsOf(spec['portLevelMtls']))];
+  return modes.some((item) => fieldsOf(item)['mode'] === 'STRICT');
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return value !== null && typeof value === 'object' ? (value as Readonly<Record<string, unknown>>) : {};
 }
 
 /** With few hosts the limit of 10 % ejects nothing: Envoy rounds down and istiod does not ask for one host at least. */
