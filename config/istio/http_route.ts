@@ -46,7 +46,7 @@ function httpRoute(
   changes.add(rule.headers);
   const matcher = routeMatch(match);
   const action = routeAction(context, rule, port, changes);
-  const filters = perFilterConfig(rule);
+  const filters = perFilterConfig(rule, !context.explicit);
   return {
     ...(name !== '' && { name }),
     match: matcher,

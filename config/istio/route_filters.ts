@@ -5,13 +5,19 @@ import { stringMatcher } from './route_match.ts';
 import { fail, within } from './shape.ts';
 import type { HttpRoute } from './virtual_service.ts';
 
-/** typed_per_filter_config; undefined: none. @throws {ConfigError} */
-export function perFilterConfig(route: HttpRoute): Json | undefined {
-  if (route.fault === undefined && route.corsPolicy === undefined) return undefined;
-  return {
+/**
+ * typed_per_filter_config; undefined: none.
+ * @param withFault false: the connection manager has no fault filter, and would refuse its configuration
+ * @throws {ConfigError}
+ */
+export function perFilterConfig(route: HttpRoute, withFault: boolean): Json | undefined {
+  // Read in any case: a mistake is a mistake also where it has no effect.
+  const fault = route.fault === undefined ? undefined : faultConfig(route.fault);
+  const config: Json = {
     ...(route.corsPolicy !== undefined && { 'envoy.filters.http.cors': corsPolicy(route.corsPolicy) }),
-    ...(route.fault !== undefined && { 'envoy.filters.http.fault': faultConfig(route.fault) }),
+    ...(fault !== undefined && withFault && { 'envoy.filters.http.fault': fault }),
   };
+  return Object.keys(config).length === 0 ? undefined : config;
 }
 
 function corsPolicy(cors: NonNullable<HttpRoute['corsPolicy']>): Json {

@@ -12,8 +12,7 @@ import { isVisible } from './visibility.ts';
 /** Services with workloads first hand: what each has, and which rules shape it. */
 export function serviceSummaries(context: CompileContext): ServiceSummary[] {
   const rulesByHost = new Map<string, VirtualService[]>();
-  for (const rule of context.registry.virtualServices) {
-    if (!rule.gateways.includes('mesh') || !isVisible(rule.visibility, context.client.namespace)) continue;
+  for (const rule of routingRules(context)) {
     for (const host of rule.hosts) rulesByHost.set(host, [...(rulesByHost.get(host) ?? []), rule]);
   }
   return context.services.map((service) => {
@@ -68,7 +67,7 @@ export function notYet(context: CompileContext): string[] {
       .filter((rule) => rule.hasTcpOrTls)
       .map(({ object }) => say(object, 'has tcp or tls routes, which this version ignores.')),
     ...ineffectiveOutlierDetection(context, say),
-    ...(context.explicit ? unspokenTls(context, say) : []),
+    ...(context.explicit ? [...unspokenTls(context, say), ...unexecuted(context, say)] : []),
     ...danglingDestinations(context),
   ];
 }
@@ -110,6 +109,29 @@ function ineffectiveOutlierDetection(
   return out;
 }
 
+/** What later versions execute: the routes carry it, the data plane does not do it yet. */
+function unexecuted(context: CompileContext, say: (object: KubeObject, sentence: string) => string): string[] {
+  const out: string[] = [];
+  for (const rule of routingRules(context)) {
+    const wanted = new Set<string>();
+    for (const route of rule.http) {
+      if (route.fault !== undefined) wanted.add('fault');
+      if (route.mirror !== undefined || (route.mirrors ?? []).length > 0) wanted.add('mirror');
+      if ((route.retries?.attempts ?? 0) > 0) wanted.add('retries');
+    }
+    if (wanted.size > 0)
+      out.push(say(rule.object, `has ${[...wanted].join(', ')}, which this version does not do yet.`));
+  }
+  return out;
+}
+
+/** The VirtualServices that shape this client's requests. */
+function routingRules({ registry, client }: CompileContext): VirtualService[] {
+  return registry.virtualServices.filter(
+    (rule) => rule.gateways.includes('mesh') && isVisible(rule.visibility, client.namespace),
+  );
+}
+
 /** Without certificates of the mesh, rules that ask for TLS towards real endpoints cannot be kept. */
 function unspokenTls(context: CompileContext, say: (object: KubeObject, sentence: string) => string): string[] {
   const out = new Set<string>();
@@ -130,8 +152,7 @@ function unspokenTls(context: CompileContext, say: (object: KubeObject, sentence
 /** Destinations that lead to no cluster: requests to them get 503 with flag NC, which is hard to find later. */
 function danglingDestinations(context: CompileContext): string[] {
   const out = new Set<string>();
-  for (const service of context.registry.virtualServices) {
-    if (!service.gateways.includes('mesh') || !isVisible(service.visibility, context.client.namespace)) continue;
+  for (const service of routingRules(context)) {
     for (const { destination } of service.http.flatMap((route) => route.route ?? [])) {
       if (destination?.host === undefined) continue;
       const { host, subset = '', at } = destination;

@@ -246,6 +246,16 @@ describe('warnings', () => {
     assert.deepEqual(warning('reviews'), []);
   });
 
+  it('faults, mirrors and retries are named when the version does not do them, and faults are left out', () => {
+    const rule = `hosts: [web]\nhttp: [{ route: [{ destination: { host: web } }], fault: { abort: { httpStatus: 500 } }, mirror: { host: web }, retries: { attempts: 3 } }]`;
+    const compiled = new Compiled(service('web', 80) + istio('VirtualService', 'a', rule));
+    assert.match(
+      String(compiled.result.warnings[0]),
+      /VirtualService "a" has fault, mirror, retries, which this version does not do yet/,
+    );
+    assert.equal(dig(compiled.host('web'), 'routes', 0, 'typed_per_filter_config'), undefined);
+  });
+
   it('outlier detection is named when so few hosts cannot be ejected', () => {
     const rule = (percent: number) =>
       istio(
@@ -288,6 +298,50 @@ describe('compile', () => {
     const { user, system } = process.cpuUsage(start);
     assert.equal(services.length, 1000);
     assert.ok((user + system) / 1e6 < 1.5, `${(user + system) / 1e6} s of CPU`);
+  });
+});
+
+describe('connectionManager', () => {
+  it('connectionManager normalises paths as the mesh says', () => {
+    const fields = (normalization: string | undefined) => {
+      const mesh = normalization === undefined ? {} : { pathNormalization: { normalization } };
+      const manager = dig(
+        new Compiled('', { mesh }).json('listener', 'outbound'),
+        'filter_chains',
+        0,
+        'filters',
+        0,
+        'typed_config',
+      );
+      return [
+        dig(manager, 'normalize_path'),
+        dig(manager, 'merge_slashes'),
+        dig(manager, 'path_with_escaped_slashes_action'),
+      ];
+    };
+    assert.deepEqual(fields(undefined), [true, undefined, 'KEEP_UNCHANGED']);
+    assert.deepEqual(fields('BASE'), [true, undefined, 'KEEP_UNCHANGED']);
+    assert.deepEqual(fields('NONE'), [false, undefined, undefined]);
+    assert.deepEqual(fields('MERGE_SLASHES'), [true, true, 'KEEP_UNCHANGED']);
+    assert.deepEqual(fields('DECODE_AND_MERGE_SLASHES'), [true, true, 'UNESCAPE_AND_FORWARD']);
+  });
+
+  it('connectionManager counts for Prometheus unless the mesh has no such provider', () => {
+    const filters = (mesh: Record<string, unknown>) =>
+      digList(
+        new Compiled('', { mesh }).json('listener', 'outbound'),
+        'filter_chains',
+        0,
+        'filters',
+        0,
+        'typed_config',
+        'http_filters',
+      ).map((item) => dig(item, 'name'));
+    assert.deepEqual(filters({}), ['envoy.filters.http.cors', 'istio.stats', 'envoy.filters.http.router']);
+    assert.deepEqual(filters({ defaultProviders: { metrics: [] } }), [
+      'envoy.filters.http.cors',
+      'envoy.filters.http.router',
+    ]);
   });
 });
 

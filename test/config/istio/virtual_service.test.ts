@@ -81,7 +81,7 @@ describe('VirtualService hosts', () => {
   it('an ExternalName is another name of the service that it names', () => {
     const alias =
       'apiVersion: v1\nkind: Service\nmetadata: { name: alias }\nspec: { type: ExternalName, externalName: web.default.svc.cluster.local, ports: [{ name: http, port: 80 }] }\n---\n';
-    const yaml = istio('VirtualService', 'a', `hosts: [web]\n${respond(201)}`) + `---\n${alias}`;
+    const yaml = `${istio('VirtualService', 'a', `hosts: [web]\n${respond(201)}`)}---\n${alias}`;
     assert.deepEqual(answers(yaml, 'alias'), [201]);
   });
 });
