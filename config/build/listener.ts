@@ -22,7 +22,8 @@ export function buildListener(json: Json, origin: string): ListenerConfig {
   const context = buildContext(origin);
   const name = fields.string('name') ?? '';
   const addresses = [buildAddress(fields.requiredMessage('address'))];
-  for (const more of fields.messages('additional_addresses')) addresses.push(buildAddress(more.requiredMessage('address')));
+  for (const more of fields.messages('additional_addresses'))
+    addresses.push(buildAddress(more.requiredMessage('address')));
   const filterChains = fields.messages('filter_chains').map((chain) => buildChain(chain, context));
   const fallback = fields.message('default_filter_chain');
   if (filterChains.length === 0 && fallback === undefined) {
@@ -40,7 +41,8 @@ export function buildListener(json: Json, origin: string): ListenerConfig {
     filterChains,
     defaultFilterChain: fallback === undefined ? undefined : buildChain(fallback, context),
     bufferLimitBytes: fields.integer('per_connection_buffer_limit_bytes', 1) ?? DEFAULT_BUFFER_LIMIT_BYTES,
-    drainType: fields.oneOf('drain_type', ['DEFAULT', 'MODIFY_ONLY'], 'DEFAULT') === 'DEFAULT' ? 'default' : 'modify_only',
+    drainType:
+      fields.oneOf('drain_type', ['DEFAULT', 'MODIFY_ONLY'], 'DEFAULT') === 'DEFAULT' ? 'default' : 'modify_only',
     origin,
   };
 }
@@ -74,7 +76,13 @@ function buildMatch(match: Fields | undefined): FilterChainMatch {
   if (match === undefined) {
     return { destinationPort: undefined, transportProtocol: '', applicationProtocols: [], serverNames: [] };
   }
-  for (const unsupported of ['prefix_ranges', 'source_prefix_ranges', 'direct_source_prefix_ranges', 'source_ports', 'source_type']) {
+  for (const unsupported of [
+    'prefix_ranges',
+    'source_prefix_ranges',
+    'direct_source_prefix_ranges',
+    'source_ports',
+    'source_type',
+  ]) {
     if (match.list(unsupported).length > 0) {
       match.fail(unsupported, 'matching chains by addresses is not supported by this version');
     }
@@ -93,7 +101,10 @@ function buildNetworkFilter(filter: Fields, context: BuildContext): NetworkFilte
   const factory = networkFilters.get(typeUrl);
   if (factory === undefined) {
     const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
-    return filter.fail('typed_config', `network filter "${name}" has type ${type}, which this version does not execute`);
+    return filter.fail(
+      'typed_config',
+      `network filter "${name}" has type ${type}, which this version does not execute`,
+    );
   }
   return { name, typeUrl, config: parseAt(filter.at('typed_config'), () => factory.parse(json, context)) };
 }
@@ -104,7 +115,10 @@ function refuseDuplicates(chains: readonly FilterChainConfig[]): void {
     const key = JSON.stringify(chain.match);
     const before = seen.get(key);
     if (before !== undefined) {
-      throw new ConfigError(`filter_chains[${index}].filter_chain_match`, `matches the same connections as filter_chains[${before}]`);
+      throw new ConfigError(
+        `filter_chains[${index}].filter_chain_match`,
+        `matches the same connections as filter_chains[${before}]`,
+      );
     }
     seen.set(key, index);
   });
