@@ -1,4 +1,5 @@
 /** Describes what an object of YAML may hold, and reads it into a typed value; every complaint names the place in the file. */
+import { RE2JS } from 're2js';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { show } from '../../proxy/resource_fields.ts';
 import type { KubeObject } from '../kube_object.ts';
@@ -41,6 +42,19 @@ export const looseText: Shape<string> = (value, at) =>
 
 export const boolean: Shape<boolean> = (value, at) =>
   typeof value === 'boolean' ? value : fail(at, `true or false is wanted, got ${show(value)}`);
+
+/** A regular expression as RE2 reads it: no look-around, no back-references. */
+export const regex: Shape<string> = (value, at) => {
+  const pattern = text(value, at);
+  // Istio's own sign for presence, which is no regular expression.
+  if (pattern === '*') return pattern;
+  try {
+    RE2JS.compile(pattern);
+  } catch (error) {
+    fail(at, `an RE2 regular expression is wanted, got ${show(pattern)}: ${(error as Error).message}`);
+  }
+  return pattern;
+};
 
 /** Whatever it is. */
 export const anything: Shape<unknown> = (value) => value;

@@ -21,16 +21,38 @@ import {
   openMessage,
   port,
   type Read,
+  regex,
+  type Shape,
   text,
   uint32,
   within,
 } from './shape.ts';
 import { visibility } from './visibility.ts';
 
-const STRING_MATCH = message({ exact: looseText, prefix: text, regex: text });
+const STRING_MATCH = message({ exact: looseText, prefix: text, regex });
 const PERCENT = message({ value: number(0, 100) });
 const DESTINATION = message({ host: text, subset: text, port: message({ number: port }) });
-const HEADER_OPERATIONS = message({ set: mapOf(looseText), add: mapOf(looseText), remove: list(text) });
+
+const TOKEN = /^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+const headerName: Shape<string> = (value, at) => {
+  const name = text(value, at);
+  return TOKEN.test(name) ? name : fail(at, `a header name is wanted, got ${JSON.stringify(name)}`);
+};
+
+/** Line breaks would let a value end the header and begin another. */
+const headerValue: Shape<string> = (value, at) => {
+  const content = looseText(value, at);
+  return /[\r\n\0]/.test(content) ? fail(at, 'a header value must not contain line breaks or NUL') : content;
+};
+
+const headerValues: Shape<ReadonlyMap<string, string>> = (value, at) => {
+  const map = mapOf(headerValue)(value, at);
+  for (const name of map.keys()) headerName(name, within(at, name));
+  return map;
+};
+
+const HEADER_OPERATIONS = message({ set: headerValues, add: headerValues, remove: list(headerName) });
 const HEADERS = message({ request: HEADER_OPERATIONS, response: HEADER_OPERATIONS });
 
 const HTTP_MATCH = message({
@@ -64,7 +86,7 @@ const HTTP_ROUTE = message({
   }),
   directResponse: message({ status: integer(200, 599), body: message({ string: text, bytes: text }) }),
   delegate: message({ name: text, namespace: text }),
-  rewrite: message({ uri: text, authority: text, uriRegexRewrite: message({ match: text, rewrite: text }) }),
+  rewrite: message({ uri: text, authority: text, uriRegexRewrite: message({ match: regex, rewrite: text }) }),
   timeout: duration,
   retries: HTTP_RETRY,
   fault: message({

@@ -72,6 +72,31 @@ const MISTAKES: readonly (readonly [string, string, string | RegExp])[] = [
     /uri: one of exact, prefix and regex is required/,
   ],
   [
+    'a header has a space',
+    route(`${TO_WEB}, headers: { request: { set: { "a b": c } } }`),
+    /set\.a b: a header name is wanted, got "a b"/,
+  ],
+  [
+    'a header to remove is empty',
+    route(`${TO_WEB}, headers: { response: { remove: [""] } }`),
+    /remove\[0\]: a header name is wanted, got ""/,
+  ],
+  [
+    'a header value breaks the line',
+    route(`${TO_WEB}, headers: { request: { add: { a: "b\\r\\nc: d" } } }`),
+    /add\.a: a header value must not contain line breaks/,
+  ],
+  [
+    'a regular expression is none',
+    route(`match: [{ uri: { regex: "(a" } }], ${TO_WEB}`),
+    /uri\.regex: an RE2 regular expression is wanted, got "\(a"/,
+  ],
+  [
+    'a regular expression looks ahead',
+    route(`match: [{ headers: { x: { regex: "a(?=b)" } } }], ${TO_WEB}`),
+    /headers\.x\.regex: an RE2 regular expression is wanted/,
+  ],
+  [
     'a redirect has an odd code',
     route('redirect: { redirectCode: 305 }'),
     /one of 301, 302, 303, 307, 308 is wanted, got 305/,
