@@ -67,7 +67,8 @@ export class ListenerRuntime {
       address: socketAddress(ip, port),
       nowMs: this.#services.nowMs,
       onConnection: (stream) => this.#accepted(stream),
-      onError: (error) => this.#services.log.log('warning', 'listener', `Listener "${this.#config.name}": ${error.message}`),
+      onError: (error) =>
+        this.#services.log.log('warning', 'listener', `Listener "${this.#config.name}": ${error.message}`),
     });
     this.#acceptors.push(acceptor);
     return acceptor.whenListening().then(() => acceptor.port);
@@ -169,7 +170,12 @@ export class ListenerRuntime {
     return {
       config,
       // What decides whether an old connection may go on: everything but the filters' own policy.
-      key: JSON.stringify([config.name, config.match, config.transportSocket, config.networkFilters.map((f) => f.typeUrl)]),
+      key: JSON.stringify([
+        config.name,
+        config.match,
+        config.transportSocket,
+        config.networkFilters.map((f) => f.typeUrl),
+      ]),
       terminal: last === undefined ? undefined : this.#maker.network(last.typeUrl, last.config, deps),
     };
   }

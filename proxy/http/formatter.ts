@@ -1,4 +1,6 @@
 /** Envoy's substitution format strings: `%COMMAND(ARGUMENT):LENGTH%`. Source: envoy docs, "Access logging → Format strings". */
+import { ConfigError } from '../config_error.ts';
+import { type Command, commandFor } from './format_commands.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
 import type { StreamInfo } from './stream_info.ts';
 
@@ -16,4 +18,75 @@ export interface Formatter {
   format(input: FormatInput): string;
   /** The text if it has no command in it. */
   readonly constant: string | undefined;
+}
+
+/** `%NAME(argument):length%`, or `%%`. Arguments may hold parentheses of their own. */
+const COMMAND = /%(?:%|([A-Z0-9_]+)(?:\(((?:[^()]|\([^()]*\))*)\))?(?::(\d+))?%)/g;
+
+/** @throws {ConfigError} for an unknown command or a lone `%`. */
+export function compileFormat(format: string, options: { absent: 'dash' | 'empty' }): Formatter {
+  const parts = compileParts(format);
+  if (parts.every((part) => typeof part === 'string')) {
+    const constant = parts.join('');
+    return { constant, format: () => constant };
+  }
+  const absent = options.absent === 'dash' ? '-' : '';
+  return {
+    constant: undefined,
+    format(input) {
+      let text = '';
+      for (let i = 0; i < parts.length; i++) {
+        const part = parts[i] as string | Command;
+        if (typeof part === 'string') text += part;
+        else {
+          const value = part(input);
+          text +=
+            value === undefined || value === '' ? absent : typeof value === 'object' ? JSON.stringify(value) : value;
+        }
+      }
+      return text;
+    },
+  };
+}
+
+/** A value of a JSON access log: a lone command keeps its type, text around it makes a string. */
+export function compileJsonValue(format: string): (input: FormatInput) => unknown {
+  const parts = compileParts(format).filter((part) => part !== '');
+  const [first] = parts;
+  if (parts.length === 1 && typeof first === 'function') return first;
+  const { format: text } = compileFormat(format, { absent: 'dash' });
+  return text;
+}
+
+function compileParts(format: string): (string | Command)[] {
+  const parts: (string | Command)[] = [];
+  let at = 0;
+  for (const match of format.matchAll(COMMAND)) {
+    pushText(parts, format.slice(at, match.index));
+    at = match.index + match[0].length;
+    const [whole, name, argument = '', length] = match;
+    if (name === undefined) pushText(parts, '%', true);
+    else {
+      const command = commandFor(name, argument, whole);
+      parts.push(length === undefined ? command : cut(command, Number(length)));
+    }
+  }
+  pushText(parts, format.slice(at));
+  return parts;
+}
+
+function pushText(parts: (string | Command)[], text: string, escaped = false): void {
+  if (!escaped && text.includes('%')) {
+    throw new ConfigError('', `"${text.trim()}": a lone %: write %% for a percent sign, %COMMAND% for a command`);
+  }
+  const last = parts.at(-1);
+  if (typeof last === 'string') parts[parts.length - 1] = last + text;
+  else if (text !== '') parts.push(text);
+}
+
+function cut(command: Command, length: number): Command {
+  return (input) => {
+    const value = command(input);
+    return typeof value === 'string' && value.length > length ? value.slice(0, length) : value;
+  };
 }

@@ -1,0 +1,121 @@
+/** Access loggers of a data thread: lines are made here, collected, and written by the control thread. */
+import { compileFormat, compileJsonValue, type FormatInput } from '../http/formatter.ts';
+import type { AccessLog, AccessLogSinks } from './access_log.ts';
+import type { AccessLogConfig, AccessLogFormat } from './access_log_config.ts';
+import { accessLogFilterOf } from './access_log_filter.ts';
+import type { Counter } from './statistics.ts';
+
+/** A batch leaves when it is this long or this old (Envoy file_flush_min_size_kb, file_flush_interval_msec). */
+const BATCH_BYTES = 65_536;
+const BATCH_MS = 1000;
+
+export interface AccessLogChannel {
+  /** Hands complete lines over. Never blocks. @returns false when the writer is behind and they were dropped. */
+  send(path: string, lines: string): boolean;
+}
+
+interface Batch {
+  text: string;
+  lines: number;
+}
+
+export class ThreadAccessLogs implements AccessLogSinks {
+  readonly #channel: AccessLogChannel;
+  readonly #batches = new Map<string, Batch>();
+  readonly #written: Counter;
+  readonly #dropped: Counter;
+  readonly #flushMs: number;
+  #timer: NodeJS.Timeout | undefined = undefined;
+
+  /** `flushMs` 0: every line leaves at the end of the event it was made in (for a person watching). */
+  constructor(channel: AccessLogChannel, counters: { written: Counter; dropped: Counter }, flushMs = BATCH_MS) {
+    this.#channel = channel;
+    this.#written = counters.written;
+    this.#dropped = counters.dropped;
+    this.#flushMs = flushMs;
+  }
+
+  create(config: AccessLogConfig): AccessLog {
+    const line = lineMaker(config.format);
+    const filter = accessLogFilterOf(config.filter);
+    return {
+      log: (input) => {
+        if (filter === undefined || filter(input)) this.#add(config.path, line(input));
+      },
+    };
+  }
+
+  flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const [path, batch] of this.#batches) {
+      if (batch.text === '') continue;
+      const { text, lines } = batch;
+      batch.text = '';
+      batch.lines = 0;
+      if (this.#channel.send(path, text)) this.#written.add(lines);
+      else this.#dropped.add(lines);
+    }
+  }
+
+  #add(path: string, line: string): void {
+    let batch = this.#batches.get(path);
+    if (batch === undefined) {
+      batch = { text: '', lines: 0 };
+      this.#batches.set(path, batch);
+    }
+    batch.text += line;
+    batch.lines++;
+    if (batch.text.length >= BATCH_BYTES) this.flush();
+    else this.#timer ??= setTimeout(() => this.flush(), this.#flushMs).unref();
+  }
+}
+
+/** Text lines as configured; JSON lines with a newline. Control characters from peers are escaped (attacks.md row 60). */
+function lineMaker(format: AccessLogFormat): (input: FormatInput) => string {
+  if (format.kind === 'text') {
+    const { format: text } = compileFormat(format.format, { absent: 'dash' });
+    const ownNewline = format.format.endsWith('\n');
+    return (input) => {
+      const line = text(input);
+      const body = ownNewline ? line.slice(0, -1) : line;
+      return ownNewline ? `${escapeControls(body)}\n` : escapeControls(body);
+    };
+  }
+  const value = jsonMaker(format.fields, format.omitEmpty);
+  return (input) => `${JSON.stringify(value(input))}\n`;
+}
+
+function jsonMaker(value: unknown, omitEmpty: boolean): (input: FormatInput) => unknown {
+  if (typeof value === 'string') {
+    const read = compileJsonValue(value);
+    return (input) => read(input) ?? null;
+  }
+  if (Array.isArray(value)) {
+    const items = value.map((item) => jsonMaker(item, omitEmpty));
+    return (input) => items.map((item) => item(input));
+  }
+  if (value !== null && typeof value === 'object') {
+    const entries = Object.entries(value).map(([key, item]) => [key, jsonMaker(item, omitEmpty)] as const);
+    return (input) => {
+      const made: Record<string, unknown> = {};
+      for (const [key, item] of entries) {
+        const found = item(input);
+        if (!omitEmpty || (found !== null && found !== '')) made[key] = found === '' ? null : found;
+      }
+      return made;
+    };
+  }
+  return () => value;
+}
+
+/** What is not printable becomes \xNN. Lines without are passed through. */
+export function escapeControls(text: string): string {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code < 32 || code === 127) {
+      return text.replace(/[\x00-\x1f\x7f]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+    }
+  }
+  return text;
+}
