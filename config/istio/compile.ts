@@ -11,7 +11,7 @@ import { readObjects } from './registry.ts';
 import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
 import { ServiceEndpoints } from './service_endpoints.ts';
 import { allWorkloads, notYet, serviceSummaries } from './summary.ts';
-import type { CompileInput, CompileResult } from './target.ts';
+import type { CompileInput, CompileResult, Workload } from './target.ts';
 import { RouteRules } from './virtual_hosts.ts';
 import { isVisible } from './visibility.ts';
 
@@ -32,7 +32,7 @@ export function compile(input: CompileInput): CompileResult {
     mesh,
     domain,
     registry,
-    endpoints: new ServiceEndpoints(registry, input.endpointAddress),
+    endpoints: new ServiceEndpoints(registry, input.endpointAddress, onlyIpv6(client.ips)),
     client,
     explicit: mode.kind === 'explicit',
     services: visibleServices(registry.services, client.namespace),
@@ -52,6 +52,19 @@ export function compile(input: CompileInput): CompileResult {
     workloads: allWorkloads(context),
     warnings: context.warnings,
   };
+}
+
+function onlyIpv6(ips: readonly string[]): boolean {
+  return ips.length > 0 && ips.every((ip) => ip.includes(':'));
+}
+
+/**
+ * The workloads in the objects, for choosing the one beside which the proxy stands before compiling for it.
+ * @throws {ConfigError}
+ */
+export function readWorkloads(input: Pick<CompileInput, 'objects' | 'allowUnknownFields'>): Workload[] {
+  const { instances } = readObjects(input.objects, meshConfig({}), 'cluster.local', input.allowUnknownFields ?? false);
+  return instances.all.map((instance) => instance.workload);
 }
 
 /**

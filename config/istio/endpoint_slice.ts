@@ -20,6 +20,7 @@ export interface EndpointSlice {
   readonly object: KubeObject;
   /** Which service it belongs to; '' if it does not say. */
   readonly service: string;
+  readonly ipv6: boolean;
   readonly ports: readonly { readonly name: string; readonly number: number }[];
   readonly endpoints: readonly {
     readonly address: string;
@@ -36,6 +37,7 @@ export function parseEndpointSlice(object: KubeObject, at: At): EndpointSlice {
   return {
     object,
     service: object.labels['kubernetes.io/service-name'] ?? '',
+    ipv6: slice.addressType === 'IPv6',
     ports: (slice.ports ?? []).flatMap(({ name, port: number }) =>
       number === undefined ? [] : [{ name: name ?? '', number }],
     ),

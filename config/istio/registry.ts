@@ -10,7 +10,8 @@ import { byAge } from './order.ts';
 import { parsePod } from './pod.ts';
 import { parseService } from './service.ts';
 import { parseServiceEntry } from './service_entry.ts';
-import type { At } from './shape.ts';
+import { type At, fail } from './shape.ts';
+import { closest } from './spelling.ts';
 import { parseVirtualService, type VirtualService } from './virtual_service.ts';
 import { parseWorkloadEntry } from './workload_entry.ts';
 
@@ -54,7 +55,7 @@ export function readObjects(
   domain: string,
   allowUnknown: boolean,
 ): Registry {
-  const sorted = sort(objects);
+  const sorted = sort(objects, allowUnknown);
   const at = (object: KubeObject): At => ({ object, path: [], allowUnknown });
   const localities = nodeLocalities(sorted.nodes);
   const pods = sorted.pods
@@ -87,7 +88,33 @@ export function readObjects(
   };
 }
 
-function sort(objects: readonly KubeObject[]): Sorted {
+/** Every kind of Istio's API groups; another one is a slip of the pen. */
+const ISTIO_KINDS: Readonly<Record<string, readonly string[]>> = {
+  'networking.istio.io': [
+    'VirtualService',
+    'DestinationRule',
+    'ServiceEntry',
+    'WorkloadEntry',
+    'WorkloadGroup',
+    'Gateway',
+    'Sidecar',
+    'EnvoyFilter',
+    'ProxyConfig',
+  ],
+  'security.istio.io': ['PeerAuthentication', 'RequestAuthentication', 'AuthorizationPolicy'],
+  'telemetry.istio.io': ['Telemetry'],
+  'extensions.istio.io': ['WasmPlugin', 'TrafficExtension'],
+};
+
+function checkKind(object: KubeObject, group: string): void {
+  const known = Object.hasOwn(ISTIO_KINDS, group) ? ISTIO_KINDS[group] : undefined;
+  if (known === undefined || known.includes(object.kind)) return;
+  const near = closest(object.kind, known);
+  const hint = near === undefined ? `it has ${known.join(', ')}` : `did you mean ${near}?`;
+  fail({ object, path: ['kind'], allowUnknown: false }, `${group} has no kind "${object.kind}"; ${hint}`);
+}
+
+function sort(objects: readonly KubeObject[], allowUnknown: boolean): Sorted {
   const out: Sorted = {
     services: [],
     pods: [],
@@ -103,7 +130,9 @@ function sort(objects: readonly KubeObject[]): Sorted {
   };
   for (const object of [...objects].sort(byAge)) {
     const slash = object.apiVersion.indexOf('/');
-    roomOf(out, slash < 0 ? '' : object.apiVersion.slice(0, slash), object.kind)?.push(object);
+    const group = slash < 0 ? '' : object.apiVersion.slice(0, slash);
+    if (!allowUnknown) checkKind(object, group);
+    roomOf(out, group, object.kind)?.push(object);
   }
   return out;
 }

@@ -11,12 +11,15 @@ export type EndpointAddress = CompileInput['endpointAddress'];
 export class ServiceEndpoints {
   readonly #registry: Registry;
   readonly #relocate: EndpointAddress;
+  readonly #ipv6: boolean;
   readonly #found = new Map<MeshService, Map<number, readonly Endpoint[]>>();
   readonly #behind = new Map<MeshService, readonly Instance[]>();
 
-  constructor(registry: Registry, relocate: EndpointAddress) {
+  /** @param ipv6 whether the client has IPv6 addresses only */
+  constructor(registry: Registry, relocate: EndpointAddress, ipv6: boolean) {
     this.#registry = registry;
     this.#relocate = relocate;
+    this.#ipv6 = ipv6;
   }
 
   of(service: MeshService, port: ServicePort): readonly Endpoint[] {
@@ -69,13 +72,19 @@ export class ServiceEndpoints {
       seen.add(key);
       out.push(endpoint);
     };
-    for (const slice of slices ?? []) this.#addSlice(slice, service, port, add);
+    for (const slice of this.#ofFamily(slices ?? [])) this.#addSlice(slice, service, port, add);
     for (const instance of this.instances(service)) {
       // With slices at hand they are the truth about Pods; machines outside Kubernetes are in none.
       if (slices !== undefined && instance.workload.kind !== 'WorkloadEntry') continue;
       add(this.#endpoint(instance, service, port));
     }
     return out;
+  }
+
+  /** Of two address families the client's own: a service with both has every Pod twice. */
+  #ofFamily(slices: readonly EndpointSlice[]): readonly EndpointSlice[] {
+    const own = slices.filter((slice) => slice.ipv6 === this.#ipv6);
+    return own.length > 0 ? own : slices;
   }
 
   #addSlice(slice: EndpointSlice, service: MeshService, port: ServicePort, add: (endpoint: Endpoint) => void): void {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { compile } from '../../../config/istio/compile.ts';
+import { compile, readWorkloads } from '../../../config/istio/compile.ts';
 import type { KubeObject } from '../../../config/kube_object.ts';
+import { kubeObjects } from '../../support/kube_objects.ts';
 import { Compiled, dig, digList, EXPLICIT, istio, SIDECAR, service } from './compiled.ts';
 
 const CANARY = `
@@ -197,6 +198,34 @@ describe('workloads', () => {
       ),
       ['HEALTHY', 'UNHEALTHY'],
     );
+  });
+
+  it('readWorkloads finds Pods, Deployments and WorkloadEntries', () => {
+    const yaml = service('pod', 80, ['10.0.0.1']) + DEPLOYMENT + istio('WorkloadEntry', 'vm', 'address: 10.0.0.9');
+    assert.deepEqual(
+      readWorkloads({ objects: kubeObjects(yaml) }).map(({ kind, name }) => `${kind}/${name}`),
+      ['Pod/pod-0', 'Deployment/web-v1', 'WorkloadEntry/vm'],
+    );
+  });
+
+  it("a service of two address families has the endpoints of the client's own", () => {
+    const slice = (family: string, address: string) => `
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: web-${family}, labels: { kubernetes.io/service-name: web } }
+addressType: ${family}
+ports: [{ name: http, port: 8080 }]
+endpoints: [{ addresses: ["${address}"] }]
+`;
+    const yaml = service('web', 80) + slice('IPv4', '10.0.0.1') + slice('IPv6', 'fd00::1');
+    const seen = (ips: string[]) => {
+      const proxy = { name: 'a', namespace: 'default', labels: {}, serviceAccount: 'a', ips };
+      return new Compiled(yaml, { proxy }).addresses('outbound|80||web.default.svc.cluster.local');
+    };
+    assert.deepEqual(seen([]), ['10.0.0.1:8080']);
+    assert.deepEqual(seen(['10.0.0.2', 'fd00::2']), ['10.0.0.1:8080']);
+    assert.deepEqual(seen(['fd00::2']), ['fd00::1:8080']);
   });
 
   it('a Pod takes its locality from its Node', () => {

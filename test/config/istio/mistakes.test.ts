@@ -87,6 +87,16 @@ const MISTAKES: readonly (readonly [string, string, string | RegExp])[] = [
     /add\.a: a header value must not contain line breaks/,
   ],
   [
+    'a kind is misspelt',
+    istio('VirtualServise', 'a', 'hosts: [web]'),
+    /kind: networking\.istio\.io has no kind "VirtualServise"; did you mean VirtualService\?/,
+  ],
+  [
+    'a kind is in the wrong group',
+    istio('PeerAuthentication', 'a', 'mtls: {}'),
+    /networking\.istio\.io has no kind "PeerAuthentication"; it has VirtualService,/,
+  ],
+  [
     'a regular expression is none',
     route(`match: [{ uri: { regex: "(a" } }], ${TO_WEB}`),
     /uri\.regex: an RE2 regular expression is wanted, got "\(a"/,
