@@ -1,11 +1,21 @@
 /** Host names of the mesh: short names, and look-up by the most specific name. */
 
+import { isIP } from 'node:net';
+import { type At, fail } from './shape.ts';
+
 /**
  * A name in an object of `namespace`: without a dot it is a service of the OBJECT's namespace
  * (istio/istio: pkg/config/resolve); with one it stands as it is.
  */
 export function resolveHost(host: string, namespace: string, domain: string): string {
   return host.includes('.') || host === '*' ? host : `${host}.${namespace}.svc.${domain}`;
+}
+
+/** @throws {ConfigError} unless it is a host name or address without a port, or a name with a leading `*`. */
+export function checkHost(host: string, at: At): void {
+  if (!/^(\*|\*?[A-Za-z0-9._-]+)$/.test(host) && isIP(host) === 0) {
+    fail(at, `a host name, or one with a leading "*", is wanted, got "${host}"`);
+  }
 }
 
 /** Values by exact host or by wildcard (`*.example.org`, `*`); the first value of a host stays. */

@@ -18,8 +18,7 @@ export function loadAssignment(
   meshTls: boolean,
 ): Json {
   const byLocality = new Map<string, { readonly locality: Locality; readonly items: Endpoint[] }>();
-  for (const endpoint of endpoints) {
-    if (subset !== undefined && !selects(subset.labels, endpoint.instance.workload.labels)) continue;
+  for (const endpoint of inSubset(endpoints, subset)) {
     const { locality } = endpoint.instance;
     const key = `${locality.region}/${locality.zone}/${locality.subZone}`;
     const group = byLocality.get(key);
@@ -34,6 +33,12 @@ export function loadAssignment(
       load_balancing_weight: items.reduce((sum, item) => sum + weightOf(item), 0),
     })),
   };
+}
+
+/** Those that a subset selects; all of them without a subset. */
+export function inSubset(endpoints: readonly Endpoint[], subset: Subset | undefined): readonly Endpoint[] {
+  if (subset === undefined) return endpoints;
+  return endpoints.filter((endpoint) => selects(subset.labels, endpoint.instance.workload.labels));
 }
 
 function lbEndpoint(endpoint: Endpoint, meshTls: boolean): Json {

@@ -9,7 +9,7 @@ import {
   type TrafficPolicy,
 } from './destination_rule.ts';
 import { ADS, any, extension, originOf, resource, seconds } from './envoy_json.ts';
-import { loadAssignment } from './load_assignment.ts';
+import { inSubset, loadAssignment } from './load_assignment.ts';
 import type { Endpoint, MeshService, Resolution, ServicePort } from './model.ts';
 import {
   commonLbFields,
@@ -27,7 +27,7 @@ export function outboundClusterName(port: number, subset: string, host: string):
   return `outbound|${port}|${subset}|${host}`;
 }
 
-/** TCP connections open with a frame that carries the peer's metadata (reference: istio_mesh, 2.7). */
+/** TCP connections open with a frame that carries the peer's metadata (reference/istio.md §2.7). */
 export const METADATA_EXCHANGE: Json = {
   name: 'istio.metadata_exchange',
   typed_config: any('udpa.type.v1.TypedStruct', {
@@ -65,6 +65,10 @@ function clusterResources(context: CompileContext, target: Target): Resource[] {
   const name = outboundClusterName(port.number, subset?.name ?? '', service.host);
   const policy = effectivePolicy(rule, subset, port.number);
   const type = clusterType(context, service, policy);
+  if (type === 'dns' || type === 'dns_round_robin') {
+    // Nothing to resolve: without the cluster requests get 503 with flag NC, as with istiod.
+    if (service.resolution !== 'alias' && inSubset(endpoints, subset).length === 0) return [];
+  }
   const options = httpOptions(port.protocol);
   const pool = connectionPoolFields(policy, context.mesh, options);
   upgradeToHttp2(policy, port.protocol, context.mesh, options);
@@ -136,7 +140,8 @@ function typeFields(
         dns_refresh_rate: seconds(context.mesh.dnsRefreshMs),
         dns_jitter: '0.100s',
         respect_dns_ttl: true,
-        dns_lookup_family: 'V4_ONLY',
+        // A sidecar's network is IPv4 here; a laptop's may be either.
+        dns_lookup_family: context.explicit ? 'V4_PREFERRED' : 'V4_ONLY',
         typed_dns_resolver_config: extension(
           'envoy.network.dns_resolver.cares',
           'envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig',

@@ -1,4 +1,5 @@
 /** Where the traffic of a service port goes: the addresses behind it. */
+import { isIP } from 'node:net';
 import type { EndpointSlice } from './endpoint_slice.ts';
 import type { Endpoint, Instance, MeshService, ServicePort } from './model.ts';
 import { parseLocality } from './model.ts';
@@ -111,7 +112,7 @@ export class ServiceEndpoints {
     if (number === undefined) return undefined;
     const moved = this.#relocate?.(instance.workload, number);
     const address = moved?.ip ?? instance.address;
-    if (address === '') return undefined;
+    if (address === '' || !isUsable(address, service)) return undefined;
     const ready = instance.ready || service.publishNotReady;
     return {
       instance,
@@ -121,6 +122,12 @@ export class ServiceEndpoints {
       relocated: moved !== undefined,
     };
   }
+}
+
+/** Names are for services that are resolved; a list of endpoints holds addresses. */
+function isUsable(address: string, service: MeshService): boolean {
+  if (service.resolution === 'dns' || service.resolution === 'dns_round_robin') return true;
+  return isIP(address) !== 0 || address.startsWith('unix://');
 }
 
 /** The workload's port behind a service port; undefined where it is named and the workload has no port of that name. */

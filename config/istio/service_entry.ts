@@ -1,5 +1,7 @@
 /** ServiceEntry (networking.istio.io): services that no registry knows. */
+import { isIP } from 'node:net';
 import type { KubeObject } from '../kube_object.ts';
+import { checkHost } from './hosts.ts';
 import type { MeshConfig } from './mesh.ts';
 import type { Instance, MeshService, Resolution, ServicePort } from './model.ts';
 import { declaredProtocol } from './protocol.ts';
@@ -126,11 +128,18 @@ function check(spec: Spec): void {
   hosts.forEach((host, index) => {
     if (host === '*')
       fail(within(at, 'hosts', index), 'the host "*" would take all traffic; name a domain, such as "*.example.org"');
-    if (host === '' || host.slice(1).includes('*')) {
-      fail(within(at, 'hosts', index), `a host name, or one with a leading "*", is wanted, got "${host}"`);
-    }
+    checkHost(host, within(at, 'hosts', index));
   });
   const has = (endpoints?.length ?? 0) > 0;
+  for (const endpoint of resolution === 'STATIC' ? (endpoints ?? []) : []) {
+    const { address = '' } = endpoint;
+    if (isIP(address) === 0 && !address.startsWith('unix://')) {
+      fail(
+        within(endpoint.at, 'address'),
+        `resolution STATIC needs an IP address, got "${address}"; use DNS for a name`,
+      );
+    }
+  }
   if (has && spec.workloadSelector !== undefined) {
     fail(within(at, 'workloadSelector'), 'only one of workloadSelector and endpoints can be set');
   }

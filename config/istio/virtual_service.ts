@@ -1,6 +1,6 @@
 /** VirtualService (networking.istio.io): how requests are routed before they reach a service. */
 import type { KubeObject } from '../kube_object.ts';
-import { resolveHost } from './hosts.ts';
+import { checkHost, resolveHost } from './hosts.ts';
 import { HTTP_RETRY } from './http_retry.ts';
 import type { MeshConfig } from './mesh.ts';
 import type { Visibility } from './model.ts';
@@ -169,19 +169,22 @@ export function parseVirtualService(object: KubeObject, at: At, domain: string, 
   }
   const isDelegate = (spec.hosts ?? []).length === 0;
   for (const route of http) checkRoute(route, isDelegate);
+  const gateways =
+    spec.gateways === undefined || spec.gateways.length === 0
+      ? ['mesh']
+      : spec.gateways.map((name) => qualify(name, namespace));
   (spec.hosts ?? []).forEach((host, index) => {
-    if (host === '' || host.slice(1).includes('*')) {
-      fail(within(spec.at, 'hosts', index), `a host name, or one with a leading "*", is wanted, got "${host}"`);
+    const place = within(spec.at, 'hosts', index);
+    checkHost(host, place);
+    if (host === '*' && gateways.includes('mesh')) {
+      fail(place, 'the host "*" is for gateways; for the mesh name a domain, such as "*.example.org"');
     }
   });
   return {
     name: object.name,
     namespace,
     hosts: (spec.hosts ?? []).map((host) => resolveHost(host, namespace, domain)),
-    gateways:
-      spec.gateways === undefined || spec.gateways.length === 0
-        ? ['mesh']
-        : spec.gateways.map((name) => qualify(name, namespace)),
+    gateways,
     visibility: visibility(spec.exportTo, namespace, mesh.defaultVirtualServiceExportTo),
     http: http.map((route) => resolveDestinations(route, namespace, domain)),
     hasTcpOrTls: (spec.tls ?? []).length + (spec.tcp ?? []).length > 0,

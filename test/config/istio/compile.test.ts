@@ -200,6 +200,38 @@ describe('workloads', () => {
     );
   });
 
+  it('a name to resolve has a cluster only where its subset has an endpoint', () => {
+    const entry = (resolution: string) =>
+      istio(
+        'ServiceEntry',
+        'a',
+        `hosts: [a.example.org]\nresolution: ${resolution}\nports: [{ number: 80, name: http, protocol: HTTP }]\nendpoints: [{ address: b.example.org, labels: { version: v1 } }]`,
+      );
+    const rule = istio(
+      'DestinationRule',
+      'a',
+      'host: a.example.org\nsubsets: [{ name: v1, labels: { version: v1 } }, { name: v2, labels: { version: v2 } }]',
+    );
+    for (const resolution of ['DNS', 'DNS_ROUND_ROBIN']) {
+      const names = new Compiled(entry(resolution) + rule)
+        .names('cluster')
+        .filter((name) => name.startsWith('outbound'));
+      assert.deepEqual(names, ['outbound|80||a.example.org', 'outbound|80|v1|a.example.org']);
+    }
+  });
+
+  it('a machine known by name only is no endpoint of a service with addresses', () => {
+    const entry = istio(
+      'ServiceEntry',
+      'a',
+      'hosts: [a.example.org]\nresolution: STATIC\nports: [{ number: 80, name: http, protocol: HTTP }]\nworkloadSelector: { labels: { app: vm } }',
+    );
+    const machine = (name: string, address: string) =>
+      istio('WorkloadEntry', name, `address: ${address}\nlabels: { app: vm }`);
+    const compiled = new Compiled(entry + machine('a', '10.0.0.1') + machine('b', 'vm.example.org'));
+    assert.deepEqual(compiled.addresses('outbound|80||a.example.org'), ['10.0.0.1:80']);
+  });
+
   it('readWorkloads finds Pods, Deployments and WorkloadEntries', () => {
     const yaml = service('pod', 80, ['10.0.0.1']) + DEPLOYMENT + istio('WorkloadEntry', 'vm', 'address: 10.0.0.9');
     assert.deepEqual(

@@ -97,6 +97,21 @@ const MISTAKES: readonly (readonly [string, string, string | RegExp])[] = [
     /networking\.istio\.io has no kind "PeerAuthentication"; it has VirtualService,/,
   ],
   [
+    'a VirtualService of the mesh takes all hosts',
+    istio('VirtualService', 'a', `hosts: ["*"]\nhttp: [{ ${TO_WEB} }]`),
+    /hosts\[0\]: the host "\*" is for gateways/,
+  ],
+  [
+    'a host has a port',
+    istio('VirtualService', 'a', `hosts: ["web:80"]\nhttp: [{ ${TO_WEB} }]`),
+    /a host name, or one with a leading "\*", is wanted, got "web:80"/,
+  ],
+  [
+    'a static endpoint is a name',
+    entry('resolution: STATIC\nendpoints: [{ address: b.example.org }]'),
+    /resolution STATIC needs an IP address, got "b\.example\.org"/,
+  ],
+  [
     'a regular expression is none',
     route(`match: [{ uri: { regex: "(a" } }], ${TO_WEB}`),
     /uri\.regex: an RE2 regular expression is wanted, got "\(a"/,
