@@ -1,0 +1,273 @@
+/** envoy.config.cluster.v3.Cluster → ClusterConfig. */
+import { isIP } from 'node:net';
+import type { LoadBalancerConfig } from '../../proxy/load_balancers/load_balancer.ts';
+import { ConfigError } from '../../proxy/config_error.ts';
+import { Fields } from '../../proxy/resource_fields.ts';
+import type { BreakerLimits } from '../../proxy/upstream/circuit_breakers.ts';
+import type { ClusterConfig, Discovery, TransportSocket, UpstreamHttp } from '../../proxy/upstream/cluster_config.ts';
+import type { LoadAssignment } from '../../proxy/upstream/load_assignment.ts';
+import type { Json } from '../resources.ts';
+import { buildLoadAssignment } from './endpoints.ts';
+import { parseMetadata } from './route_configuration.ts';
+import { typedConfig } from './extensions.ts';
+
+const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+const TYPE = 'type.googleapis.com/';
+const DEFAULT_IDLE_MS = 3_600_000;
+
+/** @throws {ConfigError} with the field's path. */
+export function buildCluster(json: Json, origin: string): ClusterConfig {
+  const fields = new Fields(json);
+  const name = fields.requiredString('name');
+  const discovery = buildDiscovery(fields, name);
+  const assignment = fields.raw('load_assignment');
+  const inlineAssignment =
+    assignment === undefined ? undefined : buildLoadAssignment(assignment, fields.at('load_assignment'));
+  checkAddresses(discovery, inlineAssignment);
+  const keepAlive = fields.message('upstream_connection_options')?.message('tcp_keepalive');
+  return {
+    name,
+    altStatName: (fields.string('alt_stat_name') || name).replace(/;$/, ''),
+    discovery,
+    connectTimeoutMs: positive(fields, 'connect_timeout') ?? 5000,
+    loadBalancer: buildLoadBalancer(fields),
+    panicThresholdPercent:
+      fields.message('common_lb_config')?.message('healthy_panic_threshold')?.number('value', 0, 100) ?? 50,
+    breakers: buildBreakers(fields.message('circuit_breakers')),
+    http: buildHttp(fields),
+    dns: {
+      family: fields
+        .oneOf('dns_lookup_family', ['AUTO', 'V4_ONLY', 'V6_ONLY', 'V4_PREFERRED', 'ALL'], 'AUTO')
+        .toLowerCase() as ClusterConfig['dns']['family'],
+      respectTtl: fields.boolean('respect_dns_ttl') ?? false,
+      refreshMs: positive(fields, 'dns_refresh_rate') ?? 5000,
+    },
+    metadata: parseMetadata(fields.message('metadata')),
+    sourceIp: fields.message('upstream_bind_config')?.message('source_address')?.string('address'),
+    keepAliveIdleMs: keepAlive === undefined ? 0 : (keepAlive.integer('keepalive_time') ?? 7200) * 1000,
+    transportSocket: fields.has('transport_socket')
+      ? buildSocket(fields.requiredMessage('transport_socket'))
+      : undefined,
+    transportSocketMatches: fields.messages('transport_socket_matches').map((entry) => ({
+      name: entry.requiredString('name'),
+      match: entry.message('match')?.json ?? {},
+      socket: buildSocket(entry.requiredMessage('transport_socket')),
+    })),
+    inlineAssignment,
+    origin,
+  };
+}
+
+function positive(fields: Fields, name: string): number | undefined {
+  const value = fields.durationMs(name);
+  if (value !== undefined && value <= 0) return fields.fail(name, `must be greater than 0s, got ${value / 1000}s`);
+  return value;
+}
+
+function buildDiscovery(fields: Fields, name: string): Discovery {
+  const custom = fields.message('cluster_type');
+  if (custom !== undefined) {
+    const { typeUrl } = typedConfig(custom.raw('typed_config') ?? {}, custom.at('typed_config'));
+    if (typeUrl === `${TYPE}envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig`) {
+      return { kind: 'dynamic_forward_proxy' };
+    }
+    return custom.fail('typed_config', `cluster type ${typeUrl.replace(TYPE, '')} is not supported`);
+  }
+  switch (fields.oneOf('type', ['STATIC', 'STRICT_DNS', 'LOGICAL_DNS', 'EDS', 'ORIGINAL_DST'], 'STATIC')) {
+    case 'STATIC':
+      return { kind: 'static' };
+    case 'STRICT_DNS':
+      return { kind: 'strict_dns' };
+    case 'LOGICAL_DNS':
+      return { kind: 'logical_dns' };
+    case 'ORIGINAL_DST':
+      return { kind: 'original_dst' };
+    default:
+      return { kind: 'eds', serviceName: fields.message('eds_cluster_config')?.string('service_name') || name };
+  }
+}
+
+/** Names resolve only where DNS is asked for (Envoy: "malformed IP address"). */
+function checkAddresses(discovery: Discovery, assignment: LoadAssignment | undefined): void {
+  if (assignment === undefined) {
+    if (discovery.kind === 'strict_dns' || discovery.kind === 'logical_dns') {
+      throw new ConfigError(
+        'load_assignment',
+        `is required for ${discovery.kind.toUpperCase()}: it names what to resolve`,
+      );
+    }
+    return;
+  }
+  if (discovery.kind !== 'static' && discovery.kind !== 'eds') return;
+  const bad = assignment.endpoints.find((endpoint) => endpoint.port !== 0 && isIP(endpoint.ip) === 0);
+  if (bad !== undefined) {
+    throw new ConfigError('load_assignment', `"${bad.ip}" is not an IP address: use type STRICT_DNS for host names`);
+  }
+}
+
+function buildLoadBalancer(fields: Fields): LoadBalancerConfig {
+  const policy = fields.message('load_balancing_policy');
+  if (policy !== undefined) return buildTypedPolicy(policy);
+  switch (
+    fields.oneOf(
+      'lb_policy',
+      [
+        'ROUND_ROBIN',
+        'LEAST_REQUEST',
+        'RING_HASH',
+        'RANDOM',
+        'MAGLEV',
+        'CLUSTER_PROVIDED',
+        'LOAD_BALANCING_POLICY_CONFIG',
+      ],
+      'ROUND_ROBIN',
+    )
+  ) {
+    case 'ROUND_ROBIN':
+      return { policy: 'round_robin' };
+    case 'LEAST_REQUEST':
+      return leastRequest(fields.message('least_request_lb_config'));
+    case 'RING_HASH':
+      return ringHash(fields.message('ring_hash_lb_config'));
+    case 'RANDOM':
+      return { policy: 'random' };
+    case 'MAGLEV':
+      return maglev(fields.message('maglev_lb_config'));
+    case 'CLUSTER_PROVIDED':
+      return { policy: 'cluster_provided' };
+    default:
+      return fields.fail('load_balancing_policy', 'is required with LOAD_BALANCING_POLICY_CONFIG');
+  }
+}
+
+function buildTypedPolicy(policy: Fields): LoadBalancerConfig {
+  const POLICIES = `${TYPE}envoy.extensions.load_balancing_policies`;
+  for (const entry of policy.messages('policies')) {
+    const extension = entry.requiredMessage('typed_extension_config');
+    const at = extension.at('typed_config');
+    const { typeUrl, json } = typedConfig(extension.raw('typed_config') ?? {}, at);
+    const config = new Fields(json, at);
+    switch (typeUrl) {
+      case `${POLICIES}.round_robin.v3.RoundRobin`:
+        return { policy: 'round_robin' };
+      case `${POLICIES}.least_request.v3.LeastRequest`:
+        return leastRequest(config);
+      case `${POLICIES}.random.v3.Random`:
+        return { policy: 'random' };
+      case `${POLICIES}.ring_hash.v3.RingHash`:
+        return ringHash(config);
+      case `${POLICIES}.maglev.v3.Maglev`:
+        return maglev(config);
+      case `${POLICIES}.cluster_provided.v3.ClusterProvided`:
+        return { policy: 'cluster_provided' };
+    }
+  }
+  return policy.fail('policies', 'none of the policies is supported');
+}
+
+function leastRequest(config: Fields | undefined): LoadBalancerConfig {
+  return {
+    policy: 'least_request',
+    choiceCount: config?.integer('choice_count', 2) ?? 2,
+    activeRequestBias: config?.message('active_request_bias')?.number('default_value', 0) ?? 1,
+  };
+}
+
+function ringHash(config: Fields | undefined): LoadBalancerConfig {
+  const minimumRingSize = config?.integer('minimum_ring_size', 1, 8_388_608) ?? 1024;
+  const maximumRingSize = config?.integer('maximum_ring_size', 1, 8_388_608) ?? 8_388_608;
+  if (minimumRingSize > maximumRingSize) {
+    throw new ConfigError(
+      'ring_hash_lb_config',
+      `minimum_ring_size ${minimumRingSize} is above maximum_ring_size ${maximumRingSize}`,
+    );
+  }
+  return {
+    policy: 'ring_hash',
+    minimumRingSize,
+    maximumRingSize,
+    hashFunction:
+      config?.oneOf('hash_function', ['DEFAULT_HASH', 'XX_HASH', 'MURMUR_HASH_2'], 'XX_HASH') === 'MURMUR_HASH_2'
+        ? config.fail('hash_function', 'MURMUR_HASH_2 is not supported: XX_HASH is')
+        : 'xx_hash',
+    useHostnameForHashing: useHostname(config),
+  };
+}
+
+function maglev(config: Fields | undefined): LoadBalancerConfig {
+  const tableSize = config?.integer('table_size', 1, 5_000_011) ?? 65_537;
+  if (!isPrime(tableSize)) config?.fail('table_size', `must be a prime number, got ${tableSize}`);
+  return { policy: 'maglev', tableSize, useHostnameForHashing: useHostname(config) };
+}
+
+function useHostname(config: Fields | undefined): boolean {
+  return config?.message('consistent_hashing_lb_config')?.boolean('use_hostname_for_hashing') ?? false;
+}
+
+function isPrime(value: number): boolean {
+  if (value < 2) return false;
+  for (let factor = 2; factor * factor <= value; factor++) if (value % factor === 0) return false;
+  return true;
+}
+
+const DEFAULT_LIMITS: BreakerLimits = {
+  maxConnections: 1024,
+  maxPendingRequests: 1024,
+  maxRequests: 1024,
+  maxRetries: 3,
+};
+
+function buildBreakers(fields: Fields | undefined): ClusterConfig['breakers'] {
+  const found = { default: DEFAULT_LIMITS, high: DEFAULT_LIMITS };
+  for (const threshold of fields?.messages('thresholds') ?? []) {
+    const priority = threshold.oneOf('priority', ['DEFAULT', 'HIGH'], 'DEFAULT') === 'HIGH' ? 'high' : 'default';
+    found[priority] = {
+      maxConnections: threshold.integer('max_connections') ?? DEFAULT_LIMITS.maxConnections,
+      maxPendingRequests: threshold.integer('max_pending_requests') ?? DEFAULT_LIMITS.maxPendingRequests,
+      maxRequests: threshold.integer('max_requests') ?? DEFAULT_LIMITS.maxRequests,
+      maxRetries: threshold.integer('max_retries') ?? DEFAULT_LIMITS.maxRetries,
+    };
+  }
+  return found;
+}
+
+function buildHttp(fields: Fields): UpstreamHttp {
+  const options = fields.message('typed_extension_protocol_options')?.message(HTTP_OPTIONS);
+  const common = options?.message('common_http_protocol_options') ?? fields.message('common_http_protocol_options');
+  return {
+    protocol: buildProtocol(fields, options),
+    idleTimeoutMs: common?.durationMs('idle_timeout') ?? DEFAULT_IDLE_MS,
+    maxRequestsPerConnection:
+      common?.integer('max_requests_per_connection') ?? fields.integer('max_requests_per_connection') ?? 0,
+    maxHeadersCount: common?.integer('max_headers_count', 1) ?? 100,
+  };
+}
+
+function buildProtocol(fields: Fields, options: Fields | undefined): UpstreamHttp['protocol'] {
+  if (options === undefined) return fields.has('http2_protocol_options') ? 'http2' : 'http1';
+  if (options.has('use_downstream_protocol_config')) return 'downstream';
+  if (options.has('auto_config')) return 'auto';
+  const explicit = options.message('explicit_http_config');
+  if (explicit === undefined) {
+    return options.fail(
+      'explicit_http_config',
+      'one of explicit_http_config, use_downstream_protocol_config, auto_config is required',
+    );
+  }
+  if (explicit.has('http3_protocol_options')) explicit.fail('http3_protocol_options', 'HTTP/3 is not supported');
+  return explicit.has('http2_protocol_options') ? 'http2' : 'http1';
+}
+
+function buildSocket(socket: Fields): TransportSocket {
+  if (!socket.has('typed_config')) {
+    if (socket.string('name') === 'envoy.transport_sockets.raw_buffer') return { kind: 'raw', json: {} };
+    return socket.fail('typed_config', 'is required');
+  }
+  const { typeUrl, json } = typedConfig(socket.raw('typed_config'), socket.at('typed_config'));
+  if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer`) return { kind: 'raw', json };
+  if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext`) return { kind: 'tls', json };
+  if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport`) {
+    return { kind: 'unavailable', json };
+  }
+  return socket.fail('typed_config', `transport socket ${typeUrl.replace(TYPE, '')} is not supported`);
+}

@@ -1,0 +1,58 @@
+/** envoy.config.endpoint.v3.ClusterLoadAssignment → LoadAssignment. */
+import { Fields } from '../../proxy/resource_fields.ts';
+import type { HealthStatus, Locality } from '../../proxy/upstream/host.ts';
+import type { Endpoint, LoadAssignment } from '../../proxy/upstream/load_assignment.ts';
+import { parseMetadata } from './route_configuration.ts';
+
+const HEALTH: Readonly<Record<string, HealthStatus>> = {
+  UNKNOWN: 'healthy',
+  HEALTHY: 'healthy',
+  DEGRADED: 'degraded',
+  UNHEALTHY: 'unhealthy',
+  TIMEOUT: 'unhealthy',
+  // Draining hosts serve existing persistent sessions only; without those they are left out.
+  DRAINING: 'unhealthy',
+};
+const DEFAULT_OVERPROVISIONING = 140;
+const MAX_PRIORITY = 128;
+
+/** @throws {ConfigError} with the field's path. */
+export function buildLoadAssignment(json: unknown, path = ''): LoadAssignment {
+  const fields = new Fields(json, path);
+  const endpoints: Endpoint[] = [];
+  for (const group of fields.messages('endpoints')) {
+    const where = group.message('locality');
+    const locality: Locality = {
+      region: where?.string('region') ?? '',
+      zone: where?.string('zone') ?? '',
+      subZone: where?.string('sub_zone') ?? '',
+    };
+    const priority = group.integer('priority', 0, MAX_PRIORITY) ?? 0;
+    for (const item of group.messages('lb_endpoints')) endpoints.push(buildEndpoint(item, locality, priority));
+  }
+  return {
+    clusterName: fields.string('cluster_name') ?? '',
+    endpoints,
+    overprovisioningFactor: fields.message('policy')?.integer('overprovisioning_factor', 1) ?? DEFAULT_OVERPROVISIONING,
+  };
+}
+
+function buildEndpoint(item: Fields, locality: Locality, priority: number): Endpoint {
+  const endpoint = item.requiredMessage('endpoint');
+  const address = endpoint.requiredMessage('address');
+  const pipe = address.message('pipe');
+  const socket = address.message('socket_address');
+  if (pipe === undefined && socket === undefined) address.fail('socket_address', 'socket_address or pipe is required');
+  const status = item.string('health_status') ?? 'UNKNOWN';
+  if (!Object.hasOwn(HEALTH, status)) item.fail('health_status', `"${status}" is not a health status`);
+  return {
+    ip: pipe?.requiredString('path') ?? socket?.requiredString('address') ?? '',
+    port: socket?.integer('port_value', 0, 65535) ?? 0,
+    hostname: endpoint.string('hostname') ?? '',
+    weight: item.integer('load_balancing_weight', 1) ?? 1,
+    priority,
+    locality,
+    health: HEALTH[status] as HealthStatus,
+    metadata: parseMetadata(item.message('metadata')),
+  };
+}

@@ -1,0 +1,65 @@
+/** A cluster's configuration, read. Envoy: envoy.config.cluster.v3.Cluster. */
+import type { LoadBalancerConfig } from '../load_balancers/load_balancer.ts';
+import type { Metadata } from '../http/stream_info.ts';
+import type { BreakerLimits } from './circuit_breakers.ts';
+import type { LoadAssignment } from './load_assignment.ts';
+
+/** Durations in ms. */
+export interface ClusterConfig {
+  readonly name: string;
+  /** Default: the name. */
+  readonly altStatName: string;
+  readonly discovery: Discovery;
+  /** Default 5,000. */
+  readonly connectTimeoutMs: number;
+  readonly loadBalancer: LoadBalancerConfig;
+  /** Default 50; 0: never. */
+  readonly panicThresholdPercent: number;
+  readonly breakers: { readonly default: BreakerLimits; readonly high: BreakerLimits };
+  readonly http: UpstreamHttp;
+  readonly dns: DnsOptions;
+  readonly metadata: Metadata | undefined;
+  readonly sourceIp: string | undefined;
+  /** First probe after this much silence; 0: none. */
+  readonly keepAliveIdleMs: number;
+  /** undefined: raw. */
+  readonly transportSocket: TransportSocket | undefined;
+  /** The first whose match fits the endpoint's envoy.transport_socket_match metadata replaces transportSocket. */
+  readonly transportSocketMatches: readonly TransportSocketMatch[];
+  readonly inlineAssignment: LoadAssignment | undefined;
+  readonly origin: string;
+}
+
+export type Discovery =
+  | { readonly kind: 'static' | 'strict_dns' | 'logical_dns' | 'original_dst' | 'dynamic_forward_proxy' }
+  | { readonly kind: 'eds'; readonly serviceName: string };
+
+export interface UpstreamHttp {
+  readonly protocol: 'http1' | 'http2' | 'downstream' | 'auto';
+  /** Default 3,600,000; 0: none. */
+  readonly idleTimeoutMs: number;
+  /** 0: no limit. */
+  readonly maxRequestsPerConnection: number;
+  /** Default 100. */
+  readonly maxHeadersCount: number;
+}
+
+export interface DnsOptions {
+  readonly family: 'auto' | 'v4_only' | 'v6_only' | 'v4_preferred' | 'all';
+  readonly respectTtl: boolean;
+  /** Default 5,000. */
+  readonly refreshMs: number;
+}
+
+/** TLS is kept as it stands: what cannot be executed is refused when a connection is wanted, never sent in the clear. */
+export interface TransportSocket {
+  /** `unavailable`: known, and not executed by this version. */
+  readonly kind: 'raw' | 'tls' | 'unavailable';
+  readonly json: unknown;
+}
+
+export interface TransportSocketMatch {
+  readonly name: string;
+  readonly match: Readonly<Record<string, unknown>>;
+  readonly socket: TransportSocket;
+}

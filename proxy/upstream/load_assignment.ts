@@ -1,0 +1,23 @@
+/** The endpoints of a cluster, read. Envoy: envoy.config.endpoint.v3.ClusterLoadAssignment. */
+import type { Metadata } from '../http/stream_info.ts';
+import type { HealthStatus, Locality } from './host.ts';
+
+export interface LoadAssignment {
+  readonly clusterName: string;
+  readonly endpoints: readonly Endpoint[];
+  /** Percent; default 140. */
+  readonly overprovisioningFactor: number;
+}
+
+export interface Endpoint {
+  /** IP literal, unix socket path (port 0), or a host name where DNS is to resolve it. */
+  readonly ip: string;
+  readonly port: number;
+  readonly hostname: string;
+  /** ≥ 1, default 1. */
+  readonly weight: number;
+  readonly priority: number;
+  readonly locality: Locality;
+  readonly health: HealthStatus;
+  readonly metadata: Metadata | undefined;
+}
