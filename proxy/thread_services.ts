@@ -4,6 +4,8 @@ import type { Logger } from './telemetry/log.ts';
 import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
+import type { DnsResolver } from './upstream/dns.ts';
+import type { ForwardProxyGuard } from './upstream/forward_proxy_hosts.ts';
 import type { Deadlines } from './net/deadlines.ts';
 import type { RouteTable } from './router/route.ts';
 
@@ -18,6 +20,8 @@ export interface ThreadServices {
   readonly accessLogs: AccessLogSinks;
   readonly log: Logger;
   readonly deadlines: Deadlines;
+  readonly dns: DnsResolver;
+  readonly guard: ForwardProxyGuard;
   random(): number;
   nowMs(): number;
 }

@@ -1,0 +1,196 @@
+/** A cluster on one data thread: hosts, pools and counters, made when traffic first asks for it. */
+import type { Failure } from '../failures.ts';
+import type { RequestHeaders } from '../http/headers.ts';
+import type { Metadata } from '../http/stream_info.ts';
+import type { ThreadServices } from '../thread_services.ts';
+import type { Breaker, Priority } from './circuit_breakers.ts';
+import type { Cluster, ClusterRequest } from './cluster.ts';
+import type { ClusterConfig, TransportSocket } from './cluster_config.ts';
+import { ClusterStatistics } from './cluster_statistics.ts';
+import { ForwardProxyHosts } from './forward_proxy_hosts.ts';
+import type { Host } from './host.ts';
+import { ClusterHost, HostSet } from './host_set.ts';
+import { Http1Pool } from './http1_pool.ts';
+import type { LoadAssignment } from './load_assignment.ts';
+
+interface HostPools {
+  default: Http1Pool | undefined;
+  high: Http1Pool | undefined;
+}
+
+/** Original-destination hosts kept at a time; the oldest goes. */
+const MAX_ORIGINAL_HOSTS = 1024;
+
+export class ClusterRuntime implements Cluster {
+  readonly name: string;
+  readonly altStatName: string;
+  readonly metadata: Metadata | undefined;
+  readonly statistics: ClusterStatistics;
+  readonly config: ClusterConfig;
+  readonly #services: ThreadServices;
+  readonly #hosts: HostSet;
+  readonly #pools = new Map<Host, HostPools>();
+  readonly #breakers: { readonly default: Breaker; readonly high: Breaker };
+  readonly #forward: ForwardProxyHosts | undefined;
+  readonly #originalHosts = new Map<string, ClusterHost>();
+
+  constructor(config: ClusterConfig, services: ThreadServices) {
+    this.name = config.name;
+    this.altStatName = config.altStatName;
+    this.metadata = config.metadata;
+    this.config = config;
+    this.#services = services;
+    this.statistics = new ClusterStatistics(services.statistics, config.altStatName);
+    this.#hosts = new HostSet({
+      loadBalancer: config.loadBalancer,
+      panicThresholdPercent: config.panicThresholdPercent,
+      random: services.random,
+    });
+    this.#breakers = {
+      default: services.breakers.open(config.name, 'default', config.breakers.default),
+      high: services.breakers.open(config.name, 'high', config.breakers.high),
+    };
+    this.#forward =
+      config.discovery.kind === 'dynamic_forward_proxy'
+        ? new ForwardProxyHosts(config, services.dns, services.guard, services.nowMs, (host) => this.#dropPools(host))
+        : undefined;
+    if (config.inlineAssignment !== undefined && config.discovery.kind === 'static') {
+      this.updateEndpoints(config.inlineAssignment);
+    }
+  }
+
+  get hosts(): readonly Host[] {
+    return (
+      this.#forward?.hosts ?? (this.#originalHosts.size > 0 ? [...this.#originalHosts.values()] : this.#hosts.hosts)
+    );
+  }
+
+  /** New membership; connections to hosts that are gone end with their responses. */
+  updateEndpoints(assignment: LoadAssignment): void {
+    const { added, removed } = this.#hosts.update(assignment);
+    for (const host of removed) this.#dropPools(host);
+    const { membershipTotal, membershipHealthy, membershipChange } = this.statistics;
+    membershipTotal.set(this.#hosts.hosts.length);
+    membershipHealthy.set(this.#hosts.healthyCount);
+    if (added.length + removed.length > 0) membershipChange.inc();
+  }
+
+  /** The next version of this cluster takes over: nothing is cut. */
+  close(): void {
+    for (const host of [...this.#pools.keys()]) this.#dropPools(host);
+    this.#services.breakers.close(this.name, 'default');
+    this.#services.breakers.close(this.name, 'high');
+    this.statistics.membershipTotal.set(0);
+    this.statistics.membershipHealthy.set(0);
+  }
+
+  chooseHost(request: ClusterRequest): Host | undefined {
+    switch (this.config.discovery.kind) {
+      case 'dynamic_forward_proxy':
+        return this.#forward?.get(request.requestHeaders);
+      case 'original_dst':
+        return this.#originalHost(request.originalDestination);
+      default:
+        return this.#hosts.choose(request);
+    }
+  }
+
+  resolve(request: RequestHeaders): Promise<Failure | undefined> | undefined {
+    return this.#forward?.resolve(request);
+  }
+
+  breaker(priority: Priority): Breaker {
+    return this.#breakers[priority];
+  }
+
+  pool(host: Host, priority: Priority): Http1Pool | string {
+    let pools = this.#pools.get(host);
+    if (pools === undefined) {
+      const refusal = this.#refusal(host);
+      if (refusal !== undefined) return refusal;
+      pools = { default: undefined, high: undefined };
+      this.#pools.set(host, pools);
+    }
+    let pool = pools[priority];
+    if (pool === undefined) {
+      pool = this.#makePool(host, priority);
+      pools[priority] = pool;
+    }
+    return pool;
+  }
+
+  #makePool(host: Host, priority: Priority): Http1Pool {
+    const { config } = this;
+    const { deadlines, nowMs } = this.#services;
+    return new Http1Pool({
+      host,
+      breaker: this.#breakers[priority],
+      statistics: this.statistics,
+      connectTimeout: deadlines.list(config.connectTimeoutMs),
+      connectTimeoutMs: config.connectTimeoutMs,
+      idleTimeout: config.http.idleTimeoutMs > 0 ? deadlines.list(config.http.idleTimeoutMs) : undefined,
+      maxRequestsPerConnection: config.http.maxRequestsPerConnection,
+      maxHeadersCount: config.http.maxHeadersCount,
+      sourceIp: config.sourceIp,
+      keepAliveIdleMs: config.keepAliveIdleMs,
+      deadlines,
+      nowMs,
+    });
+  }
+
+  /** Why there can be no connection to this host: a transport or protocol that this version does not execute. */
+  #refusal(host: Host): string | undefined {
+    const socket = this.#socketFor(host);
+    if (socket !== undefined && socket.kind !== 'raw') {
+      return `cluster "${this.name}" wants ${socket.kind === 'tls' ? 'TLS' : 'a transport socket'} to ${host.address.text}, which this version does not execute`;
+    }
+    if (this.config.http.protocol === 'http2') {
+      return `cluster "${this.name}" wants HTTP/2 to ${host.address.text}, which this version does not execute`;
+    }
+    return undefined;
+  }
+
+  #socketFor(host: Host): TransportSocket | undefined {
+    const { transportSocketMatches, transportSocket } = this.config;
+    if (transportSocketMatches.length === 0) return transportSocket;
+    const labels = host.metadata?.['envoy.transport_socket_match'] ?? {};
+    const fits = transportSocketMatches.find(({ match }) =>
+      Object.entries(match).every(([key, value]) => labels[key] === value),
+    );
+    return fits === undefined ? transportSocket : fits.socket;
+  }
+
+  #originalHost({ ip, port }: { readonly ip: string; readonly port: number }): Host | undefined {
+    const key = `${ip} ${port}`;
+    const known = this.#originalHosts.get(key);
+    if (known !== undefined) return known;
+    if (this.#services.guard.isOwnAddress(ip, port)) return undefined;
+    const host = new ClusterHost({
+      ip,
+      port,
+      hostname: '',
+      weight: 1,
+      priority: 0,
+      locality: { region: '', zone: '', subZone: '' },
+      health: 'healthy',
+      metadata: undefined,
+    });
+    this.#originalHosts.set(key, host);
+    if (this.#originalHosts.size > MAX_ORIGINAL_HOSTS) {
+      const [oldest] = this.#originalHosts;
+      if (oldest !== undefined) {
+        this.#originalHosts.delete(oldest[0]);
+        this.#dropPools(oldest[1]);
+      }
+    }
+    return host;
+  }
+
+  #dropPools(host: Host): void {
+    const pools = this.#pools.get(host);
+    if (pools === undefined) return;
+    this.#pools.delete(host);
+    pools.default?.drain();
+    pools.high?.drain();
+  }
+}
