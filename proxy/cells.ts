@@ -1,0 +1,180 @@
+/** The live configuration of one data thread: one cell a resource, replaced alone, built when it is first used. */
+import { buildCluster } from '../config/build/cluster.ts';
+import { buildLoadAssignment } from '../config/build/endpoints.ts';
+import { buildListener } from '../config/build/listener.ts';
+import { buildRouteTable } from '../config/build/route_configuration.ts';
+import { perFilterConfig } from '../config/build/extensions.ts';
+import { PackedResource, type Update } from './distribution.ts';
+import { type FilterMaker, ListenerRuntime } from './listener.ts';
+import type { RouteTable } from './router/route.ts';
+import type { ThreadServices } from './thread_services.ts';
+import type { Cluster } from './upstream/cluster.ts';
+import type { ClusterLookup } from './upstream/cluster_lookup.ts';
+import { ClusterRuntime } from './upstream/cluster_runtime.ts';
+
+/** Where a listener of this thread listens: by address, a descriptor or (undefined) an address to open. */
+export type ListenTargets = ReadonlyMap<string, readonly (number | undefined)[]>;
+
+interface ClusterCell {
+  packed: PackedResource;
+  runtime: ClusterRuntime | undefined;
+}
+
+interface RouteCell {
+  packed: PackedResource;
+  table: RouteTable | undefined;
+}
+
+export class Cells implements ClusterLookup {
+  readonly #clusters = new Map<string, ClusterCell>();
+  readonly #endpoints = new Map<string, PackedResource>();
+  /** Which built clusters want a load assignment: by its name. */
+  readonly #wantEndpoints = new Map<string, Set<ClusterRuntime>>();
+  readonly #routes = new Map<string, RouteCell>();
+  readonly #listeners = new Map<string, ListenerRuntime>();
+  #services: ThreadServices | undefined = undefined;
+  #maker: FilterMaker | undefined = undefined;
+
+  /** `services` refer back to these cells, so they come second. */
+  bind(services: ThreadServices, maker: FilterMaker): void {
+    this.#services = services;
+    this.#maker = maker;
+  }
+
+  get(name: string): Cluster | undefined {
+    const cell = this.#clusters.get(name);
+    if (cell === undefined) return undefined;
+    cell.runtime ??= this.#buildCluster(cell.packed);
+    return cell.runtime;
+  }
+
+  readonly routes = {
+    get: (name: string): RouteTable | undefined => {
+      const cell = this.#routes.get(name);
+      if (cell === undefined) return undefined;
+      cell.table ??= buildRouteTable(cell.packed.decode(), {
+        origin: cell.packed.origin,
+        filterConfig: perFilterConfig,
+      });
+      return cell.table;
+    },
+  };
+
+  get listeners(): ReadonlyMap<string, ListenerRuntime> {
+    return this.#listeners;
+  }
+
+  /** Clusters that traffic has asked for. */
+  *builtClusters(): Generator<ClusterRuntime> {
+    for (const { runtime } of this.#clusters.values()) if (runtime !== undefined) yield runtime;
+  }
+
+  /** One synchronous task. Resolves when new addresses are listened on. */
+  apply(update: Update, targets: ListenTargets): Promise<unknown> {
+    const listening: Promise<unknown>[] = [];
+    for (const { type, name } of update.removed) this.#remove(type, name);
+    for (const entry of update.upserts) {
+      const packed = new PackedResource(update.memory, entry);
+      switch (entry.type) {
+        case 'cluster':
+          this.#replaceCluster(packed);
+          break;
+        case 'endpoint':
+          this.#endpoints.set(packed.name, packed);
+          for (const cluster of this.#wantEndpoints.get(packed.name) ?? []) {
+            cluster.updateEndpoints(buildLoadAssignment(packed.decode()));
+          }
+          break;
+        case 'route':
+          this.#routes.set(packed.name, { packed, table: undefined });
+          break;
+        case 'listener':
+          listening.push(this.#replaceListener(packed, targets.get(packed.name) ?? []));
+          break;
+        default:
+          // Secrets and extension configurations have no reader in this version.
+          break;
+      }
+    }
+    return Promise.all(listening);
+  }
+
+  #remove(type: string, name: string): void {
+    if (type === 'cluster') {
+      const cell = this.#clusters.get(name);
+      this.#clusters.delete(name);
+      if (cell?.runtime !== undefined) this.#closeCluster(cell.runtime);
+    } else if (type === 'endpoint') this.#endpoints.delete(name);
+    else if (type === 'route') this.#routes.delete(name);
+    else if (type === 'listener') {
+      const listener = this.#listeners.get(name);
+      this.#listeners.delete(name);
+      listener?.stopAccepting();
+      listener?.drain();
+    }
+  }
+
+  #replaceCluster(packed: PackedResource): void {
+    const cell = this.#clusters.get(packed.name);
+    if (cell === undefined) {
+      this.#clusters.set(packed.name, { packed, runtime: undefined });
+      return;
+    }
+    if (cell.packed.version === packed.version) return;
+    const old = cell.runtime;
+    cell.packed = packed;
+    cell.runtime = undefined;
+    // The new one is opened first: breaker slots that both use are kept.
+    if (old !== undefined) {
+      cell.runtime = this.#buildCluster(packed);
+      this.#closeCluster(old);
+    }
+  }
+
+  #buildCluster(packed: PackedResource): ClusterRuntime {
+    const config = buildCluster(packed.decode(), packed.origin);
+    const runtime = new ClusterRuntime(config, this.#services as ThreadServices);
+    const { discovery } = config;
+    // DNS clusters get what the control thread resolved under their own name.
+    const wanted =
+      discovery.kind === 'eds'
+        ? discovery.serviceName
+        : discovery.kind === 'strict_dns' || discovery.kind === 'logical_dns'
+          ? config.name
+          : undefined;
+    if (wanted !== undefined) {
+      const set = this.#wantEndpoints.get(wanted) ?? new Set();
+      set.add(runtime);
+      this.#wantEndpoints.set(wanted, set);
+      const endpoints = this.#endpoints.get(wanted);
+      if (endpoints !== undefined) runtime.updateEndpoints(buildLoadAssignment(endpoints.decode()));
+      else if (config.inlineAssignment !== undefined && discovery.kind === 'eds') {
+        runtime.updateEndpoints(config.inlineAssignment);
+      }
+    }
+    return runtime;
+  }
+
+  #closeCluster(runtime: ClusterRuntime): void {
+    for (const [name, set] of this.#wantEndpoints) {
+      if (set.delete(runtime) && set.size === 0) this.#wantEndpoints.delete(name);
+    }
+    runtime.close();
+  }
+
+  #replaceListener(packed: PackedResource, descriptors: readonly (number | undefined)[]): Promise<unknown> {
+    const config = buildListener(packed.decode(), packed.origin);
+    const known = this.#listeners.get(packed.name);
+    if (known !== undefined) {
+      known.update(config);
+      if (descriptors.length === 0) return Promise.resolve();
+      // New addresses: the old ones stop, their connections go on.
+      known.stopAccepting();
+      return Promise.all(descriptors.map((fd, index) => known.listen(fd, index)));
+    }
+    const listener = new ListenerRuntime(config, this.#services as ThreadServices, this.#maker as FilterMaker);
+    this.#listeners.set(packed.name, listener);
+    if (!config.bindToPort) return Promise.resolve();
+    return Promise.all(descriptors.map((fd, index) => listener.listen(fd, index)));
+  }
+}

@@ -1,0 +1,62 @@
+/** What the control thread and a data thread say to each other. */
+import type { Update } from './distribution.ts';
+import type { SlabMessage } from './telemetry/slab.ts';
+import type { LogLevel } from './telemetry/log.ts';
+import type { BreakerMemory, BreakerRow } from './upstream/shared_breakers.ts';
+
+/** Given to a data thread at its start. */
+export interface ThreadStart {
+  readonly threadIndex: number;
+  readonly breakers: BreakerMemory;
+  readonly breakerRow: BreakerRow;
+  readonly logLevel: LogLevel;
+  /** Access-log lines leave after at most this long. */
+  readonly accessLogFlushMs: number;
+}
+
+export type ToThread =
+  | {
+      readonly kind: 'update';
+      readonly update: Update;
+      readonly listen: ReadonlyMap<string, readonly (number | undefined)[]>;
+    }
+  /** `ip:port` of this proxy's own listeners: never to be called through it. */
+  | { readonly kind: 'own-ports'; readonly ports: readonly number[] }
+  | { readonly kind: 'log-level'; readonly level: LogLevel }
+  /** The writer has taken this much: more may come. */
+  | { readonly kind: 'lines-written'; readonly bytes: number }
+  | { readonly kind: 'drain'; readonly stopAccepting: boolean }
+  | { readonly kind: 'flush'; readonly id: number }
+  | { readonly kind: 'describe'; readonly id: number };
+
+export type FromThread =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'applied'; readonly epoch: number; readonly failure: string | undefined }
+  | { readonly kind: 'statistics'; readonly message: SlabMessage }
+  | { readonly kind: 'log'; readonly level: LogLevel; readonly component: string; readonly message: string }
+  | { readonly kind: 'lines'; readonly path: string; readonly text: string }
+  | { readonly kind: 'flushed'; readonly id: number }
+  | { readonly kind: 'description'; readonly id: number; readonly description: ThreadDescription };
+
+/** For admin and drain. */
+export interface ThreadDescription {
+  readonly activeConnections: number;
+  readonly activeStreams: number;
+  readonly activeClients: readonly string[];
+  readonly clusters: readonly ClusterDescription[];
+}
+
+export interface ClusterDescription {
+  readonly name: string;
+  readonly hosts: readonly {
+    readonly address: string;
+    readonly hostname: string;
+    readonly weight: number;
+    readonly priority: number;
+    readonly health: string;
+    readonly activeRequests: number;
+    readonly region: string;
+    readonly zone: string;
+    readonly subZone: string;
+  }[];
+}

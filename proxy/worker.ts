@@ -1,0 +1,157 @@
+/** A data thread: owns its connections from accept to close. Composition root. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { httpFilters, networkFilters } from '../filters/index.ts';
+import { Cells } from './cells.ts';
+import type { FilterMaker } from './listener.ts';
+import { startConnectionIdsAt } from './net/acceptor.ts';
+import { asOneEvent } from './net/socket_stream.ts';
+import { Deadlines } from './net/deadlines.ts';
+import { SlabStatistics } from './telemetry/slab.ts';
+import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
+import type { LogLevel } from './telemetry/log.ts';
+import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
+import type { ThreadServices } from './thread_services.ts';
+import { SystemResolver } from './upstream/dns.ts';
+import { SharedBreakers } from './upstream/shared_breakers.ts';
+
+/** Access-log bytes on their way to the writer; beyond, lines are dropped and counted. */
+const MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024;
+const LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warning', 'error', 'critical', 'off'];
+
+const port = parentPort;
+if (port === null) throw new Error('worker.ts is a data thread: it is started by main.ts');
+const start = workerData as ThreadStart;
+const send = (message: FromThread): void => port.postMessage(message);
+
+startConnectionIdsAt(start.threadIndex * 2 ** 40 + 1);
+let logLevel = start.logLevel;
+let unwritten = 0;
+const ownPorts = new Set<number>();
+const cells = new Cells();
+const statistics = new SlabStatistics((message) => send({ kind: 'statistics', message }));
+const accessLogs = new ThreadAccessLogs(
+  {
+    send(path, text) {
+      if (unwritten > MAX_UNWRITTEN_BYTES) return false;
+      unwritten += text.length;
+      send({ kind: 'lines', path, text });
+      return true;
+    },
+  },
+  {
+    written: statistics.counter('access_log_file.write_total'),
+    dropped: statistics.counter('access_log_file.write_dropped'),
+  },
+  start.accessLogFlushMs,
+);
+const nowMs = (): number => performance.now();
+const services: ThreadServices = {
+  threadIndex: start.threadIndex,
+  statistics,
+  clusters: cells,
+  routes: cells.routes,
+  breakers: new SharedBreakers(start.breakers, start.breakerRow),
+  accessLogs,
+  deadlines: new Deadlines(nowMs),
+  dns: new SystemResolver(),
+  guard: { isOwnAddress: (ip, portNumber) => ownPorts.has(portNumber) && isLocal(ip) },
+  log: {
+    enabled: (level) => LEVELS.indexOf(level) >= LEVELS.indexOf(logLevel),
+    log(level, component, message) {
+      if (LEVELS.indexOf(level) >= LEVELS.indexOf(logLevel)) send({ kind: 'log', level, component, message });
+    },
+  },
+  random: Math.random,
+  nowMs,
+};
+const maker: FilterMaker = {
+  network(typeUrl, config, deps) {
+    const factory = networkFilters.get(typeUrl);
+    if (factory === undefined) throw new Error(`no network filter answers to ${typeUrl}`);
+    return factory.create(config, deps);
+  },
+  http(parsed, deps) {
+    // An optional filter that is not known: parsed to nothing, does nothing.
+    if (parsed.typeUrl === '') return {};
+    const factory = httpFilters.get(parsed.typeUrl);
+    if (factory === undefined) throw new Error(`no HTTP filter answers to ${parsed.typeUrl}`);
+    return factory.create(parsed.config, deps);
+  },
+};
+cells.bind(services, maker);
+
+port.on('message', (message: ToThread) => asOneEvent(() => receive(message)));
+send({ kind: 'ready' });
+
+function receive(message: ToThread): void {
+  switch (message.kind) {
+    case 'update': {
+      const { epoch } = message.update;
+      const applied = (failure: string | undefined): void => send({ kind: 'applied', epoch, failure });
+      try {
+        cells.apply(message.update, message.listen).then(
+          () => applied(undefined),
+          (error: Error) => applied(error.message),
+        );
+      } catch (error) {
+        applied((error as Error).stack);
+      }
+      break;
+    }
+    case 'own-ports':
+      ownPorts.clear();
+      for (const own of message.ports) ownPorts.add(own);
+      break;
+    case 'log-level':
+      logLevel = message.level;
+      break;
+    case 'lines-written':
+      unwritten -= message.bytes;
+      break;
+    case 'drain':
+      for (const listener of cells.listeners.values()) {
+        if (message.stopAccepting) listener.stopAccepting();
+        listener.drain();
+      }
+      break;
+    case 'flush':
+      accessLogs.flush();
+      send({ kind: 'flushed', id: message.id });
+      break;
+    case 'describe':
+      send({ kind: 'description', id: message.id, description: describe() });
+      break;
+    default:
+      message satisfies never;
+  }
+}
+
+function describe(): ThreadDescription {
+  let activeConnections = 0;
+  let activeStreams = 0;
+  const activeClients: string[] = [];
+  for (const listener of cells.listeners.values()) {
+    activeConnections += listener.activeConnections;
+    activeStreams += listener.activeStreams;
+    activeClients.push(...listener.activeClients());
+  }
+  const clusters = [...cells.builtClusters()].map((cluster) => ({
+    name: cluster.name,
+    hosts: cluster.hosts.map((host) => ({
+      address: host.address.text,
+      hostname: host.hostname,
+      weight: host.weight,
+      priority: host.priority,
+      health: host.health,
+      activeRequests: host.activeRequests,
+      region: host.locality.region,
+      zone: host.locality.zone,
+      subZone: host.locality.subZone,
+    })),
+  }));
+  return { activeConnections, activeStreams, activeClients, clusters };
+}
+
+function isLocal(ip: string): boolean {
+  return ip.startsWith('127.') || ip === '::1' || ip === '0.0.0.0' || ip === '::';
+}
