@@ -1,5 +1,6 @@
 /** What the command line asks of the control thread, and what it gets back. Implemented by proxy/main.ts `startProxy`. */
 import type { ConfigSource } from '../config/resources.ts';
+import type { Aggregate } from './telemetry/aggregate.ts';
 import type { Logger } from './telemetry/log.ts';
 
 export interface ListenAddress {
@@ -25,6 +26,10 @@ export interface ProxyOptions {
   readonly drainTimeMs: number;
   /** After each configuration change that was applied or refused. */
   readonly onUpdate?: (update: UpdateReport) => void;
+  /** Access-log lines are written after at most this long; default 1,000, 0 for somebody watching. */
+  readonly accessLogFlushMs?: number;
+  /** POST /quitquitquit. */
+  readonly onQuit?: () => void;
   /** --path of the file that gets the admin's real address. */
   readonly adminAddressPath?: string | undefined;
 }
@@ -43,4 +48,9 @@ export interface RunningProxy {
   readonly ready: Promise<void>;
   /** Graceful: drains up to `deadlineMs`, resolves with what was cut ('' if nothing). */
   stop(how: 'graceful' | 'now', deadlineMs?: number): Promise<string>;
+  readonly statistics: Aggregate;
+  /** For tests that kill one. */
+  readonly threads: { kill(index: number): Promise<void> };
+  /** SIGUSR2. */
+  reopenLogs(): void;
 }

@@ -1,0 +1,54 @@
+/** What the admin endpoints look at and may do. */
+import type { Resource } from '../../config/resources.ts';
+import type { ListenAddress, ProxyOptions } from '../proxy_options.ts';
+import type { Aggregate } from '../telemetry/aggregate.ts';
+import type { ThreadDescription } from '../thread_messages.ts';
+
+/** Envoy's server states. */
+export type ServerState = 'LIVE' | 'DRAINING' | 'PRE_INITIALIZING' | 'INITIALIZING';
+
+export interface AdminState {
+  readonly options: ProxyOptions;
+  /** Epoch ms. */
+  readonly startedMs: number;
+  readonly aggregate: Aggregate;
+  resources(): readonly (Resource & { readonly updatedMs: number })[];
+  /** Name and real address of each listener. */
+  listeners(): readonly (readonly [string, ListenAddress])[];
+  describe(): Promise<readonly ThreadDescription[]>;
+  state(): ServerState;
+  /** /healthcheck/fail and /healthcheck/ok. */
+  failHealth(failed: boolean): void;
+  drain(stopAccepting: boolean): void;
+  quit(): void;
+}
+
+export interface AdminServer {
+  /** The real one. */
+  readonly address: ListenAddress;
+  close(): Promise<void>;
+}
+
+/** An endpoint's answer. */
+export interface AdminAnswer {
+  readonly status: number;
+  readonly type: string;
+  /** Text, or pieces of it made a slice at a time. */
+  readonly body: string | AsyncIterable<string>;
+}
+
+export interface AdminEndpoint {
+  readonly path: string;
+  readonly help: string;
+  /** Changes something: POST only. */
+  readonly mutates: boolean;
+  answer(state: AdminState, query: URLSearchParams): AdminAnswer | Promise<AdminAnswer>;
+}
+
+export function text(body: string, status = 200): AdminAnswer {
+  return { status, type: 'text/plain; charset=UTF-8', body };
+}
+
+export function json(value: unknown): AdminAnswer {
+  return { status: 200, type: 'application/json', body: `${JSON.stringify(value, undefined, 1)}\n` };
+}

@@ -1,0 +1,222 @@
+/** The data threads as the control thread sees them: started, told, restarted when they die. */
+import { Worker } from 'node:worker_threads';
+import type { Update } from './distribution.ts';
+import type { Aggregate } from './telemetry/aggregate.ts';
+import type { LogWriter } from './telemetry/log_writer.ts';
+import type { Logger } from './telemetry/log.ts';
+import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
+import {
+  type BreakerMemory,
+  type BreakerRow,
+  createBreakerMemory,
+  createBreakerRow,
+  forgetRow,
+} from './upstream/shared_breakers.ts';
+
+export interface DataThreadsOptions {
+  readonly count: number;
+  readonly log: Logger;
+  readonly aggregate: Aggregate;
+  readonly writer: LogWriter;
+  readonly accessLogFlushMs: number;
+  /** Everything a new thread has to be told, with descriptors of its own. */
+  bringUp(thread: number): Promise<readonly ToThread[]>;
+}
+
+interface DataThread {
+  readonly index: number;
+  readonly worker: Worker;
+  readonly row: BreakerRow;
+  readonly ready: Promise<void>;
+  readonly died: () => void;
+  alive: boolean;
+  /** Epochs sent and not yet applied. */
+  readonly pending: Map<number, (failure: string | undefined) => void>;
+  readonly answers: Map<number, (answer: FromThread) => void>;
+}
+
+/** A thread that dies again within this time waits before it is started once more. */
+const FAST_DEATH_MS = 1000;
+
+export class DataThreads {
+  readonly #options: DataThreadsOptions;
+  readonly #breakers: BreakerMemory = createBreakerMemory();
+  readonly #threads: DataThread[] = [];
+  #stopping = false;
+  #nextId = 1;
+
+  constructor(options: DataThreadsOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when every thread runs. */
+  async start(): Promise<void> {
+    for (let index = 0; index < this.#options.count; index++) this.#threads[index] = this.#spawn(index);
+    await Promise.all(this.#threads.map((thread) => thread.ready));
+  }
+
+  get count(): number {
+    return this.#options.count;
+  }
+
+  /**
+   * Sends an update to all. `listenFor` gives a thread's descriptors. Resolves with failures when every thread has
+   * applied it (a thread that dies first gets it when it comes back).
+   */
+  async update(
+    update: Update,
+    listenFor: (thread: number) => ReadonlyMap<string, readonly (number | undefined)[]>,
+  ): Promise<string[]> {
+    const results = await Promise.all(
+      this.#threads.map(
+        (thread) =>
+          new Promise<string | undefined>((resolve) => {
+            if (!thread.alive) return resolve(undefined);
+            thread.pending.set(update.epoch, resolve);
+            thread.worker.postMessage({ kind: 'update', update, listen: listenFor(thread.index) } satisfies ToThread);
+          }),
+      ),
+    );
+    return results.filter((failure) => failure !== undefined);
+  }
+
+  broadcast(message: ToThread): void {
+    for (const { worker, alive } of this.#threads) if (alive) worker.postMessage(message);
+  }
+
+  async describe(): Promise<ThreadDescription[]> {
+    const answers = await this.#ask((id) => ({ kind: 'describe', id }));
+    return answers.flatMap((answer) => (answer?.kind === 'description' ? [answer.description] : []));
+  }
+
+  /** Access-log lines that threads still hold are handed over. */
+  async flush(): Promise<void> {
+    await this.#ask((id) => ({ kind: 'flush', id }));
+  }
+
+  async terminate(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+  }
+
+  /** For tests: kills one as a crash would. */
+  async kill(index: number): Promise<void> {
+    await this.#threads[index]?.worker.terminate();
+  }
+
+  #ask(make: (id: number) => ToThread): Promise<(FromThread | undefined)[]> {
+    return Promise.all(
+      this.#threads.map(
+        (thread) =>
+          new Promise<FromThread | undefined>((resolve) => {
+            if (!thread.alive) return resolve(undefined);
+            const id = this.#nextId++;
+            thread.answers.set(id, resolve);
+            thread.worker.postMessage(make(id));
+          }),
+      ),
+    );
+  }
+
+  #spawn(index: number): DataThread {
+    const { aggregate, log, accessLogFlushMs } = this.#options;
+    const row = createBreakerRow();
+    const slab = aggregate.addSlab();
+    const start: ThreadStart = {
+      threadIndex: index,
+      breakers: this.#breakers,
+      breakerRow: row,
+      logLevel: log.enabled('debug', 'thread') ? 'debug' : 'info',
+      accessLogFlushMs,
+    };
+    // Whatever this file itself is: .ts in a checkout, .js in dist.
+    const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
+    const worker = new Worker(new URL(`./worker${extension}`, import.meta.url), {
+      workerData: start,
+      execArgv: ['--disable-warning=ExperimentalWarning'],
+      name: `data-${index}`,
+    });
+    const ready = Promise.withResolvers<void>();
+    const thread: DataThread = {
+      index,
+      worker,
+      row,
+      ready: ready.promise,
+      died: slab.died,
+      alive: true,
+      pending: new Map(),
+      answers: new Map(),
+    };
+    const startedMs = performance.now();
+    worker.on('message', (message: FromThread) => {
+      if (message.kind === 'ready') ready.resolve();
+      else this.#receive(thread, message, slab.message);
+    });
+    worker.on('error', (error: Error) => {
+      log.log('error', 'thread', `Data thread ${index} failed: ${error.stack ?? error.message}`);
+      ready.reject(error);
+    });
+    ready.promise.catch(() => {});
+    worker.on('exit', () => this.#exited(thread, performance.now() - startedMs));
+    return thread;
+  }
+
+  #receive(
+    thread: DataThread,
+    message: FromThread,
+    statistics: (message: Parameters<ReturnType<Aggregate['addSlab']>['message']>[0]) => void,
+  ): void {
+    switch (message.kind) {
+      case 'applied':
+        thread.pending.get(message.epoch)?.(message.failure);
+        thread.pending.delete(message.epoch);
+        break;
+      case 'statistics':
+        statistics(message.message);
+        break;
+      case 'log':
+        this.#options.log.log(message.level, message.component, message.message);
+        break;
+      case 'lines': {
+        const bytes = message.text.length;
+        this.#options.writer.write(message.path, message.text, () => {
+          if (thread.alive) thread.worker.postMessage({ kind: 'lines-written', bytes } satisfies ToThread);
+        });
+        break;
+      }
+      case 'flushed':
+      case 'description':
+        thread.answers.get(message.id)?.(message);
+        thread.answers.delete(message.id);
+        break;
+      case 'ready':
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  /** Its streams are gone; its counts are taken off, its numbers stay, and another takes its place. */
+  #exited(thread: DataThread, livedMs: number): void {
+    thread.alive = false;
+    thread.died();
+    forgetRow(this.#breakers, thread.row);
+    for (const resolve of thread.pending.values()) resolve(undefined);
+    for (const resolve of thread.answers.values()) resolve({ kind: 'ready' });
+    if (this.#stopping) return;
+    const { aggregate, log, bringUp } = this.#options;
+    aggregate.own.counter('server.worker_restarts').inc();
+    log.log('warning', 'thread', `Data thread ${thread.index} ended after ${Math.round(livedMs)} ms: starting another`);
+    const again = async (): Promise<void> => {
+      if (this.#stopping) return;
+      const next = this.#spawn(thread.index);
+      this.#threads[thread.index] = next;
+      await next.ready;
+      for (const message of await bringUp(thread.index)) next.worker.postMessage(message);
+    };
+    const failed = (error: Error): void =>
+      log.log('error', 'thread', `Data thread ${thread.index} does not start: ${error.message}`);
+    if (livedMs < FAST_DEATH_MS) setTimeout(() => again().catch(failed), FAST_DEATH_MS);
+    else again().catch(failed);
+  }
+}
