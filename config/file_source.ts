@@ -2,22 +2,20 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { ConfigError } from '../proxy/config_error.ts';
-import { classify, expandPaths, type Inputs, readFiles } from './inputs.ts';
-import type { ConfigSource, Resource, ResourceChange, UpdateResult } from './resources.ts';
-import type { DocumentCache } from './yaml_documents.ts';
+import { classify, expandPaths, type InputFile, type Inputs, readFiles } from './inputs.ts';
+import type { ConfigSink, ConfigSource, Resource } from './resources.ts';
+import { type DocumentCache, parseDocuments } from './yaml_documents.ts';
 
 export interface FileSourceOptions {
+  /** Files, folders, `-`. */
   readonly paths: readonly string[];
+  /** Read after the files: `--config-yaml`. */
+  readonly inline?: readonly InputFile[];
+  /** A file with MeshConfig, before which a ConfigMap's gives way. */
+  readonly meshPath?: string | undefined;
   /** What is between documents and resources: the Istio compiler, the bootstrap reader. @throws {ConfigError} */
   compile(inputs: Inputs): readonly Resource[] | Promise<readonly Resource[]>;
-  /** After every reading: the complaints ([] if none) and what was found. */
-  onRead?(result: FileReadResult): void;
   readonly watch: boolean;
-}
-
-export interface FileReadResult {
-  readonly errors: readonly string[];
-  readonly inputs: Inputs | undefined;
 }
 
 /** Editors write in several steps, Kubernetes swaps links: wait until it is quiet. */
@@ -29,7 +27,8 @@ export class FileSource implements ConfigSource {
   readonly #options: FileSourceOptions;
   readonly #watchers: FSWatcher[] = [];
   #cache: DocumentCache = new Map();
-  #update: ((change: ResourceChange) => UpdateResult) | undefined = undefined;
+  #sink: ConfigSink | undefined = undefined;
+  #prepared: readonly Resource[] | undefined = undefined;
   #debounce: NodeJS.Timeout | undefined = undefined;
   #poll: NodeJS.Timeout | undefined = undefined;
   #lastTexts = '';
@@ -41,9 +40,18 @@ export class FileSource implements ConfigSource {
     this.#options = options;
   }
 
-  start(on: { update(change: ResourceChange): UpdateResult }): void {
-    this.#update = (change) => on.update(change);
-    void this.reload();
+  /** Reads and compiles before anything is started. @throws {ConfigError} when there is nothing to start with. */
+  async prepare(): Promise<readonly Resource[]> {
+    const resources = await this.#compile();
+    this.#prepared = resources ?? [];
+    return this.#prepared;
+  }
+
+  start(on: ConfigSink): void {
+    this.#sink = on;
+    if (this.#prepared === undefined) void this.reload();
+    else on.update({ upserts: this.#prepared, removed: [], full: true, atomic: true });
+    this.#prepared = undefined;
     if (this.#options.watch) this.#startWatching();
   }
 
@@ -61,30 +69,41 @@ export class FileSource implements ConfigSource {
 
   async #read(): Promise<boolean> {
     try {
-      const files = readFiles(this.#options.paths, this.#stdin);
-      const stdin = files.find(({ name }) => name === '<stdin>');
-      if (stdin !== undefined) this.#stdin = stdin.text;
-      const texts = files.map(({ name, text }) => `${name}\0${text}`).join('\0');
-      if (texts === this.#lastTexts) return true;
-      const cache: DocumentCache = new Map(this.#cache);
-      const inputs = classify(files, cache);
-      const upserts = await this.#options.compile(inputs);
-      this.#lastTexts = texts;
-      this.#cache = cache.size > 2 * inputs.objects.length + 100 ? new Map() : cache;
-      this.#options.onRead?.({ errors: [], inputs });
-      const result = this.#update?.({ upserts, removed: [], full: true, atomic: true });
+      const upserts = await this.#compile();
+      if (upserts === undefined) return true;
+      const result = this.#sink?.update({ upserts, removed: [], full: true, atomic: true });
       return result === undefined || result.rejected.length === 0;
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       this.#lastTexts = '';
-      this.#options.onRead?.({ errors: [sentence(error)], inputs: undefined });
+      this.#sink?.unreadable([configSentence(error)]);
       return false;
     }
   }
 
+  /** @returns undefined when the texts are those of last time. */
+  async #compile(): Promise<readonly Resource[] | undefined> {
+    const { paths, inline = [], meshPath } = this.#options;
+    const files = [...readFiles(paths, this.#stdin), ...inline];
+    const mesh = meshPath === undefined ? undefined : (readFiles([meshPath])[0] as InputFile);
+    this.#stdin ??= files.find(({ name }) => name === '<stdin>')?.text;
+    const texts = [...files, ...(mesh === undefined ? [] : [mesh])]
+      .map(({ name, text }) => `${name}\0${text}`)
+      .join('\0');
+    if (texts === this.#lastTexts) return undefined;
+    const cache: DocumentCache = new Map(this.#cache);
+    const inputs = classify(files, cache);
+    const meshJson = mesh === undefined ? undefined : parseDocuments(mesh.text, mesh.name)[0]?.json;
+    const upserts = await this.#options.compile({ ...inputs, mesh: meshJson ?? inputs.mesh });
+    this.#lastTexts = texts;
+    this.#cache = cache.size > 2 * inputs.objects.length + 100 ? new Map() : cache;
+    return upserts;
+  }
+
   #startWatching(): void {
     const folders = new Set<string>();
-    for (const path of this.#options.paths) {
+    const { paths, meshPath } = this.#options;
+    for (const path of meshPath === undefined ? paths : [...paths, meshPath]) {
       if (path === '-') continue;
       const folder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? path : dirname(path);
       folders.add(resolve(folder));
@@ -115,7 +134,8 @@ export class FileSource implements ConfigSource {
   /** Size and time of every file: changes when one does. */
   #stamp(): string {
     try {
-      return expandPaths(this.#options.paths)
+      const { paths, meshPath } = this.#options;
+      return expandPaths(meshPath === undefined ? paths : [...paths, meshPath])
         .map((path) => {
           if (path === '-') return path;
           const { mtimeMs, size, ino } = statSync(path);
@@ -129,7 +149,7 @@ export class FileSource implements ConfigSource {
 }
 
 /** The complaint with its place in front, once. */
-function sentence(error: ConfigError): string {
+export function configSentence(error: ConfigError): string {
   return error.origin === undefined || error.message.includes(error.origin)
     ? error.message
     : `${error.origin}: ${error.message}`;

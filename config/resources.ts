@@ -40,7 +40,14 @@ export interface UpdateResult {
   readonly rejected: readonly { readonly type: ResourceType; readonly name: string; readonly reason: string }[];
 }
 
+/** What a source tells the control thread. */
+export interface ConfigSink {
+  update(change: ResourceChange): UpdateResult;
+  /** What the source got could not even be read; sentences. What was served before stays. */
+  unreadable(reasons: readonly string[]): void;
+}
+
 export interface ConfigSource {
-  start(on: { update(change: ResourceChange): UpdateResult }): void;
+  start(on: ConfigSink): void;
   stop(): void;
 }

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import type { Update } from './distribution.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import type { LogWriter } from './telemetry/log_writer.ts';
+import type { NodeIdentity } from './proxy_options.ts';
 import type { Logger } from './telemetry/log.ts';
 import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
 import {
@@ -19,6 +20,7 @@ export interface DataThreadsOptions {
   readonly aggregate: Aggregate;
   readonly writer: LogWriter;
   readonly accessLogFlushMs: number;
+  readonly node: NodeIdentity;
   /** Everything a new thread has to be told, with descriptors of its own. */
   bringUp(thread: number): Promise<readonly ToThread[]>;
 }
@@ -119,7 +121,7 @@ export class DataThreads {
   }
 
   #spawn(index: number): DataThread {
-    const { aggregate, log, accessLogFlushMs } = this.#options;
+    const { aggregate, log, accessLogFlushMs, node } = this.#options;
     const row = createBreakerRow();
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
@@ -128,6 +130,7 @@ export class DataThreads {
       breakerRow: row,
       logLevel: log.enabled('debug', 'thread') ? 'debug' : 'info',
       accessLogFlushMs,
+      node,
     };
     // Whatever this file itself is: .ts in a checkout, .js in dist.
     const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));

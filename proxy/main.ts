@@ -57,6 +57,7 @@ class ControlThread {
       aggregate: this.#aggregate,
       writer: this.#writer,
       accessLogFlushMs: options.accessLogFlushMs ?? 1000,
+      node: options.node,
       bringUp: (thread) => this.#bringUp(thread),
     });
     this.#discovery = new Discovery(
@@ -104,7 +105,10 @@ class ControlThread {
       }
     }
     sources.forEach((source, index) => {
-      source.start({ update: (change) => this.#update(index, change) });
+      source.start({
+        update: (change) => this.#update(index, change),
+        unreadable: (reasons) => this.#unreadable(reasons),
+      });
     });
   }
 
@@ -151,6 +155,12 @@ class ControlThread {
     own.counter('cluster_manager.cds.update_success').inc();
     own.counter('listener_manager.lds.update_success').inc();
     return { accepted: changed.map(({ type, name }) => ({ type, name })), rejected };
+  }
+
+  #unreadable(reasons: readonly string[]): void {
+    this.#aggregate.own.counter('config.update_rejected').inc();
+    this.#options.onUpdate?.({ summary: '', errors: reasons });
+    if (this.#state === 'INITIALIZING') this.#ready.reject(new Error(reasons.join('\n')));
   }
 
   #removedBy(source: number, change: ResourceChange): { type: Resource['type']; name: string }[] {

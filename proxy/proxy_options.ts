@@ -9,6 +9,14 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+/** envoy.config.core.v3.Node. */
+export interface NodeIdentity {
+  readonly id: string;
+  readonly cluster: string;
+  /** Istio's names: NAME, NAMESPACE, WORKLOAD_NAME, LABELS, CLUSTER_ID, SERVICE_ACCOUNT. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
 export interface ProxyOptions {
   /** Data threads, ≥ 1. */
   readonly concurrency: number;
@@ -19,7 +27,7 @@ export interface ProxyOptions {
   readonly metrics: ListenAddress | undefined;
   readonly log: Logger;
   /** For /server_info. */
-  readonly node: { readonly id: string; readonly cluster: string };
+  readonly node: NodeIdentity;
   readonly commandLine: Readonly<Record<string, unknown>>;
   /** Bootstrap JSON for /config_dump; undefined: none. */
   readonly bootstrap?: unknown;

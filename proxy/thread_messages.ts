@@ -1,5 +1,6 @@
 /** What the control thread and a data thread say to each other. */
 import type { Update } from './distribution.ts';
+import type { NodeIdentity } from './proxy_options.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
 import type { BreakerMemory, BreakerRow } from './upstream/shared_breakers.ts';
@@ -12,6 +13,7 @@ export interface ThreadStart {
   readonly logLevel: LogLevel;
   /** Access-log lines leave after at most this long. */
   readonly accessLogFlushMs: number;
+  readonly node: NodeIdentity;
 }
 
 export type ToThread =

@@ -7,6 +7,7 @@ import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
 import type { DnsResolver } from './upstream/dns.ts';
 import type { ForwardProxyGuard } from './upstream/forward_proxy_hosts.ts';
 import type { Deadlines } from './net/deadlines.ts';
+import type { NodeIdentity } from './proxy_options.ts';
 import type { RouteTable } from './router/route.ts';
 
 export interface ThreadServices {
@@ -22,6 +23,7 @@ export interface ThreadServices {
   readonly deadlines: Deadlines;
   readonly dns: DnsResolver;
   readonly guard: ForwardProxyGuard;
+  readonly node: NodeIdentity;
   random(): number;
   nowMs(): number;
 }

@@ -61,6 +61,7 @@ const services: ThreadServices = {
       if (LEVELS.indexOf(level) >= LEVELS.indexOf(logLevel)) send({ kind: 'log', level, component, message });
     },
   },
+  node: start.node,
   random: Math.random,
   nowMs,
 };

@@ -34,8 +34,17 @@ const DEFAULT_TIMEOUT_MS = 15_000;
 const MAX_DIRECT_RESPONSE_BYTES = 1024 * 1024;
 
 /** @throws {ConfigError} with the field's path. */
-export function buildRouteTable(json: Json, options: RouteTableOptions): RouteTable {
+export function buildRouteTable(json: Json, given: RouteTableOptions): RouteTable {
   const fields = new Fields(json);
+  let switchesFilters = false;
+  const options: RouteTableOptions = {
+    origin: given.origin,
+    filterConfig(name, config, path) {
+      const parsed = given.filterConfig(name, config, path);
+      switchesFilters ||= parsed.disabled;
+      return parsed;
+    },
+  };
   const level = parseLevel(fields, options);
   const specificWins = fields.boolean('most_specific_header_mutations_wins') ?? false;
   const hosts = new VirtualHosts<VirtualHost>(fields.boolean('ignore_port_in_host_matching') ?? false);
@@ -50,7 +59,7 @@ export function buildRouteTable(json: Json, options: RouteTableOptions): RouteTa
       }
     });
   }
-  return new ConfiguredRouteTable(fields.string('name') ?? '', options.origin, hosts);
+  return new ConfiguredRouteTable(fields.string('name') ?? '', options.origin, hosts, switchesFilters);
 }
 
 interface Context {

@@ -49,7 +49,7 @@ export function inboundClusters(context: CompileContext): Resource[] {
 export function staticInboundCluster(
   context: CompileContext,
   workloadPort: number,
-  app: string,
+  app: { readonly ip: string; readonly port: number },
   owner: { readonly service: MeshService; readonly port: ServicePort } | undefined,
 ): Resource {
   const name = inboundClusterName(workloadPort);
@@ -59,7 +59,7 @@ export function staticInboundCluster(
     type: 'STATIC',
     load_assignment: {
       cluster_name: name,
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(app, workloadPort) } }] }],
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(app.ip, app.port) } }] }],
     },
     ...(owner === undefined
       ? connectionPoolFields({}, context.mesh, httpOptions('HTTP'))

@@ -42,7 +42,8 @@ export type CompileMode =
         readonly ip: string;
         readonly port: number;
         readonly workloadPort: number;
-        readonly app: string;
+        /** Where its application listens. */
+        readonly app: { readonly ip: string; readonly port: number };
       }[];
       /** Istio access log to stdout in this encoding, whatever the mesh says; undefined: as the mesh says. */
       readonly accessLog: 'TEXT' | 'JSON' | undefined;

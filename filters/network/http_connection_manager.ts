@@ -21,9 +21,7 @@ interface ConnectionManagerFilter extends NetworkFilter {
 }
 
 export default {
-  typeUrls: [
-    'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
-  ],
+  typeUrls: ['type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager'],
   parse,
   create(config, deps): ConnectionManagerFilter {
     const runtime = createRuntime(config, deps);
@@ -32,7 +30,8 @@ export default {
       callCluster(clusters, deadlines, cluster, request, signal);
     return {
       runtime,
-      takeOver: (stream, newest) => new HttpConnection(stream, () => (newest() as ConnectionManagerFilter).runtime, call),
+      takeOver: (stream, newest) =>
+        new HttpConnection(stream, () => (newest() as ConnectionManagerFilter).runtime, call),
     };
   },
 } satisfies NetworkFilterFactory<ConnectionManagerConfig>;
@@ -41,7 +40,9 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
   const fields = new Fields(json);
   const http1 = fields.message('http_protocol_options');
   const common = fields.message('common_http_protocol_options');
-  const httpFilters = fields.list('http_filters').map((item, index) => build.httpFilter(item, `http_filters[${index}]`));
+  const httpFilters = fields
+    .list('http_filters')
+    .map((item, index) => build.httpFilter(item, `http_filters[${index}]`));
   const last = httpFilters.at(-1);
   if (last === undefined || last.typeUrl !== ROUTER) {
     fields.fail('http_filters', 'the last filter must be envoy.filters.http.router');
@@ -49,7 +50,12 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
   return {
     statPrefix: fields.requiredString('stat_prefix').replace(/;$/, ''),
     codecType: (
-      { AUTO: 'auto', HTTP1: 'http1', HTTP2: 'http2', HTTP3: fields.raw('codec_type') === 'HTTP3' ? fields.fail('codec_type', 'HTTP3 is not supported') : 'auto' } as const
+      {
+        AUTO: 'auto',
+        HTTP1: 'http1',
+        HTTP2: 'http2',
+        HTTP3: fields.raw('codec_type') === 'HTTP3' ? fields.fail('codec_type', 'HTTP3 is not supported') : 'auto',
+      } as const
     )[fields.oneOf('codec_type', ['AUTO', 'HTTP1', 'HTTP2', 'HTTP3'], 'AUTO')],
     routes: parseRoutes(fields, build),
     httpFilters,
@@ -87,11 +93,15 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
       )
       .toLowerCase() as ConnectionManagerConfig['forwardClientCert'],
     appendXForwardedPort: fields.boolean('append_x_forwarded_port') ?? false,
-    stripPort: fields.boolean('strip_any_host_port') ? 'any' : fields.boolean('strip_matching_host_port') ? 'matching' : 'none',
+    stripPort: fields.boolean('strip_any_host_port')
+      ? 'any'
+      : fields.boolean('strip_matching_host_port')
+        ? 'matching'
+        : 'none',
     stripTrailingHostDot: fields.boolean('strip_trailing_host_dot') ?? false,
-    underscores: (
-      { ALLOW: 'allow', REJECT_REQUEST: 'reject', DROP_HEADER: 'drop' } as const
-    )[common?.oneOf('headers_with_underscores_action', ['ALLOW', 'REJECT_REQUEST', 'DROP_HEADER'], 'ALLOW') ?? 'ALLOW'],
+    underscores: ({ ALLOW: 'allow', REJECT_REQUEST: 'reject', DROP_HEADER: 'drop' } as const)[
+      common?.oneOf('headers_with_underscores_action', ['ALLOW', 'REJECT_REQUEST', 'DROP_HEADER'], 'ALLOW') ?? 'ALLOW'
+    ],
     suppressEnvoyHeaders: false,
     upgrades: new Set(
       fields
@@ -108,7 +118,8 @@ function parseRoutes(fields: Fields, build: BuildContext): ConnectionManagerConf
   if (inline !== undefined) return { table: build.routeTable(inline, 'route_config') };
   const rds = fields.message('rds');
   if (rds !== undefined) return { rdsName: rds.requiredString('route_config_name') };
-  if (fields.has('scoped_routes')) return fields.fail('scoped_routes', 'scoped routes are not supported: use rds or route_config');
+  if (fields.has('scoped_routes'))
+    return fields.fail('scoped_routes', 'scoped routes are not supported: use rds or route_config');
   return fields.fail('route_config', 'rds or route_config is required');
 }
 
@@ -125,6 +136,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
     deadlines: services.deadlines,
     statistics: services.statistics,
     direction: deps.direction ?? 'outbound',
+    node: services.node,
   };
   const filters = config.httpFilters.map((parsed) => ({
     name: parsed.name,

@@ -22,6 +22,8 @@ export class ConnectionManagerRuntime {
   /** Every slot, in configured order. */
   readonly slots: readonly FilterSlot[];
   readonly hasStates: boolean;
+  /** Whether a filter is off by default. */
+  readonly hasDisabled: boolean;
   readonly accessLogs: readonly AccessLog[];
   readonly statistics: ConnectionManagerStatistics;
   readonly streamIdle: DeadlineList | undefined;
@@ -52,15 +54,20 @@ export class ConnectionManagerRuntime {
     const { config, deadlines } = options;
     this.config = config;
     this.terminal = options.terminal;
-    const active = options.filters.filter((entry) => !entry.disabled);
-    this.slots = active.map(({ filter, name }, stateIndex) => ({ filter, name, stateIndex }));
+    this.slots = options.filters.map(({ filter, name, disabled }, stateIndex) => ({
+      filter,
+      name,
+      stateIndex,
+      disabled,
+    }));
+    this.hasDisabled = this.slots.some(({ disabled }) => disabled);
     this.decodeSlots = this.slots.filter(
       ({ filter }) => filter.decodeHeaders ?? filter.decodeData ?? filter.decodeTrailers,
     );
     this.encodeSlots = this.slots
       .filter(({ filter }) => filter.encodeHeaders ?? filter.encodeData ?? filter.encodeTrailers)
       .reverse();
-    this.hasStates = active.some(({ filter }) => filter.newState !== undefined);
+    this.hasStates = options.filters.some(({ filter }) => filter.newState !== undefined);
     this.accessLogs = options.accessLogs;
     this.statistics = new ConnectionManagerStatistics(options.statistics, `http.${config.statPrefix}`);
     const list = (ms: number): DeadlineList | undefined => (ms > 0 ? deadlines.list(ms) : undefined);

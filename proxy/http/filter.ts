@@ -1,6 +1,7 @@
 /** The contract of HTTP filters. decode = request, encode = response. */
 import type { Deadlines } from '../net/deadlines.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
+import type { NodeIdentity } from '../proxy_options.ts';
 import type { ResponseFlag } from '../failures.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
@@ -57,8 +58,10 @@ export interface FilterDeps {
   readonly statistics: Statistics;
   /** Timeouts of this thread. */
   readonly deadlines: Deadlines;
-  /** Of the listener: `inbound` reports as destination. Default outbound. */
-  readonly direction?: 'inbound' | 'outbound';
+  /** Of the listener: `inbound` reports as destination. */
+  readonly direction: 'inbound' | 'outbound';
+  /** The workload beside which the proxy stands. */
+  readonly node: NodeIdentity;
 }
 
 export interface FilterContext {
@@ -68,11 +71,16 @@ export interface FilterContext {
   readonly info: StreamInfo;
   /** Until the filter chain is through with them, the request headers; for encode filters to look back at. */
   readonly requestHeaders: RequestHeaders;
+  /** undefined until there are some; for onDestroy to look back at. */
+  readonly responseHeaders: ResponseHeaders | undefined;
+  readonly responseTrailers: Headers | undefined;
   /** The matched route; undefined where none matches. Cached. */
   route(): Route | undefined;
   clearRouteCache(): void;
   /** Keyed by the filter's configured name: weighted cluster, then route, then virtual host, then route configuration. Honours FilterConfig{disabled, is_optional}. */
   routeConfig<T>(): T | undefined;
+  /** Every level's configuration for this filter, least specific first; the same list object for the same route. */
+  routeConfigs<T>(): readonly T[];
   sendLocalReply(
     status: number,
     flag: ResponseFlag,

@@ -18,6 +18,8 @@ export interface FilterSlot {
   readonly name: string;
   /** Its state's index in the stream's states. */
   readonly stateIndex: number;
+  /** HttpFilter.disabled: off unless a route says otherwise. */
+  readonly disabled: boolean;
 }
 
 /** The stream: receives what has passed, and is told of pauses and faults. */

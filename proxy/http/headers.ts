@@ -23,6 +23,8 @@ export class Headers implements HeaderMap {
   readonly fields: string[] = [];
   /** Spelling of each name as received, by field index / 2; undefined when every name came in lower case. */
   originalNames: (string | undefined)[] | undefined = undefined;
+  /** Bytes of the head as it came, or as it was written; 0 before. Set by codecs. */
+  wireBytes = 0;
 
   get byteSize(): number {
     let size = 0;

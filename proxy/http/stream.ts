@@ -35,6 +35,7 @@ export interface StreamHost {
 }
 
 const NO_STATES: readonly unknown[] = [];
+const NO_CONFIGS: readonly unknown[] = [];
 
 export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   readonly info: StreamInfo;
@@ -48,7 +49,9 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   readonly #runtime: ConnectionManagerRuntime;
   readonly #host: StreamHost;
   readonly #encoder: StreamEncoder;
-  readonly #decodePass: FilterPass;
+  #slots: readonly FilterSlot[];
+  #decodePass: FilterPass;
+  #encodeSlots: readonly FilterSlot[];
   #encodePass: FilterPass | undefined = undefined;
   #sink: RequestSink | undefined = undefined;
   #table: RouteTable | undefined = undefined;
@@ -73,6 +76,8 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     this.#encoder = encoder;
     this.info = new StreamInfo(host.info, Date.now(), runtime.nowMs());
     this.states = runtime.hasStates ? runtime.newStates() : NO_STATES;
+    this.#slots = runtime.slots;
+    this.#encodeSlots = runtime.encodeSlots;
     this.#decodePass = new FilterPass(this, true, runtime.decodeSlots, runtime.config.bufferLimitBytes);
     this.#idleList = runtime.streamIdle;
   }
@@ -107,6 +112,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     const headers = head as RequestHeaders;
     const { config, statistics } = this.#runtime;
     this.requestHeaders = headers;
+    this.info.headerBytesReceived = headers.wireBytes;
     statistics.rqTotal.inc();
     statistics.rqActive.inc();
     if (this.info.protocol !== 'HTTP/2') statistics.rqHttp1Total.inc();
@@ -127,7 +133,18 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
       this.sendLocalReply(307, '', 'path_normalization_redirect', '', (reply) => reply.set('location', location));
       return;
     }
+    this.#table = this.#runtime.routes();
+    if (this.#runtime.hasDisabled || this.#table?.switchesFilters === true) this.#chooseFilters();
     this.#decodePass.start(headers, endStream);
+  }
+
+  /** Once per stream, by the route that matches before any filter ran. */
+  #chooseFilters(): void {
+    const active = (slot: FilterSlot): boolean => !(this.route()?.filterConfig(slot.name)?.disabled ?? slot.disabled);
+    const { decodeSlots, slots, config } = this.#runtime;
+    this.#slots = slots.filter(active);
+    this.#encodeSlots = this.#runtime.encodeSlots.filter(active);
+    this.#decodePass = new FilterPass(this, true, decodeSlots.filter(active), config.bufferLimitBytes);
   }
 
   decodeData(chunk: Buffer, endStream: boolean): void {
@@ -298,8 +315,10 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     return this.route()?.filterConfig(slot.name)?.config as T | undefined;
   }
 
-  isDisabled(slot: FilterSlot): boolean {
-    return this.route()?.filterConfig(slot.name)?.disabled === true;
+  routeConfigs<T>(): readonly T[] {
+    const slot = this.currentSlot;
+    const route = slot === undefined ? undefined : this.route();
+    return (route?.filterConfigs((slot as FilterSlot).name) ?? NO_CONFIGS) as readonly T[];
   }
 
   sendLocalReply(
@@ -357,7 +376,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   }
 
   #newEncodePass(): FilterPass {
-    return new FilterPass(this, false, this.#runtime.encodeSlots, this.#runtime.config.bufferLimitBytes);
+    return new FilterPass(this, false, this.#encodeSlots, this.#runtime.config.bufferLimitBytes);
   }
 
   #reply(
@@ -401,6 +420,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
       else this.fail(failures.upstreamProtocolError);
       return;
     }
+    this.info.headerBytesSent = headers.wireBytes;
     if (endStream) this.#responseDone();
   }
 
@@ -435,7 +455,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     this.#sink?.abandon();
     this.#sink = undefined;
     this.#abort?.abort();
-    for (const slot of this.#runtime.slots) {
+    for (const slot of this.#slots) {
       if (slot.filter.onDestroy === undefined) continue;
       this.currentSlot = slot;
       try {

@@ -161,6 +161,7 @@ export class Http1ServerCodec implements Codec, BodySink {
     const facts = this.#facts;
     facts.reset();
     const headers = new RequestHeaders();
+    headers.wireBytes = head.length;
     const lineEnd = head.indexOf('\r\n');
     const minor = parseRequestLine(head, lineEnd, headers);
     if (minor < 0) return new CodecError(400, 'http1.codec_error', 'the request line is malformed');
@@ -345,7 +346,9 @@ class ResponseEncoder implements StreamEncoder {
       if (codec.closeAfterResponse) extra += 'connection: close\r\n';
       else if (this.#minor === 0) extra += 'connection: keep-alive\r\n';
     }
-    codec.callbacks.write(`${statusLine(status, headers.reason)}${fieldLines(headers)}${extra}\r\n`);
+    const text = `${statusLine(status, headers.reason)}${fieldLines(headers)}${extra}\r\n`;
+    headers.wireBytes = text.length;
+    codec.callbacks.write(text);
     if (endStream) this.#end();
   }
 

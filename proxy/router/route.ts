@@ -8,6 +8,8 @@ export interface RouteTable {
   readonly name: string;
   /** Where the table came from, for explanations. */
   readonly origin: string;
+  /** Whether a route switches a filter on or off (FilterConfig): most tables do not, and are not asked. */
+  readonly switchesFilters: boolean;
   /** The first matching route of the matching virtual host; undefined: 404 NR. Does not change the request. */
   match(request: RequestHeaders, context: RouteContext): Route | undefined;
 }

@@ -86,12 +86,6 @@ export class ConfiguredRoute implements Route {
     return this.#allFilterConfigs.get(filterName) ?? NO_CONFIGS;
   }
 
-  /** Whether any filter is switched off here. */
-  get disablesFilters(): boolean {
-    for (const { disabled } of this.#filterConfigs.values()) if (disabled) return true;
-    return false;
-  }
-
   finalizeRequestHeaders(headers: RequestHeaders, input: FormatInput): void {
     for (let i = 0; i < this.#requestMutations.length; i++) this.#requestMutations[i]?.apply(headers, input);
     this.#rewrite?.apply(headers);
@@ -119,11 +113,29 @@ export class VirtualHost {
   readonly requireTls: boolean;
   readonly #choices: readonly RouteChoice[];
   #index: RouteIndex | undefined = undefined;
+  #toHttps: Route | undefined = undefined;
 
   constructor(name: string, requireTls: boolean, choices: readonly RouteChoice[]) {
     this.name = name;
     this.requireTls = requireTls;
     this.#choices = choices;
+  }
+
+  /** The answer to whatever should have come over TLS (require_tls). */
+  get toHttps(): Route {
+    this.#toHttps ??= new ConfiguredRoute({
+      name: '',
+      virtualHostName: this.name,
+      metadata: undefined,
+      decoratorOperation: undefined,
+      forward: undefined,
+      redirect: { status: 301, location: ({ authority, path }) => `https://${authority}${path}` },
+      directResponse: undefined,
+      rewrite: undefined,
+      mutationOrder: [],
+      bySpecificity: [],
+    });
+    return this.#toHttps;
   }
 
   match(request: RequestHeaders, context: RouteContext): Route | undefined {
@@ -143,15 +155,20 @@ export class VirtualHost {
 export class ConfiguredRouteTable implements RouteTable {
   readonly name: string;
   readonly origin: string;
+  readonly switchesFilters: boolean;
   readonly #hosts: VirtualHosts<VirtualHost>;
 
-  constructor(name: string, origin: string, hosts: VirtualHosts<VirtualHost>) {
+  constructor(name: string, origin: string, hosts: VirtualHosts<VirtualHost>, switchesFilters: boolean) {
     this.name = name;
     this.origin = origin;
+    this.switchesFilters = switchesFilters;
     this.#hosts = hosts;
   }
 
   match(request: RequestHeaders, context: RouteContext): Route | undefined {
-    return this.#hosts.find(request)?.match(request, context);
+    const host = this.#hosts.find(request);
+    if (host === undefined) return undefined;
+    if (host.requireTls && (request.get('x-forwarded-proto') ?? request.scheme) !== 'https') return host.toHttps;
+    return host.match(request, context);
   }
 }

@@ -14,7 +14,13 @@ export interface ListenerOptions {
 }
 
 /** One listener on 127.0.0.1 with an HTTP connection manager. */
-export function httpListener({ name = 'test', port = 0, routes, manager = {}, filters = [] }: ListenerOptions): Resource {
+export function httpListener({
+  name = 'test',
+  port = 0,
+  routes,
+  manager = {},
+  filters = [],
+}: ListenerOptions): Resource {
   return resource('listener', {
     name,
     address: { socket_address: { address: '127.0.0.1', port_value: port } },

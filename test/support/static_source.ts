@@ -1,6 +1,13 @@
 /** A configuration source that a test drives by hand. */
 import { createHash } from 'node:crypto';
-import type { ConfigSource, Json, Resource, ResourceChange, ResourceType, UpdateResult } from '../../config/resources.ts';
+import type {
+  ConfigSource,
+  Json,
+  Resource,
+  ResourceChange,
+  ResourceType,
+  UpdateResult,
+} from '../../config/resources.ts';
 
 type Update = (change: ResourceChange) => UpdateResult;
 

@@ -107,7 +107,10 @@ describe('explicit mode', () => {
   });
 
   it('explicit mode opens an inbound listener towards the application when an entry asks for it', () => {
-    const mode = { ...EXPLICIT, inbound: [{ ip: '127.0.0.1', port: 0, workloadPort: 8080, app: '127.0.0.2' }] };
+    const mode = {
+      ...EXPLICIT,
+      inbound: [{ ip: '127.0.0.1', port: 0, workloadPort: 8080, app: { ip: '127.0.0.2', port: 8080 } }],
+    };
     const proxy = { name: 'web-0', namespace: 'default', labels: { app: 'web' }, serviceAccount: 'web', ips: [] };
     const compiled = new Compiled(service('web', 80), { mode, proxy });
     const manager = dig(compiled.json('listener', 'inbound_8080'), 'filter_chains', 0, 'filters', 0, 'typed_config');
@@ -123,7 +126,7 @@ describe('explicit mode', () => {
   });
 
   it('explicit mode refuses two inbound entries when they name one workload port', () => {
-    const entry = { ip: '127.0.0.1', port: 0, workloadPort: 8080, app: '127.0.0.1' };
+    const entry = { ip: '127.0.0.1', port: 0, workloadPort: 8080, app: { ip: '127.0.0.1', port: 8080 } };
     const mode = { ...EXPLICIT, inbound: [entry, { ...entry, port: 1 }] };
     assert.throws(() => new Compiled('', { mode }), /workload port 8080 twice/);
   });

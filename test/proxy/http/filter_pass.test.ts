@@ -33,7 +33,7 @@ class Recorder implements PassOwner {
 
 function setUp(filters: Filter<unknown>[], limit = 1000) {
   const owner = new Recorder();
-  const slots = filters.map((filter, stateIndex) => ({ filter, name: `f${stateIndex}`, stateIndex }));
+  const slots = filters.map((filter, stateIndex) => ({ filter, name: `f${stateIndex}`, stateIndex, disabled: false }));
   return { owner, slots, pass: new FilterPass(owner, true, slots, limit) };
 }
 

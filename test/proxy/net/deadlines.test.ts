@@ -62,10 +62,12 @@ test('Deadlines lets an entry arm another one while it fires', (t) => {
   const { deadlines, advance } = setUp(t);
   const fired: string[] = [];
   const list = deadlines.list(10);
-  list.arm(new Deadline(() => {
-    fired.push('first');
-    list.arm(new Deadline(() => fired.push('second')));
-  }));
+  list.arm(
+    new Deadline(() => {
+      fired.push('first');
+      list.arm(new Deadline(() => fired.push('second')));
+    }),
+  );
   advance(10);
   assert.deepEqual(fired, ['first']);
   advance(10);

@@ -1,0 +1,159 @@
+/** From flags and documents to resources: the Istio compiler and the bootstrap reader behind one source of files. */
+import { type Bootstrap, readBootstrap } from '../config/bootstrap.ts';
+import { FileSource } from '../config/file_source.ts';
+import type { Inputs } from '../config/inputs.ts';
+import { compile, readWorkloads } from '../config/istio/compile.ts';
+import type { CompileResult, ProxyIdentity, Workload } from '../config/istio/target.ts';
+import type { Resource } from '../config/resources.ts';
+import { ConfigError } from '../proxy/config_error.ts';
+import { CommandError, exitCodes } from './exit_codes.ts';
+import type { Mocks } from './mocks.ts';
+import type { ProxyFlags } from './proxy_flags.ts';
+
+export class Configuration {
+  readonly #flags: ProxyFlags;
+  readonly #mocks: Mocks | undefined;
+  readonly #dev: boolean;
+  readonly source: FileSource;
+  /** Of the last reading that succeeded. */
+  inputs: Inputs | undefined = undefined;
+  /** undefined: no Kubernetes or Istio object was there. */
+  compiled: CompileResult | undefined = undefined;
+  bootstrap: Bootstrap | undefined = undefined;
+  identity: ProxyIdentity | undefined = undefined;
+  /** Of the last reading: sentences. */
+  warnings: readonly string[] = [];
+
+  constructor(flags: ProxyFlags, options: { readonly dev: boolean; readonly mocks?: Mocks; readonly watch: boolean }) {
+    if (flags.paths.length === 0 && flags.configYaml === undefined) {
+      throw new CommandError(
+        exitCodes.usage,
+        'No configuration was given: name a file or folder with -c PATH (or PILLION_CONFIG_PATH), or text with --config-yaml',
+      );
+    }
+    this.#flags = flags;
+    this.#mocks = options.mocks;
+    this.#dev = options.dev;
+    this.source = new FileSource({
+      paths: flags.paths,
+      inline: flags.configYaml === undefined ? [] : [{ name: '--config-yaml', text: flags.configYaml }],
+      meshPath: flags.meshPath,
+      compile: (inputs) => this.#compile(inputs),
+      watch: options.watch,
+    });
+  }
+
+  async #compile(inputs: Inputs): Promise<readonly Resource[]> {
+    const { allowUnknownFields } = this.#flags;
+    const bootstraps = inputs.bootstraps.map((document) => readBootstrap(document));
+    const resources = bootstraps.flatMap((bootstrap) => bootstrap.resources);
+    const warnings: string[] = [];
+    let compiled: CompileResult | undefined;
+    let identity: ProxyIdentity | undefined;
+    // A bootstrap alone opens what it says and nothing else.
+    if (inputs.objects.length > 0 || bootstraps.length === 0) {
+      const workloads = readWorkloads({ objects: inputs.objects, allowUnknownFields });
+      if (this.#mocks !== undefined) await this.#mocks.follow(workloads);
+      identity = this.#identityIn(workloads, warnings);
+      compiled = compile({
+        objects: inputs.objects,
+        mesh: inputs.mesh ?? {},
+        proxy: identity,
+        domain: 'cluster.local',
+        mode: {
+          kind: 'explicit',
+          outbound: this.#flags.outbound,
+          inbound: this.#inbound(workloads, identity),
+          accessLog: this.#accessLog(),
+        },
+        endpointAddress: this.#endpointAddress(),
+        allowUnknownFields,
+      });
+      resources.push(...compiled.resources);
+      warnings.push(...compiled.warnings);
+    }
+    refuseDuplicates(resources);
+    this.inputs = inputs;
+    this.compiled = compiled;
+    this.bootstrap = bootstraps[0];
+    this.identity = identity;
+    this.warnings = warnings;
+    return resources;
+  }
+
+  #identityIn(workloads: readonly Workload[], warnings: string[]): ProxyIdentity | undefined {
+    const { workload: wanted, labels } = this.#flags;
+    if (wanted === undefined) {
+      if (Object.keys(labels).length === 0) return undefined;
+      return { name: '', namespace: 'default', labels, serviceAccount: 'default', ips: [] };
+    }
+    const found = findWorkload(workloads, wanted);
+    if (found === undefined) {
+      warnings.push(
+        `No Pod, Deployment or WorkloadEntry is named "${wanted.name}" in namespace "${wanted.namespace}"; the proxy stands there without labels or ports`,
+      );
+    }
+    return {
+      name: wanted.name,
+      namespace: wanted.namespace,
+      labels: { ...found?.labels, ...labels },
+      serviceAccount: found?.serviceAccount ?? 'default',
+      ips: found?.ips ?? [],
+    };
+  }
+
+  #inbound(workloads: readonly Workload[], identity: ProxyIdentity | undefined) {
+    const { inbound, app } = this.#flags;
+    const own = identity === undefined ? undefined : findWorkload(workloads, identity);
+    const mock = own === undefined ? undefined : this.#mocks?.address(own);
+    return inbound.map(({ ip, port, workloadPort }) => ({
+      ip,
+      port,
+      workloadPort,
+      app:
+        app === undefined
+          ? (mock ?? { ip: '127.0.0.1', port: workloadPort })
+          : { ip: app.ip, port: app.port ?? workloadPort },
+    }));
+  }
+
+  /** On by default for somebody who watches. */
+  #accessLog(): 'TEXT' | 'JSON' | undefined {
+    const { accessLog } = this.#flags;
+    if (accessLog === 'off') return undefined;
+    return accessLog ?? (this.#dev ? 'TEXT' : undefined);
+  }
+
+  /** Mocks stand in for all workloads; in `dev` without them what has no address is on this machine. */
+  #endpointAddress() {
+    if (this.#mocks !== undefined) return this.#mocks.address;
+    if (!this.#dev) return undefined;
+    return (workload: Workload, port: number) => (workload.ips.length === 0 ? { ip: '127.0.0.1', port } : undefined);
+  }
+}
+
+/** Pods are named after their Deployment: `reviews-v1-6d4f8b7c9d-x2x4z`. */
+function findWorkload(
+  workloads: readonly Workload[],
+  { name, namespace }: { readonly name: string; readonly namespace: string },
+): Workload | undefined {
+  const near = workloads.filter((workload) => workload.namespace === namespace);
+  const deployment = name.replace(/-[a-z0-9]{5,10}-[a-z0-9]{5}$/, '');
+  return near.find((workload) => workload.name === name) ?? near.find((workload) => workload.name === deployment);
+}
+
+function refuseDuplicates(resources: readonly Resource[]): void {
+  const seen = new Map<string, Resource>();
+  for (const resource of resources) {
+    const key = `${resource.type} ${resource.name}`;
+    const other = seen.get(key);
+    if (other !== undefined) {
+      throw new ConfigError(
+        '',
+        `Cannot use ${resource.origin}: the ${resource.type} "${resource.name}" is also in ${other.origin}`,
+        { origin: resource.origin },
+      );
+    }
+    seen.set(key, resource);
+  }
+}

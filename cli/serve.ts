@@ -1,0 +1,175 @@
+/** Starts the proxy, follows signals, ends with an exit code: what `run` and `dev` have in common. */
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { ConfigError } from '../proxy/config_error.ts';
+import { startProxy } from '../proxy/main.ts';
+import { BindError } from '../proxy/net/listening_socket.ts';
+import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '../proxy/proxy_options.ts';
+import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/logger.ts';
+import { showAddress } from './addresses.ts';
+import type { Configuration } from './configuration.ts';
+import { CommandError, exitCodes } from './exit_codes.ts';
+import type { ProxyFlags } from './proxy_flags.ts';
+
+export interface ServeOptions {
+  readonly flags: ProxyFlags;
+  readonly configuration: Configuration;
+  readonly admin: ListenAddress | undefined;
+  readonly status: ListenAddress | undefined;
+  readonly metrics: ListenAddress | undefined;
+  readonly log: LeveledLogger;
+  readonly accessLogFlushMs: number;
+  onReady(running: RunningProxy): void;
+  onUpdate(report: UpdateReport): void;
+}
+
+/** The log that the flags ask for, and what opens its file again. */
+export function openLog(flags: ProxyFlags, defaultLevel: 'info' | 'warning'): { log: LeveledLogger; reopen(): void } {
+  const file = flags.logPath === undefined ? undefined : new LogFile(flags.logPath);
+  const log = new LeveledLogger(flags.logLevel ?? defaultLevel, file ?? stderrOutput());
+  for (const [component, level] of flags.componentLevels) log.components.set(component, level);
+  if (flags.ignored.length > 0) {
+    log.log('warning', 'cli', `Accepted, without effect here: ${flags.ignored.join(', ')}`);
+  }
+  return { log, reopen: () => file?.reopen() };
+}
+
+/** @throws {CommandError} {ConfigError} when it cannot start. @returns the exit code. */
+export async function serve(options: ServeOptions, reopenLog: () => void): Promise<number> {
+  const { flags, configuration, log } = options;
+  const stopping = Promise.withResolvers<'graceful' | 'now'>();
+  const proxyOptions: ProxyOptions = {
+    concurrency: flags.concurrency,
+    sources: [configuration.source],
+    admin: options.admin,
+    status: options.status,
+    metrics: options.metrics,
+    log,
+    node: nodeOf(flags, configuration),
+    commandLine: commandLine(flags),
+    bootstrap: configuration.bootstrap?.json,
+    drainTimeMs: flags.drainTimeMs,
+    onUpdate: options.onUpdate,
+    accessLogFlushMs: options.accessLogFlushMs,
+    onQuit: () => stopping.resolve('graceful'),
+    adminAddressPath: flags.adminAddressPath,
+  };
+  const running = startProxy(proxyOptions);
+  let interrupted = false;
+  const onSignal = (): void => {
+    // A second one does not wait.
+    if (interrupted) process.exit(exitCodes.interrupted);
+    interrupted = true;
+    stopping.resolve('graceful');
+  };
+  const onHangUp = (): void => void configuration.source.reload();
+  const onReopen = (): void => {
+    running.reopenLogs();
+    reopenLog();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onHangUp).on('SIGUSR2', onReopen);
+  try {
+    await running.ready;
+  } catch (error) {
+    await running.stop('now');
+    throw asCommandError(error, options);
+  }
+  options.onReady(running);
+  const cut = await running.stop(await stopping.promise, flags.drainTimeMs);
+  if (cut === '') return exitCodes.fine;
+  log.log('warning', 'drain', `The drain time of ${flags.drainTimeMs / 1000} s passed; closed ${cut}`);
+  return exitCodes.drainDeadline;
+}
+
+function nodeOf({ node }: ProxyFlags, { bootstrap, identity }: Configuration): ProxyOptions['node'] {
+  return {
+    metadata: {
+      ...bootstrap?.node.metadata,
+      ...(identity !== undefined && {
+        NAME: identity.name,
+        NAMESPACE: identity.namespace,
+        WORKLOAD_NAME: identity.name,
+        LABELS: identity.labels,
+        SERVICE_ACCOUNT: identity.serviceAccount,
+        CLUSTER_ID: 'Kubernetes',
+      }),
+    },
+    id:
+      node.id ||
+      bootstrap?.node.id ||
+      (identity === undefined ? '' : `sidecar~${identity.ips[0] ?? ''}~${identity.name}.${identity.namespace}~`),
+    cluster: node.cluster || bootstrap?.node.cluster || '',
+  };
+}
+
+function asCommandError(error: unknown, options: ServeOptions): unknown {
+  if (!(error instanceof BindError)) {
+    return error instanceof ConfigError || error instanceof CommandError
+      ? error
+      : new CommandError(exitCodes.config, (error as Error).message, { cause: error });
+  }
+  const { ip, port } = error;
+  const is = (address: ListenAddress | undefined): boolean => address?.ip === ip && address.port === port;
+  const inbound = options.flags.inbound.find(is);
+  const flag = is(options.admin)
+    ? '--admin'
+    : is(options.status)
+      ? '--status'
+      : is(options.metrics)
+        ? '--metrics'
+        : inbound !== undefined
+          ? `--inbound ${showAddress(inbound)}=${inbound.workloadPort}`
+          : options.configuration.compiled !== undefined && is(options.flags.outbound)
+            ? '--outbound'
+            : undefined;
+  const advice = flag === undefined ? "change the listener's address" : `choose another with ${flag}, port 0 for any`;
+  return new CommandError(exitCodes.bind, `${error.message}; ${advice}`, { cause: error });
+}
+
+function commandLine(flags: ProxyFlags): Record<string, unknown> {
+  return {
+    concurrency: flags.concurrency,
+    config_path: flags.paths.join(','),
+    config_yaml: flags.configYaml ?? '',
+    log_level: flags.logLevel ?? 'info',
+    admin_address_path: flags.adminAddressPath ?? '',
+    service_node: flags.node.id,
+    service_cluster: flags.node.cluster,
+    drain_time: `${flags.drainTimeMs / 1000}s`,
+    mode: 'Serve',
+    allow_unknown_static_fields: flags.allowUnknownFields,
+  };
+}
+
+/** `--log-path`, opened again on SIGUSR2. */
+class LogFile implements LogOutput {
+  readonly text = true;
+  readonly #path: string;
+  #descriptor: number;
+
+  constructor(path: string) {
+    this.#path = path;
+    try {
+      this.#descriptor = openSync(path, 'a');
+    } catch (error) {
+      throw new CommandError(exitCodes.usage, `Cannot write --log-path: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  write(line: string): void {
+    try {
+      writeSync(this.#descriptor, line);
+    } catch {
+      // A full disk must not stop traffic.
+    }
+  }
+
+  reopen(): void {
+    try {
+      const next = openSync(this.#path, 'a');
+      closeSync(this.#descriptor);
+      this.#descriptor = next;
+    } catch {
+      // The old file goes on.
+    }
+  }
+}

@@ -1,0 +1,232 @@
+/** Istio's standard metrics: istio_requests_total and its kin. Source: istio/proxy istio_stats; istio.md §3.1. */
+import type { FilterContext, FilterDeps, FilterFactory } from '../proxy/http/filter.ts';
+import type { Metadata } from '../proxy/http/stream_info.ts';
+import { Fields } from '../proxy/resource_fields.ts';
+import type { Counter, Histogram } from '../proxy/telemetry/statistics.ts';
+
+interface Config {
+  /** Default false: without a service in the cluster's metadata a client's report names the Host. */
+  readonly disableHostFallback: boolean;
+}
+
+/** A workload as metrics name it. */
+interface Peer {
+  readonly workload: string;
+  readonly namespace: string;
+  readonly app: string;
+  readonly version: string;
+  readonly canonicalService: string;
+  readonly canonicalRevision: string;
+  readonly cluster: string;
+}
+
+interface Series {
+  readonly requests: Counter;
+  readonly duration: Histogram;
+  readonly requestBytes: Histogram;
+  readonly responseBytes: Histogram;
+}
+
+const UNKNOWN = 'unknown';
+const NOBODY: Peer = {
+  workload: UNKNOWN,
+  namespace: UNKNOWN,
+  app: UNKNOWN,
+  version: UNKNOWN,
+  canonicalService: UNKNOWN,
+  canonicalRevision: 'latest',
+  cluster: UNKNOWN,
+};
+/** Sets of labels that a thread keeps at hand; beyond, they are looked up again. */
+const MAX_CACHED_SERIES = 4096;
+
+export default {
+  typeUrls: ['type.googleapis.com/stats.PluginConfig', 'type.googleapis.com/io.istio.http.stats.Config'],
+  parse(json: unknown): Config {
+    return { disableHostFallback: new Fields(json).boolean('disable_host_header_fallback') ?? false };
+  },
+  create(config, deps) {
+    const series = new SeriesCache(config, deps);
+    return {
+      onDestroy(ctx) {
+        const { info } = ctx;
+        const found = series.of(ctx);
+        found.requests.inc();
+        found.duration.record(info.endMs - info.startMs);
+        found.requestBytes.record(info.headerBytesReceived + info.bytesReceived);
+        found.responseBytes.record(info.headerBytesSent + info.bytesSent);
+      },
+    };
+  },
+} satisfies FilterFactory<Config>;
+
+/** Series by what distinguishes them. Nearly every request's labels are those of the request before it. */
+class SeriesCache {
+  readonly #config: Config;
+  readonly #deps: FilterDeps;
+  readonly #own: Peer;
+  readonly #series = new Map<string, Series>();
+  readonly #ids = new WeakMap<object, number>();
+  #nextId = 1;
+  #lastHost: Metadata | undefined = undefined;
+  #lastCluster: Metadata | undefined = undefined;
+  #lastCode = -1;
+  #last: Series | undefined = undefined;
+
+  constructor(config: Config, deps: FilterDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#own = ownPeer(deps.node.metadata);
+  }
+
+  of(ctx: FilterContext): Series {
+    const { info } = ctx;
+    const { upstreamHostMetadata: host, upstreamClusterMetadata: cluster, responseCode: code, flags } = info;
+    const plain = flags === undefined && cluster !== undefined && !isGrpc(ctx);
+    if (plain && host === this.#lastHost && cluster === this.#lastCluster && code === this.#lastCode && this.#last) {
+      return this.#last;
+    }
+    const grpc = isGrpc(ctx) ? grpcStatus(ctx) : undefined;
+    const service = cluster === undefined ? this.#hostFallback(ctx) : '';
+    const name = cluster === undefined ? (info.upstreamCluster ?? '') : '';
+    const key = `${this.#id(host)} ${this.#id(cluster)} ${code} ${flags?.join() ?? ''} ${grpc ?? '-'} ${name} ${service}`;
+    let found = this.#series.get(key);
+    if (found === undefined) {
+      found = this.#make(ctx, grpc);
+      if (this.#series.size >= MAX_CACHED_SERIES) this.#series.clear();
+      this.#series.set(key, found);
+    }
+    if (plain) {
+      this.#lastHost = host;
+      this.#lastCluster = cluster;
+      this.#lastCode = code;
+      this.#last = found;
+    }
+    return found;
+  }
+
+  #id(metadata: Metadata | undefined): number {
+    if (metadata === undefined) return 0;
+    let id = this.#ids.get(metadata);
+    if (id === undefined) {
+      id = this.#nextId++;
+      this.#ids.set(metadata, id);
+    }
+    return id;
+  }
+
+  #hostFallback(ctx: FilterContext): string {
+    if (this.#config.disableHostFallback || this.#deps.direction === 'inbound') return UNKNOWN;
+    return ctx.requestHeaders.authority.toLowerCase() || UNKNOWN;
+  }
+
+  #make(ctx: FilterContext, grpc: string | undefined): Series {
+    const { statistics } = this.#deps;
+    const labels = this.#labels(ctx, grpc);
+    return {
+      requests: statistics.counter('istio_requests_total', labels),
+      duration: statistics.histogram('istio_request_duration_milliseconds', labels),
+      requestBytes: statistics.histogram('istio_request_bytes', labels),
+      responseBytes: statistics.histogram('istio_response_bytes', labels),
+    };
+  }
+
+  #labels(ctx: FilterContext, grpc: string | undefined): Record<string, string> {
+    const { info, connection } = ctx;
+    const inbound = this.#deps.direction === 'inbound';
+    const source = inbound ? NOBODY : this.#own;
+    const destination = inbound ? this.#own : peerOfHost(info.upstreamHostMetadata);
+    const service = serviceOf(info.upstreamClusterMetadata);
+    const fallback = this.#hostFallback(ctx);
+    const tls = connection.tls;
+    return {
+      reporter: inbound ? 'destination' : 'source',
+      source_workload: source.workload,
+      source_workload_namespace: source.namespace,
+      source_principal: (inbound ? tls?.peerUriSans[0] : undefined) ?? UNKNOWN,
+      source_app: source.app,
+      source_version: source.version,
+      source_canonical_service: source.canonicalService,
+      source_canonical_revision: source.canonicalRevision,
+      source_cluster: source.cluster,
+      destination_workload: destination.workload,
+      destination_workload_namespace: destination.namespace,
+      destination_principal: (inbound ? tls?.localUriSans[0] : undefined) ?? UNKNOWN,
+      destination_app: destination.app,
+      destination_version: destination.version,
+      destination_service: service?.host ?? fallback,
+      destination_service_name: service?.name ?? passthroughName(info.upstreamCluster) ?? fallback,
+      destination_service_namespace: service?.namespace ?? destination.namespace,
+      destination_canonical_service: destination.canonicalService,
+      destination_canonical_revision: destination.canonicalRevision,
+      destination_cluster: destination.cluster,
+      request_protocol: grpc === undefined ? 'http' : 'grpc',
+      response_code: String(info.responseCode),
+      grpc_response_status: grpc ?? '',
+      response_flags: info.flags?.join(',') ?? '-',
+      connection_security_policy: inbound ? (tls?.mutual === true ? 'mutual_tls' : 'none') : UNKNOWN,
+    };
+  }
+}
+
+function isGrpc(ctx: FilterContext): boolean {
+  return ctx.requestHeaders.get('content-type')?.startsWith('application/grpc') === true;
+}
+
+function grpcStatus(ctx: FilterContext): string {
+  return ctx.responseTrailers?.get('grpc-status') ?? ctx.responseHeaders?.get('grpc-status') ?? '';
+}
+
+/** Envoy's node.metadata, with Istio's names. */
+function ownPeer(metadata: Readonly<Record<string, unknown>>): Peer {
+  const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined);
+  const labels = (metadata['LABELS'] ?? {}) as Readonly<Record<string, unknown>>;
+  const workload = text(metadata['WORKLOAD_NAME']) ?? text(metadata['NAME']);
+  if (workload === undefined) return NOBODY;
+  const app = text(labels['app']);
+  const version = text(labels['version']);
+  return {
+    workload,
+    namespace: text(metadata['NAMESPACE']) ?? UNKNOWN,
+    app: app ?? UNKNOWN,
+    version: version ?? UNKNOWN,
+    canonicalService:
+      text(labels['service.istio.io/canonical-name']) ?? text(labels['app.kubernetes.io/name']) ?? app ?? workload,
+    canonicalRevision:
+      text(labels['service.istio.io/canonical-revision']) ??
+      text(labels['app.kubernetes.io/version']) ??
+      version ??
+      'latest',
+    cluster: text(metadata['CLUSTER_ID']) ?? UNKNOWN,
+  };
+}
+
+/** `workload;namespace;canonical name;canonical revision;cluster`, as istiod writes it into endpoints. */
+function peerOfHost(metadata: Metadata | undefined): Peer {
+  const text = metadata?.['istio']?.['workload'];
+  if (typeof text !== 'string') return NOBODY;
+  const [workload, namespace, service, revision, cluster] = text.split(';').map((part) => part || undefined);
+  return {
+    workload: workload ?? UNKNOWN,
+    namespace: namespace ?? UNKNOWN,
+    app: service ?? UNKNOWN,
+    version: revision ?? UNKNOWN,
+    canonicalService: service ?? UNKNOWN,
+    canonicalRevision: revision ?? 'latest',
+    cluster: cluster ?? UNKNOWN,
+  };
+}
+
+function serviceOf(metadata: Metadata | undefined): { host: string; name: string; namespace: string } | undefined {
+  const services = metadata?.['istio']?.['services'];
+  const first = Array.isArray(services) ? (services[0] as Record<string, unknown> | undefined) : undefined;
+  if (first === undefined) return undefined;
+  const text = (name: string): string => (typeof first[name] === 'string' ? (first[name] as string) : UNKNOWN);
+  return { host: text('host'), name: text('name'), namespace: text('namespace') };
+}
+
+function passthroughName(cluster: string | undefined): string | undefined {
+  if (cluster === undefined) return undefined;
+  if (cluster.startsWith('InboundPassthrough')) return 'InboundPassthroughCluster';
+  return cluster === 'PassthroughCluster' || cluster === 'BlackHoleCluster' ? cluster : undefined;
+}
