@@ -1,5 +1,5 @@
 /** The flags of `run`, `dev` and `validate`: one table, and how their texts become values. */
-import { Command, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import { isIP } from 'node:net';
 import type { ListenAddress } from '../proxy/proxy_options.ts';
 import type { LogLevel } from '../proxy/telemetry/log.ts';

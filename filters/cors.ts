@@ -1,6 +1,6 @@
 /** Answers preflight requests and names allowed origins in responses. Envoy: envoy.extensions.filters.http.cors.v3. */
 import type { FilterContext, FilterFactory } from '../proxy/http/filter.ts';
-import { ResponseHeaders } from '../proxy/http/headers.ts';
+import type { ResponseHeaders } from '../proxy/http/headers.ts';
 import { parseStringMatcher, type StringMatcher } from '../proxy/http/matchers.ts';
 import { Fields } from '../proxy/resource_fields.ts';
 

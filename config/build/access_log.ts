@@ -61,8 +61,9 @@ function jsonFormat(fields: Fields, omitEmpty: boolean): AccessLogFormat {
 
 function checkValue(value: unknown, path: string): void {
   if (typeof value === 'string') checked(path, () => compileJsonValue(value));
-  else if (Array.isArray(value)) value.forEach((item, index) => checkValue(item, `${path}[${index}]`));
-  else if (value !== null && typeof value === 'object') {
+  else if (Array.isArray(value)) {
+    for (const [index, item] of value.entries()) checkValue(item, `${path}[${index}]`);
+  } else if (value !== null && typeof value === 'object') {
     for (const [key, item] of Object.entries(value)) checkValue(item, `${path}.${key}`);
   }
 }

@@ -11,7 +11,7 @@ import {
   type StreamDecoder,
   type StreamEncoder,
 } from '../http/codec.ts';
-import { type HeaderMap, Headers, type RequestHeaders, ResponseHeaders } from '../http/headers.ts';
+import { type HeaderMap, type Headers, type RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import { BodyReader, type BodySink } from './body_reader.ts';
 import { type BodyFraming, writeBody, writeTrailers } from './body_writer.ts';
 import { HeadFacts, parseFields } from './head_parser.ts';

@@ -17,7 +17,7 @@ import {
   type StreamDecoder,
   type StreamEncoder,
 } from '../http/codec.ts';
-import { type HeaderMap, Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
+import { type HeaderMap, type Headers, RequestHeaders, type ResponseHeaders } from '../http/headers.ts';
 import { BodyReader, type BodySink } from './body_reader.ts';
 import { type BodyFraming, writeBody, writeTrailers } from './body_writer.ts';
 import { HeadFacts, isToken, parseFields } from './head_parser.ts';

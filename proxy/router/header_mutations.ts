@@ -2,7 +2,7 @@
 import { ConfigError } from '../config_error.ts';
 import { compileFormat, type FormatInput, type Formatter } from '../http/formatter.ts';
 import type { Headers, RequestHeaders } from '../http/headers.ts';
-import { Fields } from '../resource_fields.ts';
+import type { Fields } from '../resource_fields.ts';
 
 export type AppendAction = 'append' | 'add_if_absent' | 'overwrite' | 'overwrite_if_present';
 

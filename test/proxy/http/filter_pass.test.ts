@@ -40,9 +40,18 @@ function setUp(filters: Filter<unknown>[], limit = 1000) {
 test('FilterPass passes headers, data and trailers in order when all filters continue', () => {
   const seen: string[] = [];
   const filter: Filter<unknown> = {
-    decodeHeaders: () => (seen.push('h'), 'continue'),
-    decodeData: (_ctx, body) => (seen.push(body.bytes.toString()), 'continue'),
-    decodeTrailers: () => (seen.push('t'), 'continue'),
+    decodeHeaders: () => {
+      seen.push('h');
+      return 'continue';
+    },
+    decodeData: (_ctx, body) => {
+      seen.push(body.bytes.toString());
+      return 'continue';
+    },
+    decodeTrailers: () => {
+      seen.push('t');
+      return 'continue';
+    },
   };
   const { owner, pass } = setUp([filter, {}]);
   pass.start(new RequestHeaders(), false);
@@ -156,7 +165,12 @@ test('FilterPass hands injected data to the filters behind the injecting one', (
   const behind: string[] = [];
   const { owner, slots, pass } = setUp([
     { decodeData: () => assert.fail('must not see what it injected itself') },
-    { decodeData: (_ctx, body) => (behind.push(body.bytes.toString()), 'continue') },
+    {
+      decodeData: (_ctx, body) => {
+        behind.push(body.bytes.toString());
+        return 'continue';
+      },
+    },
   ]);
   pass.start(new RequestHeaders(), false);
   pass.inject(slots[0] as FilterSlot, Buffer.from('made'), true);
