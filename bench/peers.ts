@@ -1,6 +1,6 @@
 /** The programs that are compared: how each is started on one core before the same upstream. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, writeFileSync } from 'node:fs';
+import { accessSync, chmodSync, constants, mkdtempSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -71,6 +71,8 @@ export const peers: readonly Peer[] = [
 /** nginx as the upstream of all: `/small` answers 64 bytes, `/large` 1 MB, anything else 64 bytes. */
 export function startUpstream(port: number): Promise<Running> {
   const folder = mkdtempSync(join(tmpdir(), 'bench-upstream-'));
+  // nginx' worker is another user.
+  chmodSync(folder, 0o755);
   writeFileSync(join(folder, 'large'), Buffer.alloc(1_048_576, 'x'));
   const path = join(folder, 'nginx.conf');
   writeFileSync(

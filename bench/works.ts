@@ -28,7 +28,7 @@ export const works: readonly Work[] = [
     name: 'chain',
     says: 'the same; Pillion with cors, istio.stats, request ids: the whole default chain; Envoy router only',
     path: '/small',
-    headers: ['host: bench.example'],
+    headers: [],
     connections: 50,
     envoy: (port, upstream) => bootstrap(port, upstream, { chain: true }),
     peers: ['pillion-chain', 'envoy', 'haproxy'],

@@ -4,7 +4,7 @@ import { httpFilters, networkFilters } from '../filters/index.ts';
 import { Cells } from './cells.ts';
 import type { FilterMaker } from './listener.ts';
 import { startConnectionIdsAt } from './net/acceptor.ts';
-import { asOneEvent } from './net/socket_stream.ts';
+import { asOneEvent, eventNowMs } from './net/socket_stream.ts';
 import { Deadlines } from './net/deadlines.ts';
 import { SlabStatistics } from './telemetry/slab.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
@@ -44,7 +44,7 @@ const accessLogs = new ThreadAccessLogs(
   },
   start.accessLogFlushMs,
 );
-const nowMs = (): number => performance.now();
+const nowMs = eventNowMs;
 const services: ThreadServices = {
   threadIndex: start.threadIndex,
   statistics,

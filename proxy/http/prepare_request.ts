@@ -2,13 +2,13 @@
  * What the connection manager does to a request's head before any filter sees it.
  * Source: Envoy source/common/http/conn_manager_utility.cc mutateRequestHeaders, and istio.md §2.8.
  */
-import { randomUUID } from 'node:crypto';
 import type { Failure } from '../failures.ts';
 import { failures } from '../failures.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { RequestHeaders } from './headers.ts';
 import { normalizePath } from './path_normalization.ts';
+import { randomRequestId } from './request_id.ts';
 
 /** Counted on for internal requests only; nobody is internal unless internal_address_config says so. */
 const INTERNAL_HEADERS = new Set([
@@ -88,12 +88,16 @@ export function prepareRequest(
   return result;
 }
 
-/** The request id, made if absent; the sampling mark stays as it came. */
-export function requestIdOf(headers: RequestHeaders, config: ConnectionManagerConfig): string | undefined {
+/** The request id, made if absent; the sampling mark stays as it came. `random`: [0, 1). */
+export function requestIdOf(
+  headers: RequestHeaders,
+  config: ConnectionManagerConfig,
+  random: () => number,
+): string | undefined {
   const given = headers.get('x-request-id');
   if (given !== undefined && (config.preserveExternalRequestId || !config.useRemoteAddress)) return given;
   if (!config.generateRequestId) return given;
-  const made = randomUUID();
+  const made = randomRequestId(random);
   headers.set('x-request-id', made);
   return made;
 }
@@ -105,7 +109,8 @@ function cleanFields(
   isUpgrade: boolean,
 ): void {
   const { fields } = headers;
-  let dirty = false;
+  // Underscores may stand in any name.
+  let dirty = config.underscores !== 'allow';
   for (let i = 0; i < fields.length && !dirty; i += 2) dirty = mayGo(fields[i] as string);
   if (!dirty) return;
   const named = connectionNamed(headers);

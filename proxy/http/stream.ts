@@ -119,7 +119,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     if (endStream) this.#requestDone();
     this.#armTimers(endStream);
     const prepared = prepareRequest(headers, config, this.info.connection);
-    this.info.requestId = requestIdOf(headers, config);
+    this.info.requestId = requestIdOf(headers, config, this.#runtime.random);
     this.upgrade = prepared.upgrade;
     if (prepared.failure !== undefined) {
       if (prepared.failure === failures.pathNormalizationFailed) statistics.rqFailedPathNormalization.inc();

@@ -31,8 +31,13 @@ export const FieldKind = {
 } as const;
 
 interface KnownName {
+  /** As on the wire. */
+  readonly spelling: string;
   readonly lower: string;
   readonly kind: number;
+  /** Others of the same length and first letter, and how many. */
+  readonly next: KnownName | undefined;
+  readonly behind: number;
 }
 
 const KINDS: Readonly<Record<string, number>> = {
@@ -44,9 +49,12 @@ const KINDS: Readonly<Record<string, number>> = {
   'keep-alive': FieldKind.keepAlive,
 };
 
-/** Names by their spelling on the wire: common ones are lower-cased once a process. Bounded: peers choose names. */
-const knownNames = new Map<string, KnownName>();
-const MAX_KNOWN_NAMES = 2_000;
+/**
+ * Names by their spelling on the wire, in buckets by length and first letter: a name that was seen before is neither
+ * cut out of the head nor hashed. Bounded, buckets too: peers choose names, and a long bucket would be slow for all.
+ */
+const buckets: (KnownName | undefined)[] = new Array((64 << 7) + 128);
+const MAX_BUCKET = 8;
 const MAX_KNOWN_NAME_LENGTH = 64;
 
 export function isToken(text: string): boolean {
@@ -58,14 +66,24 @@ export function isToken(text: string): boolean {
   return true;
 }
 
-/** Looks a field name up; undefined: not a token. */
-function known(spelling: string): KnownName | undefined {
-  const found = knownNames.get(spelling);
-  if (found !== undefined) return found;
+/** The field name that stands in `head` from `start` to `end`; undefined: not a token. */
+function known(head: string, start: number, end: number): KnownName | undefined {
+  const length = end - start;
+  const first = head.charCodeAt(start);
+  const bucket = length <= MAX_KNOWN_NAME_LENGTH && first < 128 ? (length << 7) | first : -1;
+  if (bucket >= 0) {
+    for (let name = buckets[bucket]; name !== undefined; name = name.next) {
+      if (head.startsWith(name.spelling, start)) return name;
+    }
+  }
+  const spelling = head.slice(start, end);
   if (!isToken(spelling)) return undefined;
   const lower = spelling.toLowerCase();
-  const made = { lower, kind: Object.hasOwn(KINDS, lower) ? (KINDS[lower] as number) : FieldKind.other };
-  if (knownNames.size < MAX_KNOWN_NAMES && spelling.length <= MAX_KNOWN_NAME_LENGTH) knownNames.set(spelling, made);
+  const kind = Object.hasOwn(KINDS, lower) ? (KINDS[lower] as number) : FieldKind.other;
+  const next = bucket < 0 ? undefined : buckets[bucket];
+  const behind = next === undefined ? 0 : next.behind + 1;
+  const made = { spelling, lower, kind, next, behind };
+  if (bucket >= 0 && behind < MAX_BUCKET) buckets[bucket] = made;
   return made;
 }
 
@@ -132,8 +150,7 @@ export function parseFields(
     if (++count > maxCount) return new CodecError(431, 'http1.too_many_headers', `more than ${maxCount} header fields`);
     const colon = head.indexOf(':', at);
     if (colon < 0 || colon > lineEnd) return badRequest('http1.codec_error', 'a header line without a colon');
-    const spelling = head.slice(at, colon);
-    const name = known(spelling);
+    const name = known(head, at, colon);
     if (name === undefined)
       return badRequest('http1.invalid_characters', 'a header name with a character that names cannot have');
     let start = colon + 1;
@@ -146,7 +163,7 @@ export function parseFields(
       if (error !== undefined) return error;
     }
     if (name.kind !== FieldKind.host && name.kind !== FieldKind.transferEncoding) {
-      headers.appendAsReceived(name.lower, spelling, value);
+      headers.appendAsReceived(name.lower, name.spelling, value);
     }
     at = lineEnd + 2;
   }

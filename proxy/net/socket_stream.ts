@@ -36,6 +36,36 @@ let flushScheduled = false;
 /** Tests set it: every borrowed buffer is overwritten once its callback has returned. */
 let poison = false;
 
+/** When the running event first asked for the time; −1: not yet. */
+let eventMs = -1;
+
+/** Monotonic milliseconds. One event sees one time: a dozen timestamps a request cost one look at the clock. */
+export function eventNowMs(): number {
+  if (eventDepth === 0) return performance.now();
+  if (eventMs < 0) eventMs = performance.now();
+  return eventMs;
+}
+
+/** Views of the shared buffer's beginning by their length: nearly all reads are short and of a few lengths. */
+const sharedViews: (Buffer | undefined)[] = [];
+const MAX_VIEW_BYTES = 4096;
+
+function sharedView(size: number): Buffer {
+  if (size > MAX_VIEW_BYTES) return sharedBuffer.subarray(0, size);
+  let view = sharedViews[size];
+  if (view === undefined) {
+    view = sharedBuffer.subarray(0, size);
+    sharedViews[size] = view;
+  }
+  return view;
+}
+
+function endEvent(): void {
+  if (--eventDepth > 0) return;
+  flushDirty();
+  eventMs = -1;
+}
+
 /** For tests: overwrites each read buffer after use, so that whoever kept a view of it is found out. */
 export function poisonReadBuffers(on: boolean): void {
   poison = on;
@@ -47,7 +77,7 @@ export function asOneEvent(work: () => void): void {
   try {
     work();
   } finally {
-    if (--eventDepth === 0) flushDirty();
+    endEvent();
   }
 }
 
@@ -189,14 +219,14 @@ export class SocketStream implements ByteStream {
   /** Called by the read target. */
   received(size: number, buffer: Buffer): void {
     if (this.#closed) return;
-    const bytes = size === buffer.length ? buffer : buffer.subarray(0, size);
+    const bytes = buffer === sharedBuffer ? sharedView(size) : buffer.subarray(0, size);
     const outer = lentBuffer;
     lentBuffer = this.#lent;
     eventDepth++;
     try {
       this.onData(bytes);
     } finally {
-      if (--eventDepth === 0) flushDirty();
+      endEvent();
       lentBuffer = outer;
     }
     if (poison && this.#lent?.kept !== true) bytes.fill(0xdd);
