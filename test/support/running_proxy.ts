@@ -1,0 +1,110 @@
+/** A proxy with one data thread on free ports of loopback, for tests with real sockets. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Json, Resource, UpdateResult } from '../../config/resources.ts';
+import { startProxy } from '../../proxy/main.ts';
+import type { RunningProxy, UpdateReport } from '../../proxy/proxy_options.ts';
+import type { Scope } from './scope.ts';
+import { StaticSource } from './static_source.ts';
+
+export interface TestProxy {
+  readonly running: RunningProxy;
+  readonly reports: UpdateReport[];
+  readonly errors: string[];
+  /** Of a listener by name, or `admin`. */
+  port(name?: string): number;
+  set(resources: readonly Resource[]): UpdateResult;
+  /** A counter or gauge, over all threads. */
+  value(name: string): number;
+  stop(): Promise<string>;
+}
+
+/** Starts, and stops with the test (or suite) that `t` stands for. */
+export async function startTestProxy(
+  t: Scope,
+  resources: readonly Resource[],
+  options: { readonly concurrency?: number } = {},
+): Promise<TestProxy> {
+  const source = new StaticSource(resources);
+  const reports: UpdateReport[] = [];
+  const errors: string[] = [];
+  const running = startProxy({
+    concurrency: options.concurrency ?? 1,
+    sources: [source],
+    admin: { ip: '127.0.0.1', port: 0 },
+    status: undefined,
+    metrics: undefined,
+    log: {
+      enabled: (level) => level === 'error' || level === 'critical',
+      log: (level, component, message) => {
+        if (level === 'error' || level === 'critical') errors.push(`${component}: ${message}`);
+      },
+    },
+    node: { id: 'test', cluster: 'test', metadata: {} },
+    commandLine: {},
+    drainTimeMs: 1000,
+    accessLogFlushMs: 0,
+    onUpdate: (report) => reports.push(report),
+  });
+  await running.ready;
+  let stopped: Promise<string> | undefined;
+  const stop = (): Promise<string> => (stopped ??= running.stop('graceful', 500));
+  t.after(stop);
+  return {
+    running,
+    reports,
+    errors,
+    port(name = 'test') {
+      const address = running.addresses.get(name);
+      if (address === undefined) throw new Error(`no listener "${name}"`);
+      return address.port;
+    },
+    set: (changed) => source.set(changed),
+    value: (name) => running.statistics.value(name),
+    stop,
+  };
+}
+
+/** A file access log in a folder of its own. */
+export class LogFile {
+  readonly path: string;
+  readonly #folder: string;
+
+  constructor(t: Scope) {
+    this.#folder = mkdtempSync(join(tmpdir(), 'pillion-test-'));
+    this.path = join(this.#folder, 'access.log');
+    t.after(() => rmSync(this.#folder, { recursive: true, force: true }));
+  }
+
+  /** For `access_log` of a connection manager. */
+  config(format: string | Json): Json {
+    return {
+      name: 'envoy.access_loggers.file',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog',
+        path: this.path,
+        log_format:
+          typeof format === 'string' ? { text_format_source: { inline_string: format } } : { json_format: format },
+      },
+    };
+  }
+
+  /** Waits until `count` lines stand there. */
+  async lines(count: number): Promise<string[]> {
+    for (let attempt = 0; attempt < 500; attempt++) {
+      const lines = this.#read();
+      if (lines.length >= count) return lines;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    throw new Error(`the access log has ${this.#read().length} lines, ${count} are wanted: ${this.#read().join('\n')}`);
+  }
+
+  #read(): string[] {
+    try {
+      return readFileSync(this.path, 'utf8').split('\n').slice(0, -1);
+    } catch {
+      return [];
+    }
+  }
+}
