@@ -146,6 +146,7 @@ export const failures = {
     'dynamic_forward_proxy_destination_denied',
     "destination denied: the proxy's own ports and link-local addresses are not reachable through it",
   ),
+  underscoreRejected: row('downstream', 400, 3, '', 'http1.unexpected_underscore', 'Bad Request'),
   streamIdleTimeout: row('local', 408, 4, 'SI', 'stream_idle_timeout', 'stream timeout'),
   streamIdleTimeoutAfterRequest: row('local', 504, 4, 'SI', 'stream_idle_timeout', 'stream timeout'),
   requestTimeout: row('downstream', 408, 4, '', 'request_overall_timeout', 'request timeout'),

@@ -99,6 +99,7 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
         ? 'matching'
         : 'none',
     stripTrailingHostDot: fields.boolean('strip_trailing_host_dot') ?? false,
+    proxy100Continue: fields.boolean('proxy_100_continue') ?? false,
     underscores: ({ ALLOW: 'allow', REJECT_REQUEST: 'reject', DROP_HEADER: 'drop' } as const)[
       common?.oneOf('headers_with_underscores_action', ['ALLOW', 'REJECT_REQUEST', 'DROP_HEADER'], 'ALLOW') ?? 'ALLOW'
     ],

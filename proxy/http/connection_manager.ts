@@ -221,9 +221,10 @@ export class HttpConnection implements ConnectionOwner, CodecCallbacks, StreamHo
     const { config, statistics, accessLogs, nowMs } = this.#runtime();
     const reason = REASONS[error.status] ?? 'Bad Request';
     const info = new StreamInfo(this.info, Date.now(), nowMs());
-    const body = reason;
+    // Envoy's words: a request without a host gets none.
+    const body = error.details === 'missing_host_header' ? '' : reason;
     this.#stream.write(
-      `HTTP/1.1 ${error.status} ${reason}\r\ncontent-length: ${body.length}\r\ncontent-type: text/plain\r\ndate: ${new Date(info.startTimeMs).toUTCString()}\r\nserver: ${config.serverName}\r\nconnection: close\r\n\r\n${body}`,
+      `HTTP/1.1 ${error.status} ${reason}\r\ncontent-length: ${body.length}\r\n${body === '' ? '' : 'content-type: text/plain\r\n'}date: ${new Date(info.startTimeMs).toUTCString()}\r\nserver: ${config.serverName}\r\nconnection: close\r\n\r\n${body}`,
     );
     info.responseCode = error.status;
     info.responseCodeDetails = error.details;

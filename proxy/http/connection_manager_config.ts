@@ -48,6 +48,8 @@ export interface ConnectionManagerConfig {
   readonly appendXForwardedPort: boolean;
   readonly stripPort: 'none' | 'matching' | 'any';
   readonly stripTrailingHostDot: boolean;
+  /** proxy_100_continue: false: the proxy says 100 itself. */
+  readonly proxy100Continue: boolean;
   readonly underscores: 'allow' | 'reject' | 'drop';
   readonly suppressEnvoyHeaders: boolean;
   /** Lower-case upgrade types that pass. */

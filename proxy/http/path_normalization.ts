@@ -34,7 +34,7 @@ export function parsePathNormalization(fields: Fields): PathNormalization {
     'IMPLEMENTATION_SPECIFIC_DEFAULT',
   );
   return {
-    normalize: fields.boolean('normalize_path') ?? true,
+    normalize: fields.boolean('normalize_path') ?? false,
     mergeSlashes: fields.boolean('merge_slashes') ?? false,
     escapedSlashes: (
       {
@@ -48,17 +48,16 @@ export function parsePathNormalization(fields: Fields): PathNormalization {
   };
 }
 
-/** `path` is path and query in origin form. The query is left as it is; a fragment is cut off (CVE-2021-39156). */
+/** `path` is path and query in origin form. The query is left as it is; a fragment is refused (CVE-2021-39156). */
 export function normalizePath(path: string, options: PathNormalization): NormalizedPath {
   if (isPlain(path)) {
     unchanged.path = path;
     return unchanged;
   }
-  const fragment = path.indexOf('#');
-  const whole = fragment < 0 ? path : path.slice(0, fragment);
-  const question = whole.indexOf('?');
-  let text = question < 0 ? whole : whole.slice(0, question);
-  const query = question < 0 ? '' : whole.slice(question);
+  if (path.includes('#')) return REJECT;
+  const question = path.indexOf('?');
+  let text = question < 0 ? path : path.slice(0, question);
+  const query = question < 0 ? '' : path.slice(question);
   if (/%00/.test(text)) return REJECT;
   let redirect = false;
   if (options.escapedSlashes !== 'keep' && /%2f|%5c/i.test(text)) {
@@ -71,8 +70,13 @@ export function normalizePath(path: string, options: PathNormalization): Normali
     if (canonical === undefined) return REJECT;
     text = canonical;
   }
-  if (options.mergeSlashes) text = text.replace(/\/{2,}/g, '/');
+  if (options.mergeSlashes) text = mergeSlashes(text);
   return redirect ? { kind: 'redirect', path: text + query } : { kind: 'ok', path: text + query };
+}
+
+/** As Envoy: what is nothing but slashes becomes two of them. */
+function mergeSlashes(text: string): string {
+  return /^\/{2,}$/.test(text) ? '//' : text.replace(/\/{2,}/g, '/');
 }
 
 /** Nothing in it that any mode would change: no escape, fragment, backslash, double slash or dot segment before the query. */
@@ -100,7 +104,10 @@ function canonicalize(path: string): string | undefined {
     const char = path[i] as string;
     const code = path.charCodeAt(i);
     if (char === '\\') decoded += '/';
-    else if (char === '%') {
+    // `..;x` is a dot segment to some servers behind us (CVE-2026-73511): its parameters go.
+    else if (char === ';' && isDotSegment(decoded)) {
+      while (i + 1 < path.length && path[i + 1] !== '/' && path[i + 1] !== '\\') i++;
+    } else if (char === '%') {
       const value = Number.parseInt(path.slice(i + 1, i + 3), 16);
       const valid = /^[0-9a-f]{2}$/i.test(path.slice(i + 1, i + 3));
       if (!valid) {
@@ -109,7 +116,7 @@ function canonicalize(path: string): string | undefined {
         continue;
       }
       // Decoded once only, and only what needs no escape (unreserved, RFC 3986 §2.3).
-      decoded += isUnreserved(value) ? String.fromCharCode(value) : `%${path.slice(i + 1, i + 3).toUpperCase()}`;
+      decoded += isUnreserved(value) ? String.fromCharCode(value) : path.slice(i, i + 3);
       i += 2;
     } else if (code > 126) decoded += `%${code.toString(16).toUpperCase().padStart(2, '0')}`;
     else decoded += char;
@@ -131,6 +138,11 @@ function canonicalize(path: string): string | undefined {
     } else out.push(segment);
   }
   return `/${out.join('/')}`;
+}
+
+/** Whether the last segment so far is `.` or `..`, also where it came escaped (there Envoy lets it pass). */
+function isDotSegment(decoded: string): boolean {
+  return decoded.endsWith('/..') || decoded.endsWith('/.');
 }
 
 function isUnreserved(code: number): boolean {

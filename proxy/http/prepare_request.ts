@@ -76,6 +76,10 @@ export function prepareRequest(
     result.failure = failures.upgradeFailed;
     return result;
   }
+  if (config.underscores === 'reject' && hasUnderscores(headers)) {
+    result.failure = failures.underscoreRejected;
+    return result;
+  }
   cleanFields(headers, config, connection, result.upgrade !== undefined);
   if (config.stripPort !== 'none' || config.stripTrailingHostDot) stripAuthority(headers, config, connection);
   if (headers.method !== 'CONNECT' && headers.path !== '*') {
@@ -114,16 +118,27 @@ function cleanFields(
   for (let i = 0; i < fields.length && !dirty; i += 2) dirty = mayGo(fields[i] as string);
   if (!dirty) return;
   const named = connectionNamed(headers);
+  let trailers = false;
   const keepXfcc = connection.tls?.mutual === true || config.forwardClientCert === 'always_forward_only';
   headers.filter((name, value) => {
     if (HOP_BY_HOP.has(name)) return isUpgrade && (name === 'connection' || name === 'upgrade');
-    if (name === 'te') return value.trim().toLowerCase() === 'trailers';
+    if (name === 'te') {
+      trailers ||= value.split(',').some((token) => token.trim().toLowerCase() === 'trailers');
+      return false;
+    }
     if (INTERNAL_HEADERS.has(name)) return false;
     if (name === 'x-forwarded-client-cert') return keepXfcc && config.forwardClientCert !== 'sanitize';
     if (config.useRemoteAddress && EDGE_HEADERS.has(name)) return false;
     if (config.underscores === 'drop' && name.includes('_')) return false;
     return named === undefined || !named.includes(name);
   });
+  // What else is accepted between us and the client is our affair.
+  if (trailers) headers.append('te', 'trailers');
+}
+
+function hasUnderscores({ fields }: RequestHeaders): boolean {
+  for (let i = 0; i < fields.length; i += 2) if ((fields[i] as string).includes('_')) return true;
+  return false;
 }
 
 /** Cheap test by first letters: most fields are none of those that cleaning looks at. */
@@ -171,7 +186,8 @@ function connectionNamed(headers: RequestHeaders): string[] | undefined {
 
 /** undefined: no upgrade asked for (or one that is ignored); `refused`: asked for and not allowed. */
 function upgradeOf(headers: RequestHeaders, config: ConnectionManagerConfig): string | undefined {
-  if (headers.method === 'CONNECT') return config.upgrades.has('connect') ? 'connect' : 'refused';
+  // Where it is not enabled no route matches it.
+  if (headers.method === 'CONNECT') return config.upgrades.has('connect') ? 'connect' : undefined;
   const type = headers.get('upgrade');
   if (type === undefined) return undefined;
   const connection = headers.joined('connection');
@@ -201,16 +217,24 @@ function stripAuthority(headers: RequestHeaders, config: ConnectionManagerConfig
   headers.authority = port === '' ? host : `${host}:${port}`;
 }
 
+/** The address that the last trusted proxy saw; undefined: there are fewer hops than are trusted. */
+function trustedClient(forwardedFor: string | undefined, hops: number): string | undefined {
+  if (hops === 0 || forwardedFor === undefined) return undefined;
+  return forwardedFor.split(',').at(-hops)?.trim();
+}
+
 function completeForwarded(headers: RequestHeaders, config: ConnectionManagerConfig, connection: ConnectionInfo): void {
   const scheme = connection.tls === undefined ? 'http' : 'https';
   if (config.useRemoteAddress) {
     if (!config.skipXffAppend) {
       const { ip } = connection.remoteAddress;
       const before = headers.joined('x-forwarded-for');
+      headers.set('x-envoy-external-address', trustedClient(before, config.xffTrustedHops) ?? ip);
       headers.set('x-forwarded-for', before === undefined ? ip : `${before},${ip}`);
     }
     if (config.xffTrustedHops === 0) headers.set('x-forwarded-proto', scheme);
   }
+  if (config.via !== '') headers.append('via', config.via);
   const proto = headers.get('x-forwarded-proto');
   if (proto === undefined || proto === '') headers.set('x-forwarded-proto', scheme);
   headers.scheme = proto === 'https' || proto === 'http' ? proto : scheme;

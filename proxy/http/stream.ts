@@ -7,6 +7,7 @@
  * It ends once: after the response's last byte, or with a reset from either side. Then every filter's onDestroy runs
  * and the access log is written.
  */
+import { STATUS_CODES } from 'node:http';
 import { failures, type Failure, type ResponseFlag } from '../failures.ts';
 import { Deadline } from '../net/deadlines.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
@@ -15,7 +16,7 @@ import type { ResetReason, StreamDecoder, StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime } from './connection_manager_runtime.ts';
 import type { FilterTimer, InternalRequest, InternalResponse } from './filter.ts';
 import { FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
-import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
+import { type Headers, type RequestHeaders, ResponseHeaders } from './headers.ts';
 import { localReply } from './local_reply.ts';
 import { prepareRequest, requestIdOf } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
@@ -132,6 +133,12 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
       const location = prepared.redirectPath;
       this.sendLocalReply(307, '', 'path_normalization_redirect', '', (reply) => reply.set('location', location));
       return;
+    }
+    if (!config.proxy100Continue && headers.get('expect')?.toLowerCase() === '100-continue') {
+      headers.remove('expect');
+      const interim = new ResponseHeaders();
+      interim.status = 100;
+      this.#encoder.encode1xx(interim);
     }
     this.#table = this.#runtime.routes();
     if (this.#runtime.hasDisabled || this.#table?.switchesFilters === true) this.#chooseFilters();
@@ -371,7 +378,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     if (this.#responseSent || status === 0) this.#resetDownstream('protocol error');
     else {
       this.#host.closeAfterResponse();
-      this.#reply(status, details, '', undefined, undefined);
+      this.#reply(status, details, STATUS_CODES[status] ?? '', undefined, undefined);
     }
   }
 

@@ -240,8 +240,9 @@ class RequestEncoder implements StreamEncoder {
     if (this.asksUpgrade || method === 'CONNECT') this.#framing = 'none';
     else if (headers.has('content-length')) this.#framing = 'length';
     else if (endStream) {
-      // Says that there is none, for methods that are expected to have a body (RFC 9110 §8.6).
-      if (method === 'POST' || method === 'PUT' || method === 'PATCH') extra = 'content-length: 0\r\n';
+      // Says that there is none, for methods that may have a body (RFC 9110 §8.6).
+      if (method !== 'GET' && method !== 'HEAD' && method !== 'DELETE' && method !== 'TRACE')
+        extra = 'content-length: 0\r\n';
     } else {
       this.#framing = 'chunked';
       extra = 'transfer-encoding: chunked\r\n';

@@ -212,16 +212,11 @@ export class Http1ServerCodec implements Codec, BodySink {
     // An absolute URI or CONNECT's target has named the host already, and wins (RFC 9112 §3.2.2).
     if (headers.authority === '') {
       const host = facts.host ?? (minor === 0 ? this.#defaultHost : undefined);
-      if (host === undefined || !isHost(host)) {
-        return new CodecError(
-          400,
-          'http1.invalid_host',
-          host === undefined ? 'no Host' : 'the Host is not a host name',
-        );
-      }
+      if (host === undefined) return new CodecError(400, 'missing_host_header', 'no Host');
+      if (!isHost(host)) return new CodecError(400, 'http1.invalid_host', 'the Host is not a host name');
       headers.authority = host;
     } else if (facts.host === undefined && minor === 1 && headers.method !== 'CONNECT') {
-      return new CodecError(400, 'http1.invalid_host', 'no Host');
+      return new CodecError(400, 'missing_host_header', 'no Host');
     }
     return undefined;
   }
@@ -269,19 +264,28 @@ function parseTarget(target: string, headers: RequestHeaders): boolean {
   }
   if (target.charCodeAt(0) === 47 /* / */) {
     headers.path = target;
-    return !target.includes('\t');
+    return isAscii(target);
   }
   if (target === '*') {
     headers.path = '*';
     return headers.method === 'OPTIONS';
   }
-  const absolute = /^(https?):\/\/([^/?#]+)([^\t]*)$/i.exec(target);
-  if (absolute === null) return false;
+  const absolute = /^(https?):\/\/([^/?#]+)(.*)$/i.exec(target);
+  if (absolute === null || !isAscii(target)) return false;
   const [, scheme = '', authority = '', rest = ''] = absolute;
   if (!isHost(authority)) return false;
   headers.scheme = scheme.toLowerCase();
   headers.authority = authority;
   headers.path = rest === '' ? (headers.method === 'OPTIONS' ? '*' : '/') : rest.startsWith('/') ? rest : `/${rest}`;
+  return true;
+}
+
+/** A target has no blank, control character or byte above 126. */
+function isAscii(target: string): boolean {
+  for (let i = 0; i < target.length; i++) {
+    const code = target.charCodeAt(i);
+    if (code < 33 || code > 126) return false;
+  }
   return true;
 }
 
@@ -346,7 +350,10 @@ class ResponseEncoder implements StreamEncoder {
       if (codec.closeAfterResponse) extra += 'connection: close\r\n';
       else if (this.#minor === 0) extra += 'connection: keep-alive\r\n';
     }
-    const text = `${statusLine(status, headers.reason)}${fieldLines(headers)}${extra}\r\n`;
+    const first = statusLine(status, headers.reason);
+    // Clients of HTTP/1.0 are answered in it, as Envoy does.
+    const version = this.#minor === 0 ? `HTTP/1.0${first.slice(8)}` : first;
+    const text = `${version}${fieldLines(headers)}${extra}\r\n`;
     headers.wireBytes = text.length;
     codec.callbacks.write(text);
     if (endStream) this.#end();

@@ -34,7 +34,7 @@ export function parseRewrite(action: Fields, match: PathMatch): Rewrite | undefi
       const host = newHost?.(headers);
       if (host === undefined || host === '' || host === headers.authority) return;
       if (keepHost) headers.append('x-forwarded-host', headers.authority);
-      headers.authority = host;
+      rewriteHost(headers, host);
     },
   };
 }
@@ -134,4 +134,10 @@ export function parseRedirect(fields: Fields, match: PathMatch): RedirectAction 
       return `${newScheme}://${authority}${target}`;
     },
   };
+}
+
+/** Replaces the host, and keeps the first one in x-envoy-original-host. */
+export function rewriteHost(headers: RequestHeaders, host: string): void {
+  if (!headers.has('x-envoy-original-host')) headers.set('x-envoy-original-host', headers.authority);
+  headers.authority = host;
 }

@@ -10,6 +10,7 @@ import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import type { Host } from '../upstream/host.ts';
 import type { Http1Pool, PoolRequest } from '../upstream/http1_pool.ts';
+import { rewriteHost } from './rewrite.ts';
 import type { ForwardAction, HashOutput, Route } from './route.ts';
 
 export interface RouterConfig {
@@ -270,6 +271,7 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     }
     const cookies = this.#hash?.setCookies;
     if (cookies !== undefined) for (const cookie of cookies) headers.append('set-cookie', cookie);
+    info.responseCode = headers.status;
     (this.#route as Route).finalizeResponseHeaders(headers, stream);
     if (headers.status === 101 || this.#stream.upgrade !== undefined) this.#timeout?.cancel();
     if (endStream) this.#responseEnded();
@@ -321,7 +323,7 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     host.activeRequests++;
     info.upstreamHost = host.address;
     info.upstreamHostMetadata = host.metadata;
-    if (this.#forward.autoHostRewrite && host.hostname !== '') this.requestHeaders.authority = host.hostname;
+    if (this.#forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
     const pool = cluster.pool(host, this.#forward.priority);
     if (typeof pool === 'string') {
       info.upstreamTransportFailureReason = pool;
@@ -380,9 +382,14 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     this.#deps.statistics.rqDirectResponse.inc();
     this.#done = true;
     const stream = this.#stream;
-    stream.sendLocalReply(action.status, '', 'direct_response', action.body, (headers) =>
-      route.finalizeResponseHeaders(headers, stream),
-    );
+    const { scheme, authority, path } = this.requestHeaders;
+    stream.sendLocalReply(action.status, '', 'direct_response', action.body, (headers) => {
+      // "Created" and redirects name a place: the request's own (Envoy's newUri).
+      if (action.status === 201 || (action.status >= 300 && action.status < 400)) {
+        headers.set('location', `${scheme}://${authority}${path}`);
+      }
+      route.finalizeResponseHeaders(headers, stream);
+    });
   }
 
   #redirect(route: Route): void {

@@ -124,7 +124,7 @@ export class RawUpstream {
 export function answering(body = 'ok'): (received: string, socket: Socket) => void {
   const answered = new WeakMap<Socket, number>();
   return (received, socket) => {
-    const heads = received.split('\r\n\r\n').length - 1;
+    const heads = received.match(/ HTTP\/1\.1\r\n(?:.+\r\n)*\r\n/g)?.length ?? 0;
     const before = answered.get(socket) ?? 0;
     if (heads <= before) return;
     answered.set(socket, heads);
