@@ -145,13 +145,16 @@ export class Http1ClientCodec implements Codec, BodySink {
     const { status } = headers;
     if (status < 200 && status !== 101) {
       if (++this.#interim > MAX_INTERIM) return new CodecError(502, 'http1.too_many_1xx', 'too many interim responses');
+      // Interim responses, 204 and what becomes raw have no length (RFC 9110 §8.6); the next hop might believe one.
+      headers.remove('content-length');
       (this.#decoder as StreamDecoder).decode1xx(headers);
       return undefined;
     }
     if (status === 101 && !encoder.asksUpgrade) {
       return new CodecError(502, 'http1.unexpected_101', '101 to a request that asked for no upgrade');
     }
-    this.#mustClose = facts.close || (minor === 0 && !facts.keepAlive);
+    // Chunks in HTTP/1.0 may have passed somebody who does not know them (RFC 9112 §6.1).
+    this.#mustClose = facts.close || (minor === 0 && (!facts.keepAlive || facts.chunked));
     if (facts.keepAliveTimeoutMs !== undefined) this.keepAliveTimeoutMs = facts.keepAliveTimeoutMs;
     this.#startBody(headers, encoder);
     return undefined;
@@ -165,6 +168,7 @@ export class Http1ClientCodec implements Codec, BodySink {
     this.#inBody = true;
     if (status === 101 || (encoder.method === 'CONNECT' && status >= 200 && status < 300)) {
       this.#mustClose = true;
+      headers.remove('content-length');
       this.#body.startRaw();
       encoder.startRaw();
       decoder.decodeHeaders(headers, false);

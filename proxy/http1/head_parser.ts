@@ -114,6 +114,8 @@ export class HeadFacts {
   keepAlive = false;
   upgradeToken = false;
   hasUpgrade = false;
+  /** To h2c or TLS: offers, which nobody waits for (curl --http2 makes one with every request). */
+  upgradeIgnored = false;
   host: string | undefined = undefined;
   keepAliveTimeoutMs: number | undefined = undefined;
 
@@ -124,6 +126,7 @@ export class HeadFacts {
     this.keepAlive = false;
     this.upgradeToken = false;
     this.hasUpgrade = false;
+    this.upgradeIgnored = false;
     this.host = undefined;
     this.keepAliveTimeoutMs = undefined;
   }
@@ -207,9 +210,12 @@ function noteFraming(kind: number, value: string, facts: HeadFacts): CodecError 
       if (facts.host !== undefined) return badRequest('http1.duplicate_host', 'more than one Host');
       facts.host = value;
       return undefined;
-    case FieldKind.upgrade:
-      facts.hasUpgrade = true;
+    case FieldKind.upgrade: {
+      const protocol = value.toLowerCase();
+      if (protocol === 'h2c' || protocol.startsWith('tls/')) facts.upgradeIgnored = true;
+      else facts.hasUpgrade = true;
       return undefined;
+    }
     case FieldKind.keepAlive: {
       const match = /(?:^|[,;\s])timeout=(\d{1,7})/i.exec(value);
       if (match !== null) facts.keepAliveTimeoutMs = Number(match[1]) * 1000;

@@ -147,9 +147,11 @@ export class Http1ServerCodec implements Codec, BodySink {
     const unread = !this.#requestDone;
     this.#encoder = undefined;
     this.#decoder = undefined;
-    // The rest of a request that nobody wants would be taken for the next one.
-    if (unread) this.#failed = true;
-    this.#callbacks.onMessageComplete(unread || this.closeAfterResponse);
+    // Nothing behind an announced close is answered (RFC 9112 §9.6), and the rest of a request that nobody wants
+    // would be taken for the next one.
+    const mustClose = unread || this.closeAfterResponse;
+    if (mustClose) this.#failed = true;
+    this.#callbacks.onMessageComplete(mustClose);
   }
 
   #fail(error: CodecError): CodecError {
@@ -169,15 +171,17 @@ export class Http1ServerCodec implements Codec, BodySink {
     if (fault !== undefined) return fault;
     const error = this.#checkRequest(headers, minor);
     if (error !== undefined) return error;
-    this.closeAfterResponse = minor === 0 ? !facts.keepAlive || facts.close : facts.close;
-    const isConnect = headers.method === 'CONNECT';
-    const upgrades = isConnect || (facts.hasUpgrade && facts.upgradeToken && minor === 1);
+    if (facts.close || (minor === 0 && !facts.keepAlive)) this.closeAfterResponse = true;
     const bodiless = !facts.chunked && facts.contentLength <= 0;
+    const isConnect = headers.method === 'CONNECT';
+    const asksUpgrade = facts.hasUpgrade && facts.upgradeToken && minor === 1 && bodiless;
+    // What is not held back for is not asked for: nobody further on may take it for an upgrade (RFC 9110 §7.8).
+    if (!asksUpgrade && (facts.hasUpgrade || facts.upgradeIgnored)) headers.remove('upgrade');
     const encoder = new ResponseEncoder(this, headers.method, minor);
     this.#encoder = encoder;
     this.#responseDone = false;
     this.#decoder = (this.#callbacks.newStream as NonNullable<CodecCallbacks['newStream']>)(encoder);
-    if (upgrades && bodiless) {
+    if (isConnect || asksUpgrade) {
       this.#requestDone = false;
       this.#held = true;
       this.#decoder.decodeHeaders(headers, false);
