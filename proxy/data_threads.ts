@@ -21,6 +21,7 @@ export interface DataThreadsOptions {
   readonly writer: LogWriter;
   readonly accessLogFlushMs: number;
   readonly node: NodeIdentity;
+  readonly poisonReadBuffers: boolean;
   /** Everything a new thread has to be told, with descriptors of its own. */
   bringUp(thread: number): Promise<readonly ToThread[]>;
 }
@@ -121,7 +122,7 @@ export class DataThreads {
   }
 
   #spawn(index: number): DataThread {
-    const { aggregate, log, accessLogFlushMs, node } = this.#options;
+    const { aggregate, log, accessLogFlushMs, node, poisonReadBuffers } = this.#options;
     const row = createBreakerRow();
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
@@ -131,6 +132,7 @@ export class DataThreads {
       logLevel: log.enabled('debug', 'thread') ? 'debug' : 'info',
       accessLogFlushMs,
       node,
+      poisonReadBuffers,
     };
     // Whatever this file itself is: .ts in a checkout, .js in dist.
     const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));

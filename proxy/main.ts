@@ -58,6 +58,7 @@ class ControlThread {
       writer: this.#writer,
       accessLogFlushMs: options.accessLogFlushMs ?? 1000,
       node: options.node,
+      poisonReadBuffers: options.poisonReadBuffers ?? false,
       bringUp: (thread) => this.#bringUp(thread),
     });
     this.#discovery = new Discovery(

@@ -40,6 +40,8 @@ export interface ProxyOptions {
   readonly onQuit?: () => void;
   /** --path of the file that gets the admin's real address. */
   readonly adminAddressPath?: string | undefined;
+  /** For tests: every read buffer is overwritten after use, so that whoever kept borrowed bytes is found out. */
+  readonly poisonReadBuffers?: boolean;
 }
 
 export interface UpdateReport {

@@ -14,6 +14,7 @@ export interface ThreadStart {
   /** Access-log lines leave after at most this long. */
   readonly accessLogFlushMs: number;
   readonly node: NodeIdentity;
+  readonly poisonReadBuffers: boolean;
 }
 
 export type ToThread =

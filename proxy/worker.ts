@@ -4,7 +4,7 @@ import { httpFilters, networkFilters } from '../filters/index.ts';
 import { Cells } from './cells.ts';
 import type { FilterMaker } from './listener.ts';
 import { startConnectionIdsAt } from './net/acceptor.ts';
-import { asOneEvent, eventNowMs } from './net/socket_stream.ts';
+import { asOneEvent, eventNowMs, poisonReadBuffers } from './net/socket_stream.ts';
 import { Deadlines } from './net/deadlines.ts';
 import { SlabStatistics } from './telemetry/slab.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
@@ -23,6 +23,7 @@ if (port === null) throw new Error('worker.ts is a data thread: it is started by
 const start = workerData as ThreadStart;
 const send = (message: FromThread): void => port.postMessage(message);
 
+poisonReadBuffers(start.poisonReadBuffers);
 startConnectionIdsAt(start.threadIndex * 2 ** 40 + 1);
 let logLevel = start.logLevel;
 let unwritten = 0;

@@ -81,10 +81,21 @@ function buildDiscovery(fields: Fields, name: string): Discovery {
     case 'LOGICAL_DNS':
       return { kind: 'logical_dns' };
     case 'ORIGINAL_DST':
-      return { kind: 'original_dst' };
+      return buildOriginalDestination(fields.message('original_dst_lb_config'));
     default:
       return { kind: 'eds', serviceName: fields.message('eds_cluster_config')?.string('service_name') || name };
   }
+}
+
+/** envoy.config.cluster.v3.Cluster.OriginalDstLbConfig. */
+function buildOriginalDestination(fields: Fields | undefined): Discovery {
+  if (fields?.has('metadata_key')) fields.fail('metadata_key', 'is not supported: use use_http_header');
+  const header = fields?.string('http_header_name') || 'x-envoy-original-dst-host';
+  return {
+    kind: 'original_dst',
+    header: fields?.boolean('use_http_header') === true ? header.toLowerCase() : undefined,
+    port: fields?.integer('upstream_port_override', 1, 65535),
+  };
 }
 
 /** Names resolve only where DNS is asked for (Envoy: "malformed IP address"). */

@@ -31,7 +31,9 @@ export interface ClusterConfig {
 }
 
 export type Discovery =
-  | { readonly kind: 'static' | 'strict_dns' | 'logical_dns' | 'original_dst' | 'dynamic_forward_proxy' }
+  | { readonly kind: 'static' | 'strict_dns' | 'logical_dns' | 'dynamic_forward_proxy' }
+  /** `header` names the destination instead, where the request has it; `port` replaces that of the destination. */
+  | { readonly kind: 'original_dst'; readonly header: string | undefined; readonly port: number | undefined }
   | { readonly kind: 'eds'; readonly serviceName: string };
 
 export interface UpstreamHttp {

@@ -1,11 +1,12 @@
 /** A cluster on one data thread: hosts, pools and counters, made when traffic first asks for it. */
+import { isIP } from 'node:net';
 import type { Failure } from '../failures.ts';
 import type { RequestHeaders } from '../http/headers.ts';
 import type { Metadata } from '../http/stream_info.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { Cluster, ClusterRequest } from './cluster.ts';
-import type { ClusterConfig, TransportSocket } from './cluster_config.ts';
+import type { ClusterConfig, Discovery, TransportSocket } from './cluster_config.ts';
 import { ClusterStatistics } from './cluster_statistics.ts';
 import { ForwardProxyHosts } from './forward_proxy_hosts.ts';
 import type { Host } from './host.ts';
@@ -85,11 +86,12 @@ export class ClusterRuntime implements Cluster {
   }
 
   chooseHost(request: ClusterRequest): Host | undefined {
-    switch (this.config.discovery.kind) {
+    const { discovery } = this.config;
+    switch (discovery.kind) {
       case 'dynamic_forward_proxy':
         return this.#forward?.get(request.requestHeaders);
       case 'original_dst':
-        return this.#originalHost(request.originalDestination);
+        return this.#originalHost(request, discovery);
       default:
         return this.#hosts.choose(request);
     }
@@ -160,7 +162,12 @@ export class ClusterRuntime implements Cluster {
     return fits === undefined ? transportSocket : fits.socket;
   }
 
-  #originalHost({ ip, port }: { readonly ip: string; readonly port: number }): Host | undefined {
+  #originalHost(request: ClusterRequest, discovery: Extract<Discovery, { kind: 'original_dst' }>): Host | undefined {
+    const named = discovery.header === undefined ? undefined : request.requestHeaders.get(discovery.header);
+    const destination = named === undefined ? request.originalDestination : parseDestination(named);
+    if (destination === undefined) return undefined;
+    const { ip } = destination;
+    const port = discovery.port ?? destination.port;
     const key = `${ip} ${port}`;
     const known = this.#originalHosts.get(key);
     if (known !== undefined) return known;
@@ -193,4 +200,12 @@ export class ClusterRuntime implements Cluster {
     pools.default?.drain();
     pools.high?.drain();
   }
+}
+
+/** `10.1.2.3:80`, `[2001:db8::1]:80`; names are not resolved (Envoy too wants an address). */
+function parseDestination(text: string): { readonly ip: string; readonly port: number } | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  const ip = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  return ip === undefined || isIP(ip) === 0 || port < 1 || port > 65535 ? undefined : { ip, port };
 }

@@ -45,6 +45,7 @@ export async function startTestProxy(
     commandLine: {},
     drainTimeMs: 1000,
     accessLogFlushMs: 0,
+    poisonReadBuffers: true,
     onUpdate: (report) => reports.push(report),
   });
   await running.ready;
