@@ -62,7 +62,7 @@ export class Headers implements HeaderMap {
     return joined === undefined && name.charCodeAt(0) === 58 ? this.pseudo(name) : joined;
   }
 
-  /** @throws {TypeError} on CR, LF or NUL: they would split the message (attacks.md row 13). */
+  /** @throws {TypeError} on CR, LF, NUL or a character above 255: they would split the message (attacks.md row 13). */
   set(name: string, value: string): void {
     refuseSplit(name, value);
     if (name.charCodeAt(0) === 58 && this.setPseudo(name, value)) return;
@@ -77,7 +77,7 @@ export class Headers implements HeaderMap {
     fields.push(name, value);
   }
 
-  /** @throws {TypeError} on CR, LF or NUL. */
+  /** @throws {TypeError} as `set` does. */
   append(name: string, value: string): void {
     refuseSplit(name, value);
     this.fields.push(name, value);
@@ -136,9 +136,21 @@ export class Headers implements HeaderMap {
 }
 
 function refuseSplit(name: string, value: string): void {
-  if (value.includes('\n') || value.includes('\r') || value.includes('\0')) {
-    throw new TypeError(`Cannot set header "${name}": its value holds CR, LF or NUL`);
+  if (splitsHead(value)) {
+    throw new TypeError(`Cannot set header "${name}": its value holds CR, LF, NUL or what is no byte`);
   }
+  if (splitsHead(name)) {
+    throw new TypeError(`Cannot set header ${JSON.stringify(name)}: its name holds CR, LF, NUL or what is no byte`);
+  }
+}
+
+/** Heads are written as latin1, which takes the low byte of what is above 255: U+010A would become LF (CVE-2016-2216). */
+function splitsHead(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 10 || code === 13 || code === 0 || code > 255) return true;
+  }
+  return false;
 }
 
 /** A request's head. Empty strings stand for what is absent (CONNECT has no path). */

@@ -27,11 +27,11 @@ export function fieldLines(headers: Headers): string {
   return text;
 }
 
-/** Whether a text may stand in a request line: no space, no control character. */
+/** Whether a text may stand in a request line: no space, no control character, nothing that latin1 would make one. */
 export function fitsRequestLine(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code <= 32 || code === 127) return false;
+    if (code <= 32 || code === 127 || code > 255) return false;
   }
   return true;
 }

@@ -96,9 +96,10 @@ export function applyAddition(headers: Headers, addition: HeaderAddition, input:
   else headers.set(name, value);
 }
 
-/** What a format took from a peer must not break the head. */
+/** What a format took from a peer must not break the head. Text that is more than latin1 goes out as UTF-8. */
 function clean(value: string): string {
-  return /[\r\n\0]/.test(value) ? value.replace(/[\r\n\0]/g, '') : value;
+  const text = /[\r\n\0]/.test(value) ? value.replace(/[\r\n\0]/g, '') : value;
+  return /[^\0-\xff]/.test(text) ? Buffer.from(text).latin1Slice() : text;
 }
 
 export type { HeaderAddition };
