@@ -1,8 +1,9 @@
 /** What reading a message type takes, looked up once: fields by both spellings, rules, required oneofs. */
 import assert from 'node:assert';
-import { type DescField, type DescMessage, getOption, hasOption, ScalarType } from '@bufbuild/protobuf';
+import { type DescField, type DescMessage, getOption, hasOption } from '@bufbuild/protobuf';
 import { descriptors } from './descriptors.ts';
 import { type FieldRules, isRequired, rulesOf } from './rules.ts';
+import { scalarDefault } from './scalars.ts';
 
 export interface FieldPlan {
   /** The proto's own. */
@@ -96,24 +97,5 @@ function absentValue(field: DescField, hasPresence: boolean): unknown {
       return hasPresence ? undefined : scalarDefault(field.scalar);
     default:
       return undefined;
-  }
-}
-
-/** In canonical form. */
-function scalarDefault(type: ScalarType): unknown {
-  switch (type) {
-    case ScalarType.STRING:
-    case ScalarType.BYTES:
-      return '';
-    case ScalarType.BOOL:
-      return false;
-    case ScalarType.INT64:
-    case ScalarType.UINT64:
-    case ScalarType.SINT64:
-    case ScalarType.FIXED64:
-    case ScalarType.SFIXED64:
-      return '0';
-    default:
-      return 0;
   }
 }

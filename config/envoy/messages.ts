@@ -119,7 +119,7 @@ class MessageReader {
     this.#enter(key, key);
     if (this.#collects) this.unknown.push(this.#where());
     else {
-      const near = closest(key, plan.names);
+      const near = key.startsWith('@') ? undefined : closest(key, plan.names);
       this.#fail(
         near === undefined
           ? `is not a field of ${plan.typeName}`
@@ -158,15 +158,21 @@ class MessageReader {
   }
 
   #list(field: DescField & { fieldKind: 'list' }, value: unknown, rules: FieldPlan['rules']): unknown {
-    if (!Array.isArray(value)) return this.#fail(`a list is wanted, got ${show(value)}`);
+    // Envoy takes a single item for a list of one.
+    if (!Array.isArray(value)) return [this.#listItem(field, value, rules)];
     if (value.length === 0) return undefined;
     return value.map((item: unknown, index) => {
       this.#enter(index, `[${index}]`);
-      const read = this.#item(field, item, rules);
-      this.#complain(rules.item?.(read));
+      const read = this.#listItem(field, item, rules);
       this.#leave();
       return read;
     });
+  }
+
+  #listItem(field: DescField & { fieldKind: 'list' }, item: unknown, rules: FieldPlan['rules']): unknown {
+    const read = this.#item(field, item, rules);
+    this.#complain(rules.item?.(read));
+    return read;
   }
 
   #map(field: DescField & { fieldKind: 'map' }, value: unknown, rules: FieldPlan['rules']): unknown {
@@ -218,7 +224,8 @@ class MessageReader {
     }
     const type = descriptors().getMessage(typeUrl.slice(typeUrl.lastIndexOf('/') + 1));
     if (type === undefined) return json;
-    if (wellKnownKind(type) === undefined) return this.#fields(type, fields, typeUrl);
+    const known = `type.googleapis.com/${type.typeName}`;
+    if (wellKnownKind(type) === undefined) return this.#fields(type, fields, known);
     for (const key of Object.keys(fields)) {
       if (WRAPPED_KEYS.has(key)) continue;
       this.#enter(key, key);
@@ -229,7 +236,7 @@ class MessageReader {
     this.#enter('value', 'value');
     const value = this.message(type, fields['value']);
     this.#leave();
-    return { '@type': typeUrl, value };
+    return { '@type': known, value };
   }
 
   /** After all fields were read: the rules that also hold for what is not there. */

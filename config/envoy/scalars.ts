@@ -29,7 +29,7 @@ export function readScalar(type: ScalarType, value: unknown, as: 'value' | 'key'
       return readBytes(value);
     case ScalarType.BOOL:
       if (as === 'key') return value === 'true' || value === 'false' ? value : fail('true or false', value);
-      return typeof value === 'boolean' ? value : fail('true or false', value);
+      return readBoolean(value);
     case ScalarType.DOUBLE:
     case ScalarType.FLOAT:
       return readFloat(type, value);
@@ -43,21 +43,52 @@ export function isEmptyScalar(canonical: unknown): boolean {
   return canonical === '' || canonical === 0 || canonical === '0' || canonical === false;
 }
 
-/** A name or a number. @returns the name; the number when it has none. @throws {ConfigError} */
+/** What a field without presence has when it is absent, in canonical form. */
+export function scalarDefault(type: ScalarType): unknown {
+  switch (type) {
+    case ScalarType.STRING:
+    case ScalarType.BYTES:
+      return '';
+    case ScalarType.BOOL:
+      return false;
+    case ScalarType.INT64:
+    case ScalarType.UINT64:
+    case ScalarType.SINT64:
+    case ScalarType.FIXED64:
+    case ScalarType.SFIXED64:
+      return '0';
+    default:
+      return 0;
+  }
+}
+
+/** A name in either case, or a number. @returns the name; the number when it has none. @throws {ConfigError} */
 export function readEnum(type: DescEnum, value: unknown, isDefinedOnly: boolean): unknown {
-  if (type.typeName === 'google.protobuf.NullValue')
+  if (type.typeName === 'google.protobuf.NullValue') {
     return value === null || value === 'NULL_VALUE' ? null : fail('null', value);
-  if (typeof value === 'number' && Number.isInteger(value) && Math.abs(value) < 2 ** 31) {
-    const name = type.value[value]?.name;
-    if (name !== undefined || !isDefinedOnly) return name ?? value;
-  } else if (typeof value === 'string' && type.values.some(({ name }) => name === value)) {
-    return value;
+  }
+  const number = typeof value === 'string' && /^-?\d{1,10}$/.test(value) ? Number(value) : value;
+  if (typeof number === 'number' && Number.isInteger(number) && Math.abs(number) < 2 ** 31) {
+    const name = type.value[number]?.name;
+    if (name !== undefined || !isDefinedOnly) return name ?? number;
   }
   const names = type.values.map(({ name }) => name);
-  const near = typeof value === 'string' ? closest(value, names) : undefined;
-  if (near !== undefined)
-    throw new ConfigError('', `${show(value)} is not a value of ${type.name}; did you mean ${near}?`);
-  return fail(`one of ${names.join(', ')}`, value);
+  if (typeof value !== 'string') return fail(`one of ${names.join(', ')}`, value);
+  const folded = value.toUpperCase();
+  const found = names.includes(value) ? value : names.find((name) => name.toUpperCase() === folded);
+  if (found !== undefined) return found;
+  const near = closest(value, names);
+  if (near === undefined) return fail(`one of ${names.join(', ')}`, value);
+  throw new ConfigError('', `${show(value)} is not a value of ${type.name}; did you mean ${near}?`);
+}
+
+/** Envoy takes what absl::SimpleAtob takes (`yes` is a string in YAML 1.2). */
+function readBoolean(value: unknown): boolean {
+  if (typeof value === 'string') {
+    if (/^(?:true|t|yes|y|1)$/i.test(value)) return true;
+    if (/^(?:false|f|no|n|0)$/i.test(value)) return false;
+  }
+  return typeof value === 'boolean' ? value : fail('true or false', value);
 }
 
 function readInteger(type: ScalarType, value: unknown): number | string {

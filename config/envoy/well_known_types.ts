@@ -1,8 +1,8 @@
 /** Messages of google.protobuf that have a JSON form of their own, to its canonical spelling. Complaints have no path. */
-import type { DescMessage } from '@bufbuild/protobuf';
+import { type DescMessage, ScalarType } from '@bufbuild/protobuf';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { show } from '../../proxy/resource_fields.ts';
-import { readScalar } from './scalars.ts';
+import { readScalar, scalarDefault } from './scalars.ts';
 
 type Kind = 'any' | 'wrapper' | 'struct' | 'value' | 'list' | 'duration' | 'timestamp' | 'field_mask';
 
@@ -54,10 +54,18 @@ export function readWellKnown(type: DescMessage, json: unknown): unknown {
   }
 }
 
+/** The value, or, as Envoy takes it too, `{ value }`. */
 function readWrapper(type: DescMessage, json: unknown): unknown {
-  const [value] = type.fields;
-  if (value?.fieldKind !== 'scalar') throw new TypeError(`${type.typeName} wraps no scalar`);
-  return readScalar(value.scalar, json);
+  const [field] = type.fields;
+  if (field?.fieldKind !== 'scalar') throw new TypeError(`${type.typeName} wraps no scalar`);
+  if (json === null || typeof json !== 'object') return readScalar(field.scalar, json);
+  const { value } = onlyFields(json, ['value']);
+  return readScalar(field.scalar, value ?? scalarDefault(field.scalar));
+}
+
+function onlyFields(json: object, names: readonly string[]): Readonly<Record<string, unknown>> {
+  const stranger = Array.isArray(json) ? '0' : Object.keys(json).find((key) => !names.includes(key));
+  return stranger === undefined ? (json as Record<string, unknown>) : fail('a plain value', json);
 }
 
 /** Objects lose their prototype: their keys are of somebody's choosing. */
@@ -70,8 +78,9 @@ function copyValue(value: unknown): unknown {
   return out;
 }
 
-/** Canonical: 0, 3, 6 or 9 digits after the point. */
+/** `"1.5s"`, or, as Envoy takes it too, `{ seconds, nanos }`. Canonical: 0, 3, 6 or 9 digits after the point. */
 function readDuration(value: unknown): string {
+  if (value !== null && typeof value === 'object') return readDuration(durationText(value));
   const match = typeof value === 'string' ? /^(-?)(\d{1,12})(?:\.(\d{1,9}))?s$/.exec(value) : null;
   if (match === null) return fail('a duration such as "1.5s"', value);
   const [, sign = '', seconds = '0', fraction = ''] = match;
@@ -83,6 +92,18 @@ function readDuration(value: unknown): string {
   const whole = String(Number(seconds));
   if (digits === 0) return whole === '0' ? '0s' : `${sign}${whole}s`;
   return `${sign}${whole}.${nanos.slice(0, digits)}s`;
+}
+
+function durationText(json: object): string {
+  const { seconds, nanos } = onlyFields(json, ['seconds', 'nanos']);
+  const whole = String(readScalar(ScalarType.INT64, seconds ?? 0));
+  const rest = Number(readScalar(ScalarType.INT32, nanos ?? 0));
+  if (Math.abs(rest) > 999_999_999) throw new ConfigError('', `nanos must be below 1000000000, got ${rest}`);
+  const sign = whole.startsWith('-') || rest < 0 ? '-' : '';
+  if ((sign === '-' && rest > 0) || (rest < 0 && Number(whole) > 0)) {
+    throw new ConfigError('', `seconds and nanos must have the same sign, got ${whole} and ${rest}`);
+  }
+  return `${sign}${whole.replace('-', '')}.${String(Math.abs(rest)).padStart(9, '0')}s`;
 }
 
 function readTimestamp(value: unknown): string {
