@@ -20,6 +20,7 @@ import { type Headers, type RequestHeaders, ResponseHeaders } from './headers.ts
 import { localReply } from './local_reply.ts';
 import { prepareRequest, requestIdOf } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
+import { StreamTimers } from './stream_timers.ts';
 import { StreamInfo } from './stream_info.ts';
 import type { RequestSink, TerminalContext } from './terminal.ts';
 
@@ -66,10 +67,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   #localReplies = 0;
   #encoderFull = false;
   #abort: AbortController | undefined = undefined;
-  #idle: Deadline | undefined = undefined;
-  #idleList: ConnectionManagerRuntime['streamIdle'];
-  #requestDeadline: Deadline | undefined = undefined;
-  #maxDeadline: Deadline | undefined = undefined;
+  readonly #timers: StreamTimers;
 
   constructor(host: StreamHost, runtime: ConnectionManagerRuntime, encoder: StreamEncoder) {
     this.#host = host;
@@ -80,7 +78,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     this.#slots = runtime.slots;
     this.#encodeSlots = runtime.encodeSlots;
     this.#decodePass = new FilterPass(this, true, runtime.decodeSlots, runtime.config.bufferLimitBytes);
-    this.#idleList = runtime.streamIdle;
+    this.#timers = new StreamTimers(runtime, this);
   }
 
   get connection(): ConnectionInfo {
@@ -118,7 +116,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     statistics.rqActive.inc();
     if (this.info.protocol !== 'HTTP/2') statistics.rqHttp1Total.inc();
     if (endStream) this.#requestDone();
-    this.#armTimers(endStream);
+    this.#timers.start(endStream);
     const prepared = prepareRequest(headers, config, this.info.connection);
     this.info.requestId = requestIdOf(headers, config, this.#runtime.random);
     this.upgrade = prepared.upgrade;
@@ -158,7 +156,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     if (this.#ended) return;
     this.info.bytesReceived += chunk.length;
     if (endStream) this.#requestDone();
-    this.#active();
+    this.#timers.active();
     this.#decodePass.data(chunk, endStream);
   }
 
@@ -182,7 +180,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   onDrain(): void {
     if (!this.#encoderFull || this.#ended) return;
     this.#encoderFull = false;
-    this.#active();
+    this.#timers.active();
     this.#sink?.readDisable(false);
   }
 
@@ -251,14 +249,14 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   respondHeaders(headers: ResponseHeaders, endStream: boolean): void {
     if (this.#ended || this.#encodePass !== undefined) return;
     this.responseHeaders = headers;
-    this.#active();
+    this.#timers.active();
     this.#encodePass = this.#newEncodePass();
     this.#encodePass.start(headers, endStream);
   }
 
   respondData(bytes: Buffer, endStream: boolean): void {
     if (this.#ended || this.#localReplies > 0) return;
-    this.#active();
+    this.#timers.active();
     this.#encodePass?.data(bytes, endStream);
   }
 
@@ -272,9 +270,11 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   }
 
   setIdleTimeout(timeoutMs: number): void {
-    this.#idle?.cancel();
-    this.#idleList = timeoutMs > 0 ? this.#runtime.deadlines.list(timeoutMs) : undefined;
-    if (this.#idleList !== undefined) this.#armIdle();
+    this.#timers.setIdle(timeoutMs);
+  }
+
+  closeAfterResponse(): void {
+    this.#host.closeAfterResponse();
   }
 
   fail(failure: Failure): void {
@@ -434,7 +434,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   #requestDone(): void {
     this.requestComplete = true;
     this.info.requestCompleteMs = this.#runtime.nowMs();
-    this.#requestDeadline?.cancel();
+    this.#timers.requestDone();
   }
 
   #responseDone(): void {
@@ -454,9 +454,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     this.#ended = true;
     const { info } = this;
     info.endMs = this.#runtime.nowMs();
-    this.#idle?.cancel();
-    this.#requestDeadline?.cancel();
-    this.#maxDeadline?.cancel();
+    this.#timers.cancel();
     this.#decodePass.stop();
     if (!this.#responseEnded) this.#encodePass?.stop();
     this.#sink?.abandon();
@@ -477,41 +475,5 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     statistics.rqTime.record(info.endMs - info.startMs);
     for (const log of accessLogs) log.log(this);
     this.#host.streamEnded(this);
-  }
-
-  // ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  #armTimers(endStream: boolean): void {
-    const { requestTimeout, streamMax } = this.#runtime;
-    if (this.#idleList !== undefined) this.#armIdle();
-    if (requestTimeout !== undefined && !endStream) {
-      this.#requestDeadline = new Deadline(() => {
-        this.#runtime.statistics.rqTimeout.inc();
-        this.#host.closeAfterResponse();
-        this.fail(failures.requestTimeout);
-      });
-      requestTimeout.arm(this.#requestDeadline, this.info.startMs);
-    }
-    if (streamMax !== undefined) {
-      this.#maxDeadline = new Deadline(() => {
-        this.#runtime.statistics.rqMaxDurationReached.inc();
-        this.fail(failures.maxStreamDuration);
-      });
-      streamMax.arm(this.#maxDeadline, this.info.startMs);
-    }
-  }
-
-  #armIdle(): void {
-    this.#idle ??= new Deadline(() => {
-      this.#runtime.statistics.rqIdleTimeout.inc();
-      this.#host.closeAfterResponse();
-      this.fail(this.requestComplete ? failures.streamIdleTimeoutAfterRequest : failures.streamIdleTimeout);
-    });
-    this.#idleList?.arm(this.#idle, this.info.startMs);
-  }
-
-  /** Something moved: the idle timeout starts again. */
-  #active(): void {
-    if (this.#idle !== undefined) this.#idleList?.arm(this.#idle);
   }
 }
