@@ -45,7 +45,9 @@ export class Configuration {
 
   async #compile(inputs: Inputs): Promise<readonly Resource[]> {
     const { allowUnknownFields } = this.#flags;
-    const bootstraps = inputs.bootstraps.map((document) => readBootstrap(document));
+    const bootstraps = await Promise.all(
+      inputs.bootstraps.map((document) => readBootstrap(document, { allowUnknownFields })),
+    );
     const resources = bootstraps.flatMap((bootstrap) => bootstrap.resources);
     const warnings: string[] = [];
     let compiled: CompileResult | undefined;

@@ -18,13 +18,28 @@ const LISTS: readonly (readonly [string, ResourceType])[] = [
   ['secrets', 'secret'],
 ];
 
-/** @throws {ConfigError} with `file:line:col`. */
-export function readBootstrap({ json, source }: ParsedDocument): Bootstrap {
-  const fail = (path: readonly (string | number)[], message: string): never => {
-    const origin = source.locate(path);
-    throw new ConfigError('', `Cannot use ${origin}: ${message}`, { origin });
+export interface BootstrapOptions {
+  /** Leaves unknown fields out instead of refusing them. */
+  readonly allowUnknownFields: boolean;
+}
+
+/** Throws a ConfigError that names the place in the file. */
+type Fail = (path: readonly (string | number)[], message: string, cause?: unknown) => never;
+
+/**
+ * Loads the protobuf descriptors, which a start without a bootstrap does not need.
+ * @throws {ConfigError} with `file:line:col`.
+ */
+export async function readBootstrap(
+  { json, source }: ParsedDocument,
+  options: BootstrapOptions = { allowUnknownFields: false },
+): Promise<Bootstrap> {
+  const at = (path: readonly (string | number)[]): string => source.locate(spelled(json, path));
+  const fail: Fail = (path, message, cause) => {
+    const origin = at(path);
+    throw new ConfigError('', `Cannot use ${origin}: ${message}`, { origin, cause });
   };
-  const canonical = snakeCase(json) as Record<string, unknown>;
+  const canonical = await canonicalForm(json, options, fail);
   const fields = new Fields(canonical);
   for (const field of ['dynamic_resources', 'hds_config', 'xds_config_tracker_extension']) {
     if (fields.has(field))
@@ -41,7 +56,7 @@ export function readBootstrap({ json, source }: ParsedDocument): Bootstrap {
         fail(['static_resources', list, index], `the ${type} "${name}" is configured twice`);
       seen.add(`${type} ${name}`);
       const version = createHash('sha256').update(JSON.stringify(resource)).digest('hex').slice(0, 16);
-      resources.push({ type, name, version, json: resource, origin: source.locate(['static_resources', list, index]) });
+      resources.push({ type, name, version, json: resource, origin: at(['static_resources', list, index]) });
     });
   }
   const socket = fields.message('admin')?.message('address')?.message('socket_address');
@@ -61,26 +76,25 @@ export function readBootstrap({ json, source }: ParsedDocument): Bootstrap {
   };
 }
 
-/** Protobuf JSON may spell fields either way; maps keyed by names of people's choice are left alone. */
-const OPAQUE = new Set([
-  'filter_metadata',
-  'typed_per_filter_config',
-  'metadata',
-  'match',
-  'typed_extension_protocol_options',
-  'json_format',
-]);
-
-function snakeCase(value: unknown, opaque = false): unknown {
-  if (Array.isArray(value)) return value.map((item) => snakeCase(item));
-  if (value === null || typeof value !== 'object') return value;
-  const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
-  for (const [key, item] of Object.entries(value)) {
-    const name =
-      opaque || key.startsWith('@') || key.includes('.')
-        ? key
-        : key.replace(/[A-Z]/g, (upper) => `_${upper.toLowerCase()}`);
-    out[name] = snakeCase(item, OPAQUE.has(name) && name !== 'match');
+async function canonicalForm(json: Json, { allowUnknownFields }: BootstrapOptions, fail: Fail): Promise<Json> {
+  const { MessageError, readMessage } = await import('./envoy/messages.ts');
+  const unknownFields = allowUnknownFields ? 'collect' : 'refuse';
+  try {
+    return readMessage('envoy.config.bootstrap.v3.Bootstrap', json, { unknownFields }).json;
+  } catch (error) {
+    if (error instanceof MessageError) return fail(error.keys, error.message, error);
+    throw error;
   }
-  return out;
+}
+
+/** A path as the document spells it: fields may be in camelCase. */
+function spelled(json: unknown, path: readonly (string | number)[]): (string | number)[] {
+  let here = json;
+  return path.map((key) => {
+    const object = (here ?? {}) as Readonly<Record<string | number, unknown>>;
+    const camelCase = String(key).replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+    const found = Object.hasOwn(object, key) || !Object.hasOwn(object, camelCase) ? key : camelCase;
+    here = object[found];
+    return found;
+  });
 }

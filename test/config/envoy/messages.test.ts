@@ -77,7 +77,12 @@ const GOOD: readonly (readonly [what: string, typeName: string, json: unknown, c
     { cluster: 'a', timeout: '-0s' },
     { cluster: 'a', timeout: '0s' },
   ],
-  ['base64 in the alphabet of URLs', 'envoy.config.core.v3.DataSource', { inline_bytes: '_-8' }, { inline_bytes: '/+8=' }],
+  [
+    'base64 in the alphabet of URLs',
+    'envoy.config.core.v3.DataSource',
+    { inline_bytes: '_-8' },
+    { inline_bytes: '/+8=' },
+  ],
   [
     '64-bit numbers either way',
     CLUSTER,

@@ -1,0 +1,118 @@
+/** Envoy bootstraps: what is read, and where a complaint points. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { type Bootstrap, readBootstrap } from '../../config/bootstrap.ts';
+import { parseDocuments } from '../../config/yaml_documents.ts';
+
+function read(text: string, allowUnknownFields = false): Promise<Bootstrap> {
+  const [document] = parseDocuments(text, 'envoy.yaml');
+  assert.ok(document !== undefined);
+  return readBootstrap(document, { allowUnknownFields });
+}
+
+const GOOD = `node: { id: me, cluster: ours, metadata: { someKey: 1 } }
+admin: { address: { socketAddress: { address: 127.0.0.1, portValue: 0 } } }
+staticResources:
+  clusters:
+  - name: a
+    connectTimeout: 0.25s
+  secrets:
+  - name: s
+    genericSecret: { secret: { inlineString: x } }
+`;
+
+describe('readBootstrap', () => {
+  test('readBootstrap gives resources in the spelling of the protos when the file is in camelCase', async () => {
+    const { resources, node, admin } = await read(GOOD);
+    assert.deepEqual(
+      resources.map(({ type, name, json, origin }) => ({ type, name, json, origin })),
+      [
+        { type: 'cluster', name: 'a', json: { name: 'a', connect_timeout: '0.250s' }, origin: 'envoy.yaml:5:5' },
+        {
+          type: 'secret',
+          name: 's',
+          json: { name: 's', generic_secret: { secret: { inline_string: 'x' } } },
+          origin: 'envoy.yaml:8:5',
+        },
+      ],
+    );
+    assert.deepEqual(
+      { ...node, metadata: { ...node.metadata } },
+      { id: 'me', cluster: 'ours', metadata: { someKey: 1 } },
+    );
+    assert.deepEqual(admin, { ip: '127.0.0.1', port: 0 });
+  });
+
+  test('readBootstrap gives a resource the same version when only its spelling differs', async () => {
+    const [a] = (await read('static_resources: { clusters: [{ name: a, connect_timeout: 1s }] }')).resources;
+    const [b] = (await read('staticResources: { clusters: [{ name: a, connectTimeout: 1.0s }] }')).resources;
+    assert.equal(a?.version, b?.version);
+  });
+
+  const BAD: readonly (readonly [text: string, message: string])[] = [
+    [
+      'static_resources:\n  clusters:\n  - name: a\n    connect_timout: 1s\n',
+      'Cannot use envoy.yaml:4:5: static_resources.clusters[0].connect_timout: is not a field of envoy.config.cluster.v3.Cluster; did you mean connect_timeout?',
+    ],
+    [
+      'staticResources:\n  clusters:\n  - name: a\n    connectTimeout: 5\n',
+      'Cannot use envoy.yaml:4:5: static_resources.clusters[0].connect_timeout: a duration such as "1.5s" is wanted, got 5',
+    ],
+    [
+      'static_resources:\n  clusters:\n  - name: a\n  - type: EDS\n',
+      'Cannot use envoy.yaml:4:5: static_resources.clusters[1].name: is required and must not be empty',
+    ],
+    [
+      'staticResources:\n  clusters:\n  - name: a\n  - name: a\n',
+      'Cannot use envoy.yaml:4:5: the cluster "a" is configured twice',
+    ],
+    [
+      'static_resources: {}\ndynamic_resources:\n  ads_config: { api_type: GRPC }\n',
+      'Cannot use envoy.yaml:2:1: dynamic_resources: configuration pushed by xDS comes with a later version; static_resources work',
+    ],
+  ];
+  for (const [text, message] of BAD) {
+    test(`readBootstrap says "${message}" when the file has it`, async () => {
+      await assert.rejects(read(text), { name: 'ConfigError', message });
+    });
+  }
+
+  test('readBootstrap leaves unknown fields out when they are allowed', async () => {
+    const { json } = await read('static_resources: { clusters: [{ name: a, newest: 1 }], newest: 2 }', true);
+    assert.deepEqual(json, { static_resources: { clusters: [{ name: 'a' }] } });
+  });
+});
+
+/** Prints whether the protobuf library was loaded. */
+const WATCH = `import { registerHooks } from 'node:module';
+let loaded = false;
+registerHooks({ load(url, context, next) { loaded ||= url.includes('@bufbuild'); return next(url, context); } });
+process.on('exit', () => console.log(loaded ? 'protobuf: loaded' : 'protobuf: not loaded'));`;
+
+describe('protobuf', () => {
+  const root = fileURLToPath(new URL('../../', import.meta.url));
+  const validate = (config: string): string => {
+    const watch = `data:text/javascript,${encodeURIComponent(WATCH)}`;
+    const args = ['--import', watch, join(root, 'cli/main.ts'), 'validate', '-c', config];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 15_000 });
+    assert.equal(status, 0, stderr);
+    return stdout;
+  };
+
+  test('protobuf is not loaded when all input is Kubernetes and Istio YAML', () => {
+    assert.match(validate(join(root, 'examples/shop')), /protobuf: not loaded/);
+  });
+
+  test('protobuf is loaded when an Envoy bootstrap is given', (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'pillion-bootstrap-'));
+    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    const file = join(folder, 'envoy.yaml');
+    writeFileSync(file, GOOD);
+    assert.match(validate(file), /protobuf: loaded/);
+  });
+});
