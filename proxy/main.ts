@@ -13,6 +13,7 @@ import { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
 import { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
+import { LOG_LEVELS } from './telemetry/log.ts';
 import type { ToThread } from './thread_messages.ts';
 import { Discovery } from './upstream/discovery.ts';
 import { SystemResolver } from './upstream/dns.ts';
@@ -307,6 +308,13 @@ class ControlThread {
       state: () => this.#state,
       failHealth: (failed) => {
         if (this.#state === 'LIVE' || this.#state === 'DRAINING') this.#state = failed ? 'DRAINING' : 'LIVE';
+      },
+      setLogLevel: (level, component) => {
+        options.log.setLevel?.(level, component);
+        // Threads filter by the most talkative level there is; the rest is filtered here.
+        const levels = [...(options.log.levels?.().values() ?? [])];
+        const talkative = LOG_LEVELS.find((name) => levels.includes(name)) ?? level;
+        this.#threads.broadcast({ kind: 'log-level', level: talkative });
       },
       drain: (stopAccepting) => this.#threads.broadcast({ kind: 'drain', stopAccepting }),
       quit: () => options.onQuit?.(),

@@ -8,7 +8,7 @@ import { asOneEvent, eventNowMs, poisonReadBuffers } from './net/socket_stream.t
 import { Deadlines } from './net/deadlines.ts';
 import { SlabStatistics } from './telemetry/slab.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
-import type { LogLevel } from './telemetry/log.ts';
+import { LOG_LEVELS, type LogLevel } from './telemetry/log.ts';
 import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';
@@ -16,7 +16,6 @@ import { SharedBreakers } from './upstream/shared_breakers.ts';
 
 /** Access-log bytes on their way to the writer; beyond, lines are dropped and counted. */
 const MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024;
-const LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warning', 'error', 'critical', 'off'];
 
 const port = parentPort;
 if (port === null) throw new Error('worker.ts is a data thread: it is started by main.ts');
@@ -57,9 +56,9 @@ const services: ThreadServices = {
   dns: new SystemResolver(),
   guard: { isOwnAddress: (ip, portNumber) => ownPorts.has(portNumber) && isLocal(ip) },
   log: {
-    enabled: (level) => LEVELS.indexOf(level) >= LEVELS.indexOf(logLevel),
+    enabled: (level) => LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(logLevel),
     log(level, component, message) {
-      if (LEVELS.indexOf(level) >= LEVELS.indexOf(logLevel)) send({ kind: 'log', level, component, message });
+      if (LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(logLevel)) send({ kind: 'log', level, component, message });
     },
   },
   node: start.node,

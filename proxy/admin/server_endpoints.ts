@@ -1,4 +1,5 @@
 /** Endpoints about the process itself. */
+import { parseLogLevel } from '../telemetry/logger.ts';
 import { type AdminEndpoint, json, text } from './state.ts';
 
 export const VERSION = '0.1.0';
@@ -45,7 +46,28 @@ export const serverEndpoints: readonly AdminEndpoint[] = [
   get('/runtime', 'print runtime values', () => json({ layers: [], entries: {} })),
   get('/init_dump', 'dump current Envoy init manager information', () => json({})),
   get('/hot_restart_version', 'print the hot restart compatibility version', () => text('disabled\n')),
-  get('/logging', 'query logging levels', () => text('active loggers:\n')),
+  post(
+    '/logging',
+    'query or change logging levels (?level=LEVEL, ?paths=NAME:LEVEL,…, ?NAME=LEVEL)',
+    (state, query) => {
+      const wanted: (readonly [string | undefined, string])[] = [...query].flatMap(([name, value]) =>
+        name === 'level'
+          ? [[undefined, value] as const]
+          : name === 'paths'
+            ? value.split(',').map((pair) => [pair.split(':')[0] ?? '', pair.split(':')[1] ?? ''] as const)
+            : [[name, value] as const],
+      );
+      const parsed = wanted.map(([component, level]) => [component, parseLogLevel(level)] as const);
+      if (parsed.some(([, level]) => level === undefined)) {
+        return text('error: unknown logger level; wanted are trace, debug, info, warning, error, critical, off\n', 400);
+      }
+      for (const [component, level] of parsed) if (level !== undefined) state.setLogLevel(level, component);
+      const levels = [...(state.options.log.levels?.() ?? [])];
+      return text(
+        `active loggers:\n${levels.map(([name, level]) => `  ${name || 'all others'}: ${level}\n`).join('')}`,
+      );
+    },
+  ),
   post('/healthcheck/fail', 'cause the server to fail health checks', (state) => {
     state.failHealth(true);
     return text('OK\n');

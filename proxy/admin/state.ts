@@ -2,6 +2,7 @@
 import type { Resource } from '../../config/resources.ts';
 import type { ListenAddress, ProxyOptions } from '../proxy_options.ts';
 import type { Aggregate } from '../telemetry/aggregate.ts';
+import type { LogLevel } from '../telemetry/log.ts';
 import type { ThreadDescription } from '../thread_messages.ts';
 
 /** Envoy's server states. */
@@ -19,6 +20,8 @@ export interface AdminState {
   state(): ServerState;
   /** /healthcheck/fail and /healthcheck/ok. */
   failHealth(failed: boolean): void;
+  /** Own log: of one component, or of all (undefined). */
+  setLogLevel(level: LogLevel, component?: string): void;
   drain(stopAccepting: boolean): void;
   quit(): void;
 }

@@ -37,6 +37,9 @@ interface Series {
   readonly places: { readonly slab: Slab; readonly chunk: number; readonly slot: number }[];
 }
 
+/** Gauges of what every thread knows alike: the hosts of a cluster are not more because more threads see them. */
+const SAME_ON_ALL_THREADS = /\.membership_(?:total|healthy|degraded|excluded)$/;
+
 export class Aggregate {
   readonly #series = new Map<string, Series>();
   readonly #slabs = new Map<number, Slab>();
@@ -105,11 +108,13 @@ export class Aggregate {
   #sum({ description, places }: Series): Float64Array {
     const width = description.bounds === undefined ? 1 : description.bounds.length + 3;
     const sum = new Float64Array(width);
+    const same = SAME_ON_ALL_THREADS.test(description.name);
     for (const { slab, chunk, slot } of places) {
       if (description.type === 'gauge' && !slab.alive) continue;
       const numbers = slab.chunks[chunk];
       if (numbers === undefined || slot + width > CHUNK_SLOTS) continue;
-      for (let i = 0; i < width; i++) sum[i] = (sum[i] as number) + (numbers[slot + i] as number);
+      if (same) sum[0] = Math.max(sum[0] as number, numbers[slot] as number);
+      else for (let i = 0; i < width; i++) sum[i] = (sum[i] as number) + (numbers[slot + i] as number);
     }
     return sum;
   }

@@ -1,15 +1,13 @@
 /** Pillion's own log on stderr: text on a terminal, JSON lines otherwise; levels per component, changeable at run time. */
 import { writeSync } from 'node:fs';
 import { isoTime } from '../http/format_commands.ts';
-import type { Logger, LogLevel } from './log.ts';
+import { LOG_LEVELS, type Logger, type LogLevel } from './log.ts';
 import { escapeControls } from './thread_access_logs.ts';
-
-const ORDER: readonly LogLevel[] = ['trace', 'debug', 'info', 'warning', 'error', 'critical', 'off'];
 
 /** Whether a text names a level (Envoy's names, and `warn`). */
 export function parseLogLevel(text: string): LogLevel | undefined {
   const name = text === 'warn' ? 'warning' : text;
-  return ORDER.find((level) => level === name);
+  return LOG_LEVELS.find((level) => level === name);
 }
 
 export interface LogOutput {
@@ -29,9 +27,21 @@ export class LeveledLogger implements Logger {
     this.#output = output;
   }
 
+  levels(): ReadonlyMap<string, LogLevel> {
+    return new Map([['', this.defaultLevel], ...this.components]);
+  }
+
+  setLevel(level: LogLevel, component?: string): void {
+    if (component !== undefined) this.components.set(component, level);
+    else {
+      this.defaultLevel = level;
+      this.components.clear();
+    }
+  }
+
   enabled(level: LogLevel, component: string): boolean {
     const threshold = this.components.get(component) ?? this.defaultLevel;
-    return ORDER.indexOf(level) >= ORDER.indexOf(threshold);
+    return LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(threshold);
   }
 
   log(level: LogLevel, component: string, message: string, fields?: Readonly<Record<string, unknown>>): void {
