@@ -8,7 +8,7 @@ import { asOneEvent, eventNowMs, poisonReadBuffers } from './net/socket_stream.t
 import { Deadlines } from './net/deadlines.ts';
 import { SlabStatistics } from './telemetry/slab.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
-import { LOG_LEVELS, type LogLevel } from './telemetry/log.ts';
+import { LOG_LEVELS } from './telemetry/log.ts';
 import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';

@@ -50,13 +50,12 @@ export const serverEndpoints: readonly AdminEndpoint[] = [
     '/logging',
     'query or change logging levels (?level=LEVEL, ?paths=NAME:LEVEL,…, ?NAME=LEVEL)',
     (state, query) => {
-      const wanted: (readonly [string | undefined, string])[] = [...query].flatMap(([name, value]) =>
-        name === 'level'
-          ? [[undefined, value] as const]
-          : name === 'paths'
-            ? value.split(',').map((pair) => [pair.split(':')[0] ?? '', pair.split(':')[1] ?? ''] as const)
-            : [[name, value] as const],
-      );
+      const wanted: (readonly [component: string | undefined, level: string])[] = [];
+      for (const [name, value] of query) {
+        if (name === 'level') wanted.push([undefined, value]);
+        else if (name !== 'paths') wanted.push([name, value]);
+        else for (const pair of value.split(',')) wanted.push([pair.split(':')[0] ?? '', pair.split(':')[1] ?? '']);
+      }
       const parsed = wanted.map(([component, level]) => [component, parseLogLevel(level)] as const);
       if (parsed.some(([, level]) => level === undefined)) {
         return text('error: unknown logger level; wanted are trace, debug, info, warning, error, critical, off\n', 400);
