@@ -32,6 +32,7 @@ export class FileSource implements ConfigSource {
   #debounce: NodeJS.Timeout | undefined = undefined;
   #poll: NodeJS.Timeout | undefined = undefined;
   #lastTexts = '';
+  #lastComplaint = '';
   #lastStamp = '';
   #stdin: string | undefined = undefined;
   #reading: Promise<boolean> = Promise.resolve(true);
@@ -63,6 +64,11 @@ export class FileSource implements ConfigSource {
 
   /** Reads again now (SIGHUP). @returns whether what stands there is served. */
   reload(): Promise<boolean> {
+    this.#lastComplaint = '';
+    return this.#readNext();
+  }
+
+  #readNext(): Promise<boolean> {
     this.#reading = this.#reading.then(() => this.#read());
     return this.#reading;
   }
@@ -70,13 +76,17 @@ export class FileSource implements ConfigSource {
   async #read(): Promise<boolean> {
     try {
       const upserts = await this.#compile();
+      this.#lastComplaint = '';
       if (upserts === undefined) return true;
       const result = this.#sink?.update({ upserts, removed: [], full: true, atomic: true });
       return result === undefined || result.rejected.length === 0;
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       this.#lastTexts = '';
-      this.#sink?.unreadable([configSentence(error)]);
+      const complaint = configSentence(error);
+      // Told of the same change twice (by the system and by looking): said once.
+      if (complaint !== this.#lastComplaint) this.#sink?.unreadable([complaint]);
+      this.#lastComplaint = complaint;
       return false;
     }
   }
@@ -128,7 +138,7 @@ export class FileSource implements ConfigSource {
 
   #changed(): void {
     clearTimeout(this.#debounce);
-    this.#debounce = setTimeout(() => void this.reload(), DEBOUNCE_MS).unref();
+    this.#debounce = setTimeout(() => void this.#readNext(), DEBOUNCE_MS).unref();
   }
 
   /** Size and time of every file: changes when one does. */

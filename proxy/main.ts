@@ -6,7 +6,7 @@ import { buildListener } from '../config/build/listener.ts';
 import type { Resource, ResourceChange, UpdateResult } from '../config/resources.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
-import { summarizeChange } from './change_summary.ts';
+import { summarizeChange } from './differencesummary.ts';
 import { DataThreads } from './data_threads.ts';
 import { encodeUpdate } from './distribution.ts';
 import { ListeningSocket } from './net/listening_socket.ts';
@@ -42,6 +42,8 @@ class ControlThread {
   readonly #ready = Promise.withResolvers<void>();
   #queue: Promise<void> = Promise.resolve();
   #epoch = 0;
+  /** The last word of a source was a complaint. */
+  #failing = false;
   #state: ServerState = 'INITIALIZING';
   #sourcesGiven = new Set<number>();
   #stopped: Promise<string> | undefined = undefined;
@@ -132,6 +134,7 @@ class ControlThread {
         .add(rejected.filter(({ type }) => type === 'listener').length);
       own.counter('cluster_manager.cds.update_rejected').add(rejected.filter(({ type }) => type === 'cluster').length);
       own.counter('config.update_rejected').inc();
+      this.#failing = true;
       this.#options.onUpdate?.({ summary: '', errors: rejected.map(({ reason }) => reason) });
       if (change.atomic) {
         if (this.#state === 'INITIALIZING')
@@ -150,7 +153,9 @@ class ControlThread {
       this.#resources.set(keyOf(resource), { ...resource, updatedMs: nowMs });
       this.#owners.set(keyOf(resource), source);
     }
-    const summary = summarizeChange(before, this.#resources);
+    const difference = summarizeChange(before, this.#resources);
+    const summary = difference === '' && this.#failing ? 'readable again, nothing changed' : difference;
+    if (rejected.length === 0) this.#failing = false;
     this.#sourcesGiven.add(source);
     this.#enqueue(changed, removed, summary);
     own.counter('config.update_success').inc();
@@ -161,6 +166,7 @@ class ControlThread {
 
   #unreadable(reasons: readonly string[]): void {
     this.#aggregate.own.counter('config.update_rejected').inc();
+    this.#failing = true;
     this.#options.onUpdate?.({ summary: '', errors: reasons });
     if (this.#state === 'INITIALIZING') this.#ready.reject(new Error(reasons.join('\n')));
   }
