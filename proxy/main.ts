@@ -6,7 +6,7 @@ import { buildListener } from '../config/build/listener.ts';
 import type { Resource, ResourceChange, UpdateResult } from '../config/resources.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
-import { summarizeChange } from './differencesummary.ts';
+import { summarizeChange } from './change_summary.ts';
 import { DataThreads } from './data_threads.ts';
 import { encodeUpdate } from './distribution.ts';
 import { ListeningSocket } from './net/listening_socket.ts';
