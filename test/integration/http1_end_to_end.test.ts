@@ -203,11 +203,12 @@ test('the proxy passes 100 Continue and waits for it when the client asks', asyn
 
 test('the proxy passes 103 Early Hints before the answer', async () => {
   const request = httpRequest(url('/early'));
+  const responded = once(request, 'response');
   request.end();
   const [hints] = (await once(request, 'information')) as [{ statusCode: number; headers: Record<string, string> }];
   assert.equal(hints.statusCode, 103);
   assert.equal(hints.headers['link'], '</style.css>; rel=preload');
-  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  const [response] = (await responded) as [IncomingMessage];
   response.resume();
   assert.equal(response.statusCode, 200);
 });
