@@ -82,8 +82,11 @@ function known(head: string, start: number, end: number): KnownName | undefined 
   const kind = Object.hasOwn(KINDS, lower) ? (KINDS[lower] as number) : FieldKind.other;
   const next = bucket < 0 ? undefined : buckets[bucket];
   const behind = next === undefined ? 0 : next.behind + 1;
-  const made = { spelling, lower, kind, next, behind };
-  if (bucket >= 0 && behind < MAX_BUCKET) buckets[bucket] = made;
+  if (bucket < 0 || behind >= MAX_BUCKET) return { spelling, lower, kind, next, behind };
+  // A slice keeps the whole head it was cut from: what stays is a copy.
+  const kept = Buffer.from(spelling, 'latin1').latin1Slice();
+  const made = { spelling: kept, lower: lower === spelling ? kept : lower, kind, next, behind };
+  buckets[bucket] = made;
   return made;
 }
 
