@@ -18,8 +18,23 @@ import {
   type WireEvent,
 } from '../support/wire.ts';
 
-const ROUNDS = 12_000;
+const ROUNDS = 50_000;
 const NEXT = 'GET /next HTTP/1.1\r\nHost: example.com\r\n\r\n';
+
+/** What llhttp refuses and this parser does not, on purpose; test/wire/llhttp_strict.test.ts says more. */
+const TOLERATED: ReadonlySet<string> = new Set([
+  // Any token in capitals is a method.
+  'Invalid method encountered',
+  'Expected space after method',
+  // Extensions are dropped unread.
+  'Invalid character in chunk extensions name',
+  'Invalid character in chunk extensions quote value',
+  'Invalid character in chunk extensions quoted value',
+  // An upgrade asked for with a body, in HTTP/1.0, or to h2c is none.
+  'Pause on CONNECT/Upgrade',
+  // As a trailer: dropped.
+  "Content-Length can't be present with Transfer-Encoding",
+]);
 
 const REQUESTS: readonly string[] = [
   'GET / HTTP/1.1\r\nHost: example.com\r\n\r\n',
@@ -277,9 +292,13 @@ test('Http1ServerCodec and Http1ClientCodec agree with each other and with llhtt
       refused++;
       continue;
     }
-    // Where both read all of it, both must have seen the same messages.
-    const { messages, errno } = readWithLlhttp(input, 'request');
-    if (errno !== 0 || whole.closed || whole.requests.some(({ ended }) => !ended)) continue;
+    // What this parser reads to its end llhttp reads too, and both see the same messages.
+    if (whole.closed || whole.codec.hasPartialHead || whole.requests.some(({ ended }) => !ended)) continue;
+    const { messages, errno, reason } = readWithLlhttp(input, 'request');
+    if (errno !== 0) {
+      assert.ok(TOLERATED.has(reason), `llhttp says "${reason}" of ${JSON.stringify(input)}`);
+      continue;
+    }
     const seen = whole.requests.map(({ body }) => body);
     assert.deepEqual(
       seen,
@@ -315,14 +334,15 @@ test('the codecs hold no memory when many connections sent large heads with name
   const value = 'v'.repeat(50_000);
   const run = (from: number): void => {
     for (let i = from; i < from + 1_000; i++) {
-      const name = `${'abcdefghij'[i % 10]}${String(i).padStart(20 + (i % 40), '-')}`;
+      // Few names have one length and one first letter: those are remembered.
+      const name = `${String.fromCharCode(97 + (i % 26))}${String(i).padStart(20 + ((i / 26) % 40), '-')}`;
       const wire = serve([Buffer.from(`GET / HTTP/1.1\r\nHost: a\r\n${name}: w\r\nX: ${value}\r\n\r\n`)]);
       assert.equal(wire.requests.length, 1);
     }
   };
-  run(0);
+  run(1);
   const before = heapUsed();
-  run(1_000);
+  run(1_001);
   assert.ok(heapUsed() - before < 5_000_000, `1,000 heads of 50 kB left ${heapUsed() - before} bytes`);
 });
 

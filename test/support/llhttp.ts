@@ -14,6 +14,7 @@ export interface LlhttpReading {
   readonly messages: readonly LlhttpMessage[];
   /** Of llhttp's errors; 0: none. 22: it stopped for an upgrade. */
   readonly errno: number;
+  readonly reason: string;
 }
 
 /** What llhttp.wasm exports, as far as it is used. Pointers are numbers. */
@@ -27,6 +28,7 @@ interface Exports {
   llhttp_execute(parser: number, bytes: number, length: number): number;
   llhttp_finish(parser: number): number;
   llhttp_get_status_code(parser: number): number;
+  llhttp_get_error_reason(parser: number): number;
 }
 
 /** The little of the global that types of the DOM would describe. */
@@ -96,12 +98,23 @@ export function readWithLlhttp(text: string, type: 'request' | 'response', answe
   const { messages } = listener;
   try {
     const errno = llhttp_execute(parser, at, bytes.length);
-    return { messages, errno: errno === 0 ? llhttp_finish(parser) : errno };
+    const last = errno === 0 ? llhttp_finish(parser) : errno;
+    return {
+      messages,
+      errno: last,
+      reason: last === 0 ? '' : textFrom(loaded, loaded.llhttp_get_error_reason(parser)),
+    };
   } finally {
     listener = undefined;
     free(at);
     llhttp_free(parser);
   }
+}
+
+/** A string of C. */
+function textFrom({ memory }: Exports, at: number): string {
+  const bytes = Buffer.from(memory.buffer);
+  return bytes.toString('latin1', at, bytes.indexOf(0, at));
 }
 
 function load(): Exports {

@@ -221,6 +221,13 @@ describe('rows 7 to 9: chunks and limits', () => {
   refused(7, 'chunk data that ends in LF', chunked('5\r\nhello\n0\r\n\r\n'));
   refused(7, 'chunk data that ends in CR', chunked('5\r\nhello\r0\r\n\r\n'));
   refused(7, 'chunk data that is longer than its size', chunked('5\r\nhello!\r\n0\r\n\r\n'));
+  // What a reader that skips two bytes, whatever they are, would find complete.
+  refused(7, 'chunk data with CR X behind it', chunked('5\r\nhello\rX0\r\n\r\n'));
+  refused(7, 'chunk data with X LF behind it', chunked('5\r\nhelloX\n0\r\n\r\n'));
+  refused(7, 'a size with CR X behind it', chunked('5\rXhello\r\n0\r\n\r\n'));
+  refused(7, 'a size with LF LF behind it', chunked('5\n\nhello\r\n0\r\n\r\n'));
+  refused(7, 'a last chunk with CR X behind it', chunked('5\r\nhello\r\n0\rX\r\n'));
+  refused(7, 'CR X as the empty line behind the last chunk', chunked('5\r\nhello\r\n0\r\n\rX'));
   refused(7, 'chunk data without its CRLF', chunked('5\r\nhello0\r\n\r\n'));
   refused(7, 'the last size line with LF', chunked('5\r\nhello\r\n0\n\r\n'));
   refused(7, 'no empty line behind the last chunk', chunked('5\r\nhello\r\n0\r\n'));
