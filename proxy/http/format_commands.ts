@@ -33,22 +33,29 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
     };
   },
   PATH: (argument) => {
-    const withoutQuery = argument.startsWith('NQ');
-    return ({ info, requestHeaders }) => {
-      const path = requestHeaders?.get('x-envoy-original-path') ?? info.originalPath ?? requestHeaders?.path;
-      return withoutQuery ? path?.split('?', 1)[0] : path;
+    const [query = '', which = 'ORIG_OR_PATH'] = argument.split(':');
+    const original = ({ info, requestHeaders }: FormatInput): string | undefined =>
+      requestHeaders?.get('x-envoy-original-path') ?? info.originalPath;
+    return (input) => {
+      const path =
+        which === 'PATH'
+          ? input.requestHeaders?.path
+          : (original(input) ?? (which === 'ORIG' ? undefined : input.requestHeaders?.path));
+      return query === 'NQ' ? path?.split('?', 1)[0] : path;
     };
   },
-  QUERY_PARAM: (argument) => (input) =>
-    input.requestHeaders === undefined ? undefined : queryParameter(input.requestHeaders.path, argument),
+  QUERY_PARAM: (argument) => (input) => {
+    const value = input.requestHeaders === undefined ? undefined : queryParameter(input.requestHeaders.path, argument);
+    return value === undefined ? undefined : percentDecoded(value);
+  },
   PROTOCOL: fixed((info) => info.protocol),
   RESPONSE_CODE: fixed((info) => info.responseCode),
   RESPONSE_CODE_DETAILS: fixed((info) => info.responseCodeDetails.replaceAll(' ', '_')),
   CONNECTION_TERMINATION_DETAILS: fixed(
     (info) => info.connectionTerminationDetails ?? info.connection.terminationDetails,
   ),
-  RESPONSE_FLAGS: fixed((info) => info.flags?.join(',')),
-  RESPONSE_FLAGS_LONG: fixed((info) => info.flags?.map((flag) => LONG_FLAGS[flag]).join(',')),
+  RESPONSE_FLAGS: fixed((info) => info.flags?.join(',') ?? '-'),
+  RESPONSE_FLAGS_LONG: fixed((info) => info.flags?.map((flag) => LONG_FLAGS[flag]).join(',') ?? '-'),
   BYTES_RECEIVED: fixed((info) => info.bytesReceived),
   BYTES_SENT: fixed((info) => info.bytesSent),
   DURATION: fixed((info) => wholeMs(info.startMs, info.endMs)),
@@ -60,9 +67,9 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   ),
   UPSTREAM_HOST: fixed((info) => info.upstreamHost?.text),
   UPSTREAM_HOST_NAME: fixed((info) => info.upstreamHost?.text),
-  UPSTREAM_REMOTE_ADDRESS: fixed((info) => info.upstreamHost?.text),
-  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: fixed((info) => info.upstreamHost?.ip),
-  UPSTREAM_REMOTE_PORT: fixed((info) => info.upstreamHost?.port),
+  UPSTREAM_REMOTE_ADDRESS: fixed((info) => reachedHost(info)?.text),
+  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: fixed((info) => reachedHost(info)?.ip),
+  UPSTREAM_REMOTE_PORT: fixed((info) => reachedHost(info)?.port),
   UPSTREAM_CLUSTER: fixed((info) => info.upstreamClusterStatName || info.upstreamCluster),
   UPSTREAM_CLUSTER_RAW: fixed((info) => info.upstreamCluster),
   UPSTREAM_LOCAL_ADDRESS: fixed((info) => info.upstreamLocalAddress?.text),
@@ -71,9 +78,9 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   UPSTREAM_TRANSPORT_FAILURE_REASON: fixed((info) => info.upstreamTransportFailureReason?.replaceAll(' ', '_')),
   UPSTREAM_REQUEST_ATTEMPT_COUNT: fixed((info) => info.upstreamRequestAttemptCount),
   UPSTREAM_PROTOCOL: fixed((info) => info.upstreamProtocol),
-  DOWNSTREAM_REMOTE_ADDRESS: fixed(({ connection }) => connection.remoteAddress.text),
-  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: fixed(({ connection }) => connection.remoteAddress.ip),
-  DOWNSTREAM_REMOTE_PORT: fixed(({ connection }) => connection.remoteAddress.port),
+  DOWNSTREAM_REMOTE_ADDRESS: fixed((info) => info.remoteAddress.text),
+  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: fixed((info) => info.remoteAddress.ip),
+  DOWNSTREAM_REMOTE_PORT: fixed((info) => info.remoteAddress.port),
   DOWNSTREAM_DIRECT_REMOTE_ADDRESS: fixed(({ connection }) => connection.remoteAddress.text),
   DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: fixed(({ connection }) => connection.remoteAddress.ip),
   DOWNSTREAM_LOCAL_ADDRESS: fixed(({ connection }) => connection.localAddress.text),
@@ -90,7 +97,6 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   CONNECTION_ID: fixed(({ connection }) => connection.id),
   STREAM_ID: fixed((info) => info.requestId),
   ROUTE_NAME: fixed((info) => info.routeName),
-  VIRTUAL_HOST_NAME: fixed((info) => info.virtualHostName),
   HOSTNAME: () => {
     const name = hostname();
     return () => name;
@@ -122,6 +128,18 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
     return ({ info }) => info.connection.filterState?.get(key) as ReturnType<Command>;
   },
 };
+
+/** The host once a connection to it is there. */
+function reachedHost(info: StreamInfo): StreamInfo['upstreamHost'] {
+  return info.upstreamLocalAddress === undefined ? undefined : info.upstreamHost;
+}
+
+/** What is no escape stays as it is. */
+function percentDecoded(text: string): string {
+  return text.replace(/(?:%[0-9a-f]{2})+/gi, (escapes) =>
+    Buffer.from(escapes.replaceAll('%', ''), 'hex').toString('latin1'),
+  );
+}
 
 /** Documented by Envoy 1.40, and nothing here to answer with: they print as absent. */
 const UNANSWERED = new Set([

@@ -51,7 +51,7 @@ export function localReply(
   if (body !== '') {
     headers.append('content-length', String(Buffer.byteLength(body)));
     headers.append('content-type', 'text/plain');
-  } else if (status >= 200 && status !== 204 && status !== 304) headers.append('content-length', '0');
+  }
   return { headers, body: request?.method === 'HEAD' ? '' : body };
 }
 

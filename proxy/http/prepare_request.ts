@@ -4,7 +4,8 @@
  */
 import type { Failure } from '../failures.ts';
 import { failures } from '../failures.ts';
-import type { ConnectionInfo } from '../net/connection_info.ts';
+import { isIP } from 'node:net';
+import { type ConnectionInfo, type SocketAddress, socketAddress } from '../net/connection_info.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { RequestHeaders } from './headers.ts';
 import { normalizePath } from './path_normalization.ts';
@@ -51,12 +52,19 @@ export interface PreparedRequest {
   failure: Failure | undefined;
   /** Location of a redirect to the normalised path (path_with_escaped_slashes_action). */
   redirectPath: string | undefined;
+  /** The client's address from x-forwarded-for; undefined: the connection's. */
+  remoteAddress: SocketAddress | undefined;
   /** Lower-case upgrade type that passes (`websocket`), or `connect`. */
   upgrade: string | undefined;
 }
 
 /** One result object a thread: read it before the next call. */
-const result: PreparedRequest = { failure: undefined, redirectPath: undefined, upgrade: undefined };
+const result: PreparedRequest = {
+  failure: undefined,
+  redirectPath: undefined,
+  remoteAddress: undefined,
+  upgrade: undefined,
+};
 
 /** Cleans, normalises and completes `headers` in place. */
 export function prepareRequest(
@@ -66,6 +74,7 @@ export function prepareRequest(
 ): PreparedRequest {
   result.failure = undefined;
   result.redirectPath = undefined;
+  result.remoteAddress = undefined;
   result.upgrade = upgradeOf(headers, config);
   if (headers.authority === '' && headers.method !== 'CONNECT') {
     result.failure = failures.missingHost;
@@ -217,6 +226,16 @@ function stripAuthority(headers: RequestHeaders, config: ConnectionManagerConfig
   headers.authority = port === '' ? host : `${host}:${port}`;
 }
 
+/** A proxy that does not stand at the edge believes the last address of x-forwarded-for (Envoy: xff original IP detection). */
+function forwardedClient(headers: RequestHeaders, config: ConnectionManagerConfig): SocketAddress | undefined {
+  if (config.useRemoteAddress && config.xffTrustedHops === 0) return undefined;
+  const forwardedFor = headers.joined('x-forwarded-for');
+  if (forwardedFor === undefined) return undefined;
+  const hops = config.useRemoteAddress ? config.xffTrustedHops : config.xffTrustedHops + 1;
+  const ip = trustedClient(forwardedFor, hops);
+  return ip === undefined || isIP(ip) === 0 ? undefined : socketAddress(ip, 0);
+}
+
 /** The address that the last trusted proxy saw; undefined: there are fewer hops than are trusted. */
 function trustedClient(forwardedFor: string | undefined, hops: number): string | undefined {
   if (hops === 0 || forwardedFor === undefined) return undefined;
@@ -225,6 +244,7 @@ function trustedClient(forwardedFor: string | undefined, hops: number): string |
 
 function completeForwarded(headers: RequestHeaders, config: ConnectionManagerConfig, connection: ConnectionInfo): void {
   const scheme = connection.tls === undefined ? 'http' : 'https';
+  result.remoteAddress = forwardedClient(headers, config);
   if (config.useRemoteAddress) {
     if (!config.skipXffAppend) {
       const { ip } = connection.remoteAddress;

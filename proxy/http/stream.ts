@@ -120,6 +120,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     const prepared = prepareRequest(headers, config, this.info.connection);
     this.info.requestId = requestIdOf(headers, config, this.#runtime.random);
     this.upgrade = prepared.upgrade;
+    if (prepared.remoteAddress !== undefined) this.info.remoteAddress = prepared.remoteAddress;
     if (prepared.failure !== undefined) {
       if (prepared.failure === failures.pathNormalizationFailed) statistics.rqFailedPathNormalization.inc();
       if (prepared.failure === failures.upgradeFailed) statistics.rqWsOnNonWsRoute.inc();

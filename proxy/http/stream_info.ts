@@ -5,6 +5,8 @@ import type { ResponseFlag } from '../failures.ts';
 /** Milliseconds are `performance.now()` values unless the name says otherwise; 0 means not reached. */
 export class StreamInfo {
   readonly connection: ConnectionInfo;
+  /** The client's address: what x-forwarded-for says where it is trusted, else the connection's. */
+  remoteAddress: SocketAddress;
   /** Epoch milliseconds of the first byte. */
   readonly startTimeMs: number;
   readonly startMs: number;
@@ -50,6 +52,7 @@ export class StreamInfo {
 
   constructor(connection: ConnectionInfo, startTimeMs: number, startMs: number) {
     this.connection = connection;
+    this.remoteAddress = connection.remoteAddress;
     this.startTimeMs = startTimeMs;
     this.startMs = startMs;
   }

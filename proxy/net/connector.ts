@@ -12,7 +12,7 @@ export interface ConnectOptions {
   readonly keepAliveIdleMs: number;
   nowMs(): number;
   onConnected(stream: SocketStream): void;
-  /** The message says why (`connect ECONNREFUSED 127.0.0.1:1`). Never after onConnected. */
+  /** The message says why in Envoy's words (`delayed connect error: Connection refused`). Never after onConnected. */
   onFailed(message: string): void;
 }
 
@@ -46,10 +46,10 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
     const local = socketAddress(socket.localAddress ?? '', socket.localPort ?? 0);
     options.onConnected(new SocketStream(socket, new SocketInfo(local, address, options.nowMs()), target));
   });
-  const failed = (error: Error): void => {
+  const failed = (error: NodeJS.ErrnoException): void => {
     if (done) return;
     done = true;
-    options.onFailed(error.message);
+    options.onFailed(`delayed connect error: ${reasonOf(error)}`);
   };
   socket.on('error', failed);
   return {
@@ -60,4 +60,21 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
       socket.destroy();
     },
   };
+}
+
+/** strerror's texts, as Envoy prints them. */
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'Connection refused',
+  ECONNRESET: 'Connection reset by peer',
+  EHOSTUNREACH: 'No route to host',
+  ENETUNREACH: 'Network is unreachable',
+  ETIMEDOUT: 'Connection timed out',
+  EACCES: 'Permission denied',
+  ENOENT: 'No such file or directory',
+  EADDRNOTAVAIL: 'Cannot assign requested address',
+  EMFILE: 'Too many open files',
+};
+
+function reasonOf(error: NodeJS.ErrnoException): string {
+  return REASONS[error.code ?? ''] ?? error.message;
 }

@@ -52,7 +52,7 @@ function parseOne(fields: Fields): OnePolicy {
   const properties = fields.message('connection_properties');
   if (properties !== undefined) {
     const bySource = properties.boolean('source_ip') ?? false;
-    return { terminal, key: (_headers, info) => (bySource ? info.connection.remoteAddress.ip : undefined) };
+    return { terminal, key: (_headers, info) => (bySource ? info.remoteAddress.ip : undefined) };
   }
   const query = fields.message('query_parameter');
   if (query !== undefined) {

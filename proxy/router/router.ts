@@ -131,7 +131,6 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     const cluster = name === undefined ? undefined : this.#deps.clusters.get(name);
     if (cluster === undefined) {
       statistics.noCluster.inc();
-      stream.info.upstreamCluster = name;
       const failure: Failure = { ...failures.clusterNotFound, status: forward.clusterNotFoundStatus };
       return this.#fail(failure);
     }
@@ -211,7 +210,6 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     if (!reused || !IDEMPOTENT.has(this.requestHeaders.method)) this.#replayable = false;
     info.upstreamLocalAddress = connection.localAddress;
     info.upstreamProtocol = 'HTTP/1.1';
-    info.upstreamRequestAttemptCount++;
     if (info.upstreamFirstByteSentMs === 0) info.upstreamFirstByteSentMs = this.#deps.nowMs();
     for (let i = 0; i < this.#upstreamPauses; i++) encoder.readDisable(true);
     try {
@@ -241,7 +239,8 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
   poolFailed(reason: ResetReason, detail: string): void {
     if (this.#done) return;
     if (detail !== '') this.#stream.info.upstreamTransportFailureReason = detail;
-    this.#fail(failureOfReset(reason));
+    const failure = failureOfReset(reason);
+    this.#fail(detail === '' ? failure : { ...failure, details: withReason(failure.details, detail) });
   }
 
   // ── from the upstream codec ─────────────────────────────────────────────────────────────────────────────────────
@@ -313,6 +312,8 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
   #connect(): void {
     const cluster = this.#cluster as Cluster;
     const { info } = this.#stream;
+    // A move off a dead connection is the same attempt.
+    if (this.#deadConnections === 0) info.upstreamRequestAttemptCount++;
     const host = cluster.chooseHost(this);
     if (host === undefined) {
       cluster.statistics.cxNoneHealthy.inc();
@@ -435,4 +436,9 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     this.#host.activeRequests--;
     this.#host = undefined;
   }
+}
+
+/** Envoy puts the transport's reason into the details: `…{remote_connection_failure|delayed_connect_error:_…}`. */
+function withReason(details: string, reason: string): string {
+  return details.endsWith('}') ? `${details.slice(0, -1)}|${reason.replaceAll(' ', '_')}}` : details;
 }

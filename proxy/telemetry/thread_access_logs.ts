@@ -109,12 +109,15 @@ function jsonMaker(value: unknown, omitEmpty: boolean): (input: FormatInput) => 
   return () => value;
 }
 
-/** What is not printable becomes \xNN. Lines without are passed through. */
+/** What is not printable becomes \xNN, but for the tab: lines cannot be forged, terminals not be steered. */
 export function escapeControls(text: string): string {
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (code < 32 || code === 127) {
-      return text.replace(/[\x00-\x1f\x7f]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+    if ((code < 32 && code !== 9) || code === 127) {
+      return text.replace(
+        /[\x00-\x08\x0a-\x1f\x7f]/g,
+        (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`,
+      );
     }
   }
   return text;

@@ -86,14 +86,14 @@ before(async () => {
 const cases: readonly (readonly [path: string, status: number, body: RegExp, log: string])[] = [
   ['/fine', 200, /^ok$/, '200 - via_upstream fine fine'],
   ['/nowhere', 404, /^$/, '404 NR route_not_found - -'],
-  ['/missing', 503, /^$/, '503 NC cluster_not_found missing missing'],
-  ['/missing-404', 404, /^$/, '404 NC cluster_not_found missing-404 gone'],
+  ['/missing', 503, /^$/, '503 NC cluster_not_found missing -'],
+  ['/missing-404', 404, /^$/, '404 NC cluster_not_found missing-404 -'],
   ['/empty', 503, /^no healthy upstream$/, '503 UH no_healthy_upstream empty empty'],
   [
     '/refusing',
     503,
     /reset before headers\. reset reason: remote connection failure/,
-    '503 UF upstream_reset_before_response_started{remote_connection_failure} refusing refusing',
+    '503 UF upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused} refusing refusing',
   ],
   ['/silent', 504, /^upstream request timeout$/, '504 UT response_timeout silent silent'],
   [

@@ -1,0 +1,84 @@
+/** Access logs of Pillion and Envoy, line by line, for the same requests and formats. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { before, test } from 'node:test';
+import { COMMANDS, comparableLine, listenersFor, REQUESTS } from '../support/access_log_cases.ts';
+import { startEnvoy, withoutEnvoy } from '../support/envoy_process.ts';
+import { exchangeThrough } from '../support/http1_exchange.ts';
+import { answering, RawUpstream } from '../support/raw_peers.ts';
+import { startTestProxy } from '../support/running_proxy.ts';
+import { fileScope } from '../support/scope.ts';
+
+/** Commands whose answer differs on purpose, or by nature. An entry that no longer differs fails the test. */
+const DEVIATIONS: Readonly<Record<string, string>> = {
+  '%DOWNSTREAM_LOCAL_PORT%': 'two listeners, two ports',
+};
+
+const scope = fileScope();
+const skip = withoutEnvoy();
+const kinds = ['text', 'json', 'all', 'typed'] as const;
+type Kind = (typeof kinds)[number];
+let ours: Record<Kind, string>;
+let theirs: Record<Kind, string>;
+
+before(async () => {
+  if (skip !== false) return;
+  const folder = mkdtempSync(join(tmpdir(), 'pillion-logs-'));
+  scope.after(() => rmSync(folder, { recursive: true, force: true }));
+  const files = (side: string) =>
+    Object.fromEntries(kinds.map((kind) => [kind, join(folder, `${side}-${kind}`)])) as Record<Kind, string>;
+  ours = files('ours');
+  theirs = files('theirs');
+  const upstream = await RawUpstream.start(scope, answering());
+  const refused = await RawUpstream.start(scope, () => {});
+  const refusedPort = refused.port;
+  refused.server.close();
+  const envoy = await startEnvoy(scope, listenersFor(upstream.port, refusedPort, theirs));
+  const proxy = await startTestProxy(scope, listenersFor(upstream.port, refusedPort, ours));
+  for (const { request } of REQUESTS) {
+    await exchangeThrough(scope, envoy.port('test'), upstream, request);
+    await exchangeThrough(scope, proxy.port(), upstream, request);
+  }
+  for (const path of [...Object.values(ours), ...Object.values(theirs)]) await lines(path, REQUESTS.length);
+});
+
+async function lines(path: string, count: number): Promise<string[]> {
+  for (let attempt = 0; attempt < 1500; attempt++) {
+    const found = read(path);
+    if (found.length >= count) return found;
+    // Envoy flushes its logs every ten seconds.
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`${path} has ${read(path).length} lines, ${count} are wanted`);
+}
+
+function read(path: string): string[] {
+  try {
+    return readFileSync(path, 'utf8').split('\n').slice(0, -1);
+  } catch {
+    return [];
+  }
+}
+
+for (const [index, { says }] of REQUESTS.entries()) {
+  test(`Istio's text format is the same as Envoy's for ${says}`, { skip }, () => {
+    assert.equal(comparableLine(read(ours.text)[index] ?? ''), comparableLine(read(theirs.text)[index] ?? ''));
+  });
+  test(`Istio's JSON format is the same as Envoy's for ${says}`, { skip }, () => {
+    const parse = (path: string): unknown =>
+      JSON.parse(comparableLine(read(path)[index] ?? '').replaceAll(':N', ':"N"'));
+    assert.deepEqual(parse(ours.json), parse(theirs.json));
+    const typed = (path: string): unknown => JSON.parse(read(path)[index] ?? '');
+    assert.deepEqual(typed(ours.typed), typed(theirs.typed));
+  });
+  test(`each command prints what Envoy prints for ${says}`, { skip }, () => {
+    const cells = (path: string): string[] => comparableLine(read(path)[index] ?? '').split(/\t(?=\d+ )/);
+    const [our, their] = [cells(ours.all), cells(theirs.all)];
+    const different = COMMANDS.flatMap((command, i) =>
+      our[i] === their[i] || command in DEVIATIONS ? [] : [`${command}: ours "${our[i]}", Envoy's "${their[i]}"`],
+    );
+    assert.deepEqual(different, []);
+  });
+}
