@@ -1,8 +1,7 @@
 /** Resources from files: read, compiled, watched. A bad change leaves the whole last good state. */
 import { type FSWatcher, statSync, watch } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import { ConfigError } from '../proxy/config_error.ts';
-import { classify, expandPaths, type InputFile, type Inputs, readFiles } from './inputs.ts';
+import { classify, expandPaths, type InputFile, type Inputs, readFiles, watchedFolders } from './inputs.ts';
 import type { ConfigSink, ConfigSource, Resource } from './resources.ts';
 import { type DocumentCache, parseDocuments } from './yaml_documents.ts';
 
@@ -25,7 +24,7 @@ const POLL_MS = 1000;
 
 export class FileSource implements ConfigSource {
   readonly #options: FileSourceOptions;
-  readonly #watchers: FSWatcher[] = [];
+  readonly #watchers = new Map<string, FSWatcher>();
   #cache: DocumentCache = new Map();
   #sink: ConfigSink | undefined = undefined;
   #prepared: readonly Resource[] | undefined = undefined;
@@ -57,7 +56,8 @@ export class FileSource implements ConfigSource {
   }
 
   stop(): void {
-    for (const watcher of this.#watchers.splice(0)) watcher.close();
+    for (const watcher of this.#watchers.values()) watcher.close();
+    this.#watchers.clear();
     clearTimeout(this.#debounce);
     clearInterval(this.#poll);
   }
@@ -111,29 +111,39 @@ export class FileSource implements ConfigSource {
   }
 
   #startWatching(): void {
-    const folders = new Set<string>();
-    const { paths, meshPath } = this.#options;
-    for (const path of meshPath === undefined ? paths : [...paths, meshPath]) {
-      if (path === '-') continue;
-      const folder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? path : dirname(path);
-      folders.add(resolve(folder));
-    }
-    for (const folder of folders) {
-      try {
-        const watcher = watch(folder, { recursive: true }, () => this.#changed());
-        watcher.on('error', () => watcher.close());
-        this.#watchers.push(watcher);
-      } catch {
-        // The poll below sees it.
-      }
-    }
+    this.#watchFolders();
     this.#lastStamp = this.#stamp();
     this.#poll = setInterval(() => {
       const stamp = this.#stamp();
       if (stamp === this.#lastStamp) return;
       this.#lastStamp = stamp;
+      this.#watchFolders();
       this.#changed();
     }, POLL_MS).unref();
+  }
+
+  /** One watcher a folder: what node watches recursively it reads whole, and beside a file may lie anything. */
+  #watchFolders(): void {
+    const { paths, meshPath } = this.#options;
+    const wanted = new Set(watchedFolders(meshPath === undefined ? paths : [...paths, meshPath]));
+    for (const [folder, watcher] of this.#watchers) {
+      if (wanted.has(folder)) continue;
+      watcher.close();
+      this.#watchers.delete(folder);
+    }
+    for (const folder of wanted) {
+      if (this.#watchers.has(folder)) continue;
+      try {
+        const watcher = watch(folder, () => this.#changed());
+        watcher.on('error', () => {
+          watcher.close();
+          this.#watchers.delete(folder);
+        });
+        this.#watchers.set(folder, watcher);
+      } catch {
+        // The poll sees it.
+      }
+    }
   }
 
   #changed(): void {

@@ -1,6 +1,6 @@
 /** Finds the files behind `-c` arguments, and tells Envoy bootstraps from Kubernetes and Istio objects by content. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { ConfigError } from '../proxy/config_error.ts';
 import type { KubeObject } from './kube_object.ts';
 import { type DocumentCache, parseDocuments, type ParsedDocument } from './yaml_documents.ts';
@@ -52,19 +52,40 @@ export function expandPaths(paths: readonly string[]): string[] {
   });
 }
 
-function filesBelow(folder: string): string[] {
-  return (
-    readdirSync(folder, { withFileTypes: true })
-      // Kubernetes mounts keep their generations in folders that begin with two dots; the links beside them are the files.
-      .filter((entry) => !entry.name.startsWith('.'))
-      .sort((a, b) => (a.name < b.name ? -1 : 1))
-      .flatMap((entry) => {
-        const path = join(folder, entry.name);
-        const target = entry.isSymbolicLink() ? statSync(path, { throwIfNoEntry: false }) : entry;
-        if (target?.isDirectory() === true) return filesBelow(path);
-        return target?.isFile() === true && EXTENSIONS.test(entry.name) ? [path] : [];
-      })
+/** The folders in which a change of what `paths` name would show: of a file its own, of a folder all below. */
+export function watchedFolders(paths: readonly string[]): string[] {
+  return paths.flatMap((path) => {
+    if (path === '-') return [];
+    const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+    return isFolder ? foldersBelow(path) : [dirname(path)];
+  });
+}
+
+function foldersBelow(folder: string): string[] {
+  const inner = readdirSync(folder, { withFileTypes: true }).filter(
+    (entry) => entry.isDirectory() && isRead(entry.name),
   );
+  return [folder, ...inner.flatMap((entry) => foldersBelow(join(folder, entry.name)))];
+}
+
+/** Kubernetes mounts keep their generations in folders that begin with two dots; the links beside them are the files. */
+function isRead(name: string): boolean {
+  return !name.startsWith('.') && name !== 'node_modules';
+}
+
+/** `above`: real paths on the way here, so that a link to a folder above ends. */
+function filesBelow(folder: string, above: readonly string[] = []): string[] {
+  const real = realpathSync(folder);
+  if (above.includes(real)) return [];
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => isRead(entry.name))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((entry) => {
+      const path = join(folder, entry.name);
+      const target = entry.isSymbolicLink() ? statSync(path, { throwIfNoEntry: false }) : entry;
+      if (target?.isDirectory() === true) return filesBelow(path, [...above, real]);
+      return target?.isFile() === true && EXTENSIONS.test(entry.name) ? [path] : [];
+    });
 }
 
 /** @throws {ConfigError} */
