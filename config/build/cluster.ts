@@ -139,11 +139,11 @@ function buildLoadBalancer(fields: Fields): LoadBalancerConfig {
     case 'LEAST_REQUEST':
       return leastRequest(fields.message('least_request_lb_config'));
     case 'RING_HASH':
-      return ringHash(fields.message('ring_hash_lb_config'));
+      return ringHash(fields.message('ring_hash_lb_config'), consistentHashing(fields.message('common_lb_config')));
     case 'RANDOM':
       return { policy: 'random' };
     case 'MAGLEV':
-      return maglev(fields.message('maglev_lb_config'));
+      return maglev(fields.message('maglev_lb_config'), consistentHashing(fields.message('common_lb_config')));
     case 'CLUSTER_PROVIDED':
       return { policy: 'cluster_provided' };
     default:
@@ -166,9 +166,9 @@ function buildTypedPolicy(policy: Fields): LoadBalancerConfig {
       case `${POLICIES}.random.v3.Random`:
         return { policy: 'random' };
       case `${POLICIES}.ring_hash.v3.RingHash`:
-        return ringHash(config);
+        return ringHash(config, consistentHashing(config));
       case `${POLICIES}.maglev.v3.Maglev`:
-        return maglev(config);
+        return maglev(config, consistentHashing(config));
       case `${POLICIES}.cluster_provided.v3.ClusterProvided`:
         return { policy: 'cluster_provided' };
     }
@@ -184,7 +184,7 @@ function leastRequest(config: Fields | undefined): LoadBalancerConfig {
   };
 }
 
-function ringHash(config: Fields | undefined): LoadBalancerConfig {
+function ringHash(config: Fields | undefined, useHostnameForHashing: boolean): LoadBalancerConfig {
   const minimumRingSize = config?.integer('minimum_ring_size', 1, 8_388_608) ?? 1024;
   const maximumRingSize = config?.integer('maximum_ring_size', 1, 8_388_608) ?? 8_388_608;
   if (minimumRingSize > maximumRingSize) {
@@ -201,18 +201,21 @@ function ringHash(config: Fields | undefined): LoadBalancerConfig {
       config?.oneOf('hash_function', ['DEFAULT_HASH', 'XX_HASH', 'MURMUR_HASH_2'], 'XX_HASH') === 'MURMUR_HASH_2'
         ? config.fail('hash_function', 'MURMUR_HASH_2 is not supported: XX_HASH is')
         : 'xx_hash',
-    useHostnameForHashing: useHostname(config),
+    useHostnameForHashing,
   };
 }
 
-function maglev(config: Fields | undefined): LoadBalancerConfig {
+function maglev(config: Fields | undefined, useHostnameForHashing: boolean): LoadBalancerConfig {
   const tableSize = config?.integer('table_size', 1, 5_000_011) ?? 65_537;
   if (!isPrime(tableSize)) config?.fail('table_size', `must be a prime number, got ${tableSize}`);
-  return { policy: 'maglev', tableSize, useHostnameForHashing: useHostname(config) };
+  return { policy: 'maglev', tableSize, useHostnameForHashing };
 }
 
-function useHostname(config: Fields | undefined): boolean {
-  return config?.message('consistent_hashing_lb_config')?.boolean('use_hostname_for_hashing') ?? false;
+/** ConsistentHashingLbConfig: whether host names are hashed instead of addresses. */
+function consistentHashing(fields: Fields | undefined): boolean {
+  const config = fields?.message('consistent_hashing_lb_config');
+  if (config?.has('hash_balance_factor')) config.fail('hash_balance_factor', 'bounded loads are not supported');
+  return config?.boolean('use_hostname_for_hashing') ?? false;
 }
 
 function isPrime(value: number): boolean {

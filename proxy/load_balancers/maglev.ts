@@ -4,6 +4,7 @@
  */
 import type { Host } from '../upstream/host.ts';
 import type { LoadBalancer, LoadBalancerInput } from './load_balancer.ts';
+import { hashKey } from './hash_key.ts';
 import { hash, xxHash64OfText } from './xx_hash64.ts';
 
 export interface MaglevOptions {
@@ -45,8 +46,11 @@ function buildTable(hosts: readonly Host[], options: MaglevOptions): Uint32Array
   const weights = hosts.map((host) => host.weight);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const maximum = Math.max(...weights) / total;
-  const entries = hosts.map((host, index) => {
-    const key = options.useHostnameForHashing && host.hostname !== '' ? host.hostname : host.address.text;
+  // In the order of their keys: the table does not depend on the order in which hosts were found.
+  const sorted = hosts
+    .map((host, index) => ({ host, index, key: hashKey(host, options.useHostnameForHashing) }))
+    .sort((a, b) => (a.key < b.key ? -1 : 1));
+  const entries = sorted.map(({ host, index, key }) => {
     xxHash64OfText(key, 0);
     const offset = remainder(hash.high, hash.low, size);
     xxHash64OfText(key, 1);

@@ -5,6 +5,7 @@
  */
 import type { Host } from '../upstream/host.ts';
 import type { LoadBalancer, LoadBalancerInput } from './load_balancer.ts';
+import { hashKey } from './hash_key.ts';
 import { xxHash64OfText } from './xx_hash64.ts';
 
 export interface RingHashOptions {
@@ -50,7 +51,7 @@ function buildRing(hosts: readonly Host[], options: RingHashOptions): Ring {
   let current = 0;
   let target = 0;
   hosts.forEach((host, owner) => {
-    const key = options.useHostnameForHashing && host.hostname !== '' ? host.hostname : host.address.text;
+    const key = hashKey(host, options.useHostnameForHashing);
     target += scale * (normalized[owner] as number);
     for (let i = 0; current < target; i++, current++) {
       const { high, low } = xxHash64OfText(`${key}_${i}`);

@@ -48,10 +48,10 @@ export async function startTestProxy(
     poisonReadBuffers: true,
     onUpdate: (report) => reports.push(report),
   });
-  await running.ready;
   let stopped: Promise<string> | undefined;
   const stop = (): Promise<string> => (stopped ??= running.stop('graceful', 500));
   t.after(stop);
+  await running.ready;
   return {
     running,
     reports,
