@@ -40,7 +40,7 @@ const SO_REUSEADDR = 2;
 const SO_REUSEPORT = 15;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
-const BACKLOG = 4096;
+const DEFAULT_BACKLOG = 4096;
 
 type Libc = Record<'socket' | 'bind' | 'listen' | 'setsockopt' | 'dup' | 'close', (...args: unknown[]) => number>;
 let libc: Libc | undefined;
@@ -76,12 +76,12 @@ export class ListeningSocket {
     this.#descriptors = descriptors;
   }
 
-  /** One descriptor a thread. @throws {BindError} */
-  static async open(ip: string, port: number, threads: number): Promise<ListeningSocket> {
+  /** One descriptor a thread, each with a queue of its own. @throws {BindError} */
+  static async open(ip: string, port: number, threads: number, backlog = DEFAULT_BACKLOG): Promise<ListeningSocket> {
     // An exclusive bind first: a process of the same user with SO_REUSEPORT would share the port without a word.
     const real = await probe(ip, port);
     if (ip.startsWith('/') || !canShareDescriptors) return new ListeningSocket(ip, real, []);
-    const descriptors = Array.from({ length: threads }, () => openDescriptor(ip, real));
+    const descriptors = Array.from({ length: threads }, () => openDescriptor(ip, real, backlog));
     return new ListeningSocket(ip, real, descriptors);
   }
 
@@ -110,7 +110,7 @@ function probe(ip: string, port: number): Promise<number> {
   });
 }
 
-function openDescriptor(ip: string, port: number): number {
+function openDescriptor(ip: string, port: number, backlog: number): number {
   const v6 = ip.includes(':');
   const descriptor = c().socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const one = Buffer.from([1, 0, 0, 0]);
@@ -118,7 +118,7 @@ function openDescriptor(ip: string, port: number): number {
   c().setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, one, 4);
   if (v6) c().setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, one, 4);
   const address = v6 ? sockaddrIn6(ip, port) : sockaddrIn(ip, port);
-  if (c().bind(descriptor, address, address.length) !== 0 || c().listen(descriptor, BACKLOG) !== 0) {
+  if (c().bind(descriptor, address, address.length) !== 0 || c().listen(descriptor, backlog) !== 0) {
     c().close(descriptor);
     // The probe had it a moment ago: somebody was faster.
     throw new BindError(ip, port, Object.assign(new Error('bind failed'), { code: 'EADDRINUSE' }));
