@@ -3,7 +3,8 @@
 /** NO_COLOR and FORCE_COLOR are honoured (no-color.org). */
 export function wantsColor(stream: { isTTY?: boolean }, environment = process.env): boolean {
   if (environment['NO_COLOR'] !== undefined && environment['NO_COLOR'] !== '') return false;
-  if (environment['FORCE_COLOR'] !== undefined && environment['FORCE_COLOR'] !== '0') return true;
+  const forced = environment['FORCE_COLOR'] ?? '';
+  if (forced !== '' && forced !== '0') return true;
   return stream.isTTY === true;
 }
 
