@@ -1,5 +1,5 @@
 /** YAML and JSON text to documents with positions. Every complaint names `file:line:col`. */
-import { type Document, isMap, isScalar, LineCounter, type Node, parseDocument, type YAMLError } from 'yaml';
+import { type Document, isMap, isScalar, LineCounter, type Node, parseDocument, visit, type YAMLError } from 'yaml';
 import { ConfigError } from '../proxy/config_error.ts';
 import type { SourceDocument } from './kube_object.ts';
 
@@ -90,10 +90,10 @@ function parsePiece({ text, line }: Piece, file: string, cache: DocumentCache): 
   try {
     json = document.toJS({ maxAliasCount: MAX_ALIASES });
   } catch (cause) {
-    throw new ConfigError('', `Cannot read ${file}:${line}: ${(cause as Error).message}`, {
-      cause,
-      origin: `${file}:${line}`,
-    });
+    // Only aliases can fail here: of one without an anchor the place is known.
+    const dangling = danglingAlias(document);
+    const origin = dangling === undefined ? `${file}:${line}` : place(dangling);
+    throw new ConfigError('', `Cannot read ${origin}: ${(cause as Error).message}`, { cause, origin });
   }
   if (json === null || json === undefined) return undefined;
   if (typeof json !== 'object' || Array.isArray(json)) {
@@ -113,6 +113,19 @@ function parsePiece({ text, line }: Piece, file: string, cache: DocumentCache): 
       locate: (path) => place(offsetOf(contents, path)),
     },
   };
+}
+
+/** Where an alias stands that has no anchor before it. */
+function danglingAlias(document: Document.Parsed): number | undefined {
+  let found: number | undefined;
+  visit(document, {
+    Alias(_key, node) {
+      if (node.resolve(document) !== undefined) return undefined;
+      found = node.range?.[0];
+      return visit.BREAK;
+    },
+  });
+  return found;
 }
 
 /** Line (from 0) and column (from 1) of an offset. */
@@ -156,7 +169,7 @@ function checkDepth(text: string, file: string, line: number): void {
       }
     } else if ((code === 93 || code === 125) && brackets > 0) brackets--;
   }
-  const deep = /^(?: {200}|(?:- ){100})/m.exec(text);
+  const deep = /^(?: {200}| *(?:[-?] ){100})/m.exec(text);
   if (deep !== null && indentationDepth(text) > MAX_DEPTH) {
     throw new ConfigError('', `Cannot read ${file}: values are nested deeper than ${MAX_DEPTH}`, { origin: file });
   }
@@ -171,7 +184,7 @@ function indentationDepth(text: string): number {
     const indent = line.length - line.trimStart().length;
     while (open.length > 0 && (open.at(-1) as number) >= indent) open.pop();
     open.push(indent);
-    const dashes = /^(?:- )*/.exec(line.trimStart())?.[0].length ?? 0;
+    const dashes = /^(?:[-?] )*/.exec(line.trimStart())?.[0].length ?? 0;
     deepest = Math.max(deepest, open.length + dashes / 2);
   }
   return deepest;
