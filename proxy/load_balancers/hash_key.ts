@@ -7,3 +7,6 @@ export function hashKey(host: Host, useHostname: boolean): string {
   if (typeof own === 'string' && own !== '') return own;
   return useHostname && host.hostname !== '' ? host.hostname : host.address.text;
 }
+
+/** How far a balancer looks along its table for a host that is not to be skipped, by number of hosts. */
+export const STEPS_PER_HOST = 64;

@@ -4,7 +4,7 @@
  */
 import type { Host } from '../upstream/host.ts';
 import type { LoadBalancer, LoadBalancerInput } from './load_balancer.ts';
-import { hashKey } from './hash_key.ts';
+import { hashKey, STEPS_PER_HOST } from './hash_key.ts';
 import { hash, xxHash64OfText } from './xx_hash64.ts';
 
 export interface MaglevOptions {
@@ -16,6 +16,7 @@ export function createMaglev({ hosts, random }: LoadBalancerInput, options: Magl
   if (hosts.length === 0) return { chooseHost: () => undefined };
   const table = buildTable(hosts, options);
   const size = options.tableSize;
+  const steps = Math.min(size, STEPS_PER_HOST * hosts.length);
   return {
     chooseHost(request) {
       let high = request.hasHash ? request.hashHigh : Math.floor(random() * 2 ** 32);
@@ -26,8 +27,11 @@ export function createMaglev({ hosts, random }: LoadBalancerInput, options: Magl
         high = (high ^ 0xffffffff) >>> 0;
       }
       let at = remainder(high, low, size);
-      let chosen = hosts[table[at] as number];
-      for (let i = 0; i < hosts.length && chosen !== undefined && request.shouldSkip(chosen); i++) {
+      const first = hosts[table[at] as number];
+      let chosen = first;
+      for (let i = 0; chosen !== undefined && request.shouldSkip(chosen); i++) {
+        // All are to be skipped, as far as can be seen: better one of them than nobody.
+        if (i === steps) return first;
         at = (at + 1) % size;
         chosen = hosts[table[at] as number];
       }

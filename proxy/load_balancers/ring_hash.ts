@@ -5,7 +5,7 @@
  */
 import type { Host } from '../upstream/host.ts';
 import type { LoadBalancer, LoadBalancerInput } from './load_balancer.ts';
-import { hashKey } from './hash_key.ts';
+import { hashKey, STEPS_PER_HOST } from './hash_key.ts';
 import { xxHash64OfText } from './xx_hash64.ts';
 
 export interface RingHashOptions {
@@ -18,6 +18,7 @@ export function createRingHash({ hosts, random }: LoadBalancerInput, options: Ri
   if (hosts.length === 0) return { chooseHost: () => undefined };
   const ring = buildRing(hosts, options);
   const size = ring.owners.length;
+  const steps = Math.min(size, STEPS_PER_HOST * hosts.length);
   return {
     chooseHost(request) {
       const high = request.hasHash ? request.hashHigh : Math.floor(random() * 2 ** 32);
@@ -25,8 +26,11 @@ export function createRingHash({ hosts, random }: LoadBalancerInput, options: Ri
       let at = firstAtOrAfter(ring, high, low);
       // Later attempts move on along the ring (Envoy: chooseHost with attempt).
       if (request.attempt > 0) at = (at + request.attempt) % size;
-      let chosen = hosts[ring.owners[at] as number];
-      for (let i = 0; i < hosts.length && chosen !== undefined && request.shouldSkip(chosen); i++) {
+      const first = hosts[ring.owners[at] as number];
+      let chosen = first;
+      for (let i = 0; chosen !== undefined && request.shouldSkip(chosen); i++) {
+        // All are to be skipped, as far as can be seen: better one of them than nobody.
+        if (i === steps) return first;
         at = (at + 1) % size;
         chosen = hosts[ring.owners[at] as number];
       }
