@@ -1,6 +1,6 @@
 /** The router: route → cluster → host → pool, and the response back. Envoy: envoy.extensions.filters.http.router.v3. */
-import { failureOfReset, failures, type Failure } from '../failures.ts';
-import type { ResetReason, StreamEncoder } from '../http/codec.ts';
+import { type Failure, failureOfReset, failures } from '../failures.ts';
+import type { ResetReason } from '../http/codec.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { RequestSink, TerminalContext, TerminalFilter } from '../http/terminal.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
@@ -8,10 +8,10 @@ import { Deadline, type Deadlines } from '../net/deadlines.ts';
 import type { Counter } from '../telemetry/statistics.ts';
 import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
-import type { Host } from '../upstream/host.ts';
-import type { Http1Pool, PoolRequest } from '../upstream/http1_pool.ts';
+import { KeptBody } from './kept_body.ts';
 import { rewriteHost } from './rewrite.ts';
 import type { ForwardAction, HashOutput, Route } from './route.ts';
+import { UpstreamRequest, type UpstreamRequestOwner } from './upstream_request.ts';
 
 export interface RouterConfig {
   /** Default false: x-envoy-upstream-service-time and its kind are added. */
@@ -47,29 +47,19 @@ export function createRouter(config: RouterConfig, deps: RouterDeps): TerminalFi
   return { open: (stream) => new RoutedRequest(stream, config, deps) };
 }
 
-class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
+class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest {
   readonly #stream: TerminalContext;
   readonly #config: RouterConfig;
   readonly #deps: RouterDeps;
   requestHeaders!: RequestHeaders; // Set by headers(), the first call of every request.
+  body!: KeptBody; // Set with them.
+  responsePauses = 0;
   #route: Route | undefined = undefined;
   #forward!: ForwardAction; // Set with the route, before anything is sent.
   #cluster: Cluster | undefined = undefined;
-  #host: Host | undefined = undefined;
-  #pool: Http1Pool | undefined = undefined;
-  #encoder: StreamEncoder | undefined = undefined;
-  #waiting = false;
-  #reused = false;
+  #attempt: UpstreamRequest | undefined = undefined;
   #deadConnections = 0;
-  #headersEnd = false;
-  #bodyEnded = false;
-  /** Copies of what came before the connection, or may have to be sent again. */
-  #kept: Buffer[] | undefined = undefined;
-  #keptBytes = 0;
-  #replayable = true;
-  #trailers: Headers | undefined = undefined;
   #downstreamPaused = false;
-  #upstreamPauses = 0;
   #responseStarted = false;
   #done = false;
   #timeout: Deadline | undefined = undefined;
@@ -114,8 +104,7 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     const stream = this.#stream;
     const { statistics } = this.#deps;
     this.requestHeaders = headers;
-    this.#headersEnd = endStream;
-    this.#bodyEnded = endStream;
+    this.body = new KeptBody(endStream);
     statistics.rqTotal.inc();
     const route = stream.route();
     if (route === undefined) {
@@ -150,10 +139,8 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     const resolving = cluster.resolve?.(headers);
     if (resolving === undefined) this.#connect();
     else {
-      this.#waiting = true;
       resolving.then(
         (failure) => {
-          this.#waiting = false;
           if (this.#done) return;
           if (failure !== undefined) this.#fail(failure);
           else this.#connect();
@@ -165,100 +152,80 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
 
   data(bytes: Buffer, endStream: boolean): void {
     if (this.#done) return;
+    const { body } = this;
     if (endStream) {
-      this.#bodyEnded = true;
+      body.complete = true;
       this.#armTimeout();
     }
-    if (this.#replayable && !this.#responseStarted) this.#keep(bytes);
-    if (this.#encoder === undefined) {
-      if (this.#keptBytes >= EARLY_BODY_BYTES) this.#pauseDownstream();
-      return;
+    const attempt = this.#attempt;
+    const connected = attempt?.connected === true;
+    if (body.replayable && !this.#responseStarted) {
+      body.keep(bytes);
+      if (connected && body.bytes > REPLAY_BYTES) body.release();
     }
-    if (!this.#encoder.encodeData(bytes, endStream) && !endStream) this.#pauseDownstream();
+    if (attempt === undefined || !connected) {
+      if (body.bytes >= EARLY_BODY_BYTES) this.#pauseDownstream();
+    } else if (!attempt.data(bytes, endStream) && !endStream) this.#pauseDownstream();
   }
 
   trailers(trailers: Headers): void {
     if (this.#done) return;
-    this.#bodyEnded = true;
-    this.#trailers = trailers;
+    this.body.complete = true;
+    this.body.trailers = trailers;
     this.#armTimeout();
-    this.#encoder?.encodeTrailers(trailers);
+    this.#attempt?.trailers(trailers);
   }
 
   readDisable(disabled: boolean): void {
-    this.#upstreamPauses += disabled ? 1 : -1;
-    this.#encoder?.readDisable(disabled);
+    this.responsePauses += disabled ? 1 : -1;
+    this.#attempt?.readDisable(disabled);
   }
 
   abandon(): void {
     if (this.#done) return;
     this.#finish();
-    if (this.#encoder !== undefined) {
-      this.#cluster?.statistics.rqTxReset.inc();
-      this.#encoder.reset('local reset');
-    } else if (this.#pool?.cancel(this) === true) this.#cluster?.statistics.rqCancelled.inc();
+    this.#attempt?.abandon();
   }
 
-  // ── from the pool ───────────────────────────────────────────────────────────────────────────────────────────────
+  // ── from the attempt ────────────────────────────────────────────────────────────────────────────────────────────
 
-  poolReady(encoder: StreamEncoder, connection: ConnectionInfo, reused: boolean): void {
+  attemptReady(attempt: UpstreamRequest, connection: ConnectionInfo): void {
     const { info } = this.#stream;
-    this.#waiting = false;
-    this.#encoder = encoder;
-    this.#reused = reused;
     // A body in a request that must not be sent twice need not be kept once it is on its way.
-    if (!reused || !IDEMPOTENT.has(this.requestHeaders.method)) this.#replayable = false;
+    if (!attempt.reused || !IDEMPOTENT.has(this.requestHeaders.method)) this.body.replayable = false;
     info.upstreamLocalAddress = connection.localAddress;
     info.upstreamProtocol = 'HTTP/1.1';
     if (info.upstreamFirstByteSentMs === 0) info.upstreamFirstByteSentMs = this.#deps.nowMs();
-    for (let i = 0; i < this.#upstreamPauses; i++) encoder.readDisable(true);
-    try {
-      encoder.encodeHeaders(this.requestHeaders, this.#headersEnd);
-    } catch {
-      // A filter or a rewrite put CR, LF or NUL into the head: nothing was written.
-      encoder.reset('local reset');
-      this.#encoder = undefined;
-      return this.#fail(failures.upstreamProtocolError);
-    }
-    const kept = this.#kept;
-    if (kept !== undefined) {
-      if (!this.#replayable) {
-        this.#kept = undefined;
-        this.#keptBytes = 0;
-      }
-      let room = true;
-      for (let i = 0; i < kept.length; i++) {
-        const last = this.#bodyEnded && this.#trailers === undefined && i === kept.length - 1;
-        room = encoder.encodeData(kept[i] as Buffer, last);
-      }
-      if (room || this.#bodyEnded) this.#resumeDownstream();
-    }
-    if (this.#trailers !== undefined) encoder.encodeTrailers(this.#trailers);
   }
 
-  poolFailed(reason: ResetReason, detail: string): void {
-    if (this.#done) return;
+  attemptSent(_attempt: UpstreamRequest, room: boolean): void {
+    const { body } = this;
+    if (!body.replayable) body.release();
+    if (room || body.complete) this.#resumeDownstream();
+  }
+
+  attemptUnwritable(): void {
+    this.#fail(failures.upstreamProtocolError);
+  }
+
+  attemptRefused(_attempt: UpstreamRequest, reason: ResetReason, detail: string): void {
     if (detail !== '') this.#stream.info.upstreamTransportFailureReason = detail;
     const failure = failureOfReset(reason);
     this.#fail(detail === '' ? failure : { ...failure, details: withReason(failure.details, detail) });
   }
 
-  // ── from the upstream codec ─────────────────────────────────────────────────────────────────────────────────────
-
-  decode1xx(headers: ResponseHeaders): void {
-    if (!this.#done) this.#stream.respond1xx(headers);
+  attempt1xx(headers: ResponseHeaders): void {
+    this.#stream.respond1xx(headers);
   }
 
-  decodeHeaders(head: RequestHeaders | ResponseHeaders, endStream: boolean): void {
-    if (this.#done) return;
-    const headers = head as ResponseHeaders;
+  attemptHeaders(attempt: UpstreamRequest, headers: ResponseHeaders, endStream: boolean): void {
     const stream = this.#stream;
     const { info } = stream;
     const nowMs = this.#deps.nowMs();
     this.#responseStarted = true;
-    this.#kept = undefined;
+    this.body.release();
     info.upstreamFirstByteReceivedMs = nowMs;
-    const statistics = (this.#cluster as Cluster).statistics;
+    const { statistics } = attempt.cluster;
     statistics.response(headers.status);
     statistics.rqTime.record(nowMs - info.upstreamFirstByteSentMs);
     if (!this.#config.suppressEnvoyHeaders) {
@@ -272,38 +239,32 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
     if (cookies !== undefined) for (const cookie of cookies) headers.append('set-cookie', cookie);
     info.responseCode = headers.status;
     (this.#route as Route).finalizeResponseHeaders(headers, stream);
-    if (headers.status === 101 || this.#stream.upgrade !== undefined) this.#timeout?.cancel();
-    if (endStream) this.#responseEnded();
+    if (headers.status === 101 || stream.upgrade !== undefined) this.#timeout?.cancel();
+    if (endStream) this.#responseEnded(attempt);
     stream.respondHeaders(headers, endStream);
   }
 
-  decodeData(chunk: Buffer, endStream: boolean): void {
-    if (this.#done) return;
-    if (endStream) this.#responseEnded();
+  attemptData(attempt: UpstreamRequest, chunk: Buffer, endStream: boolean): void {
+    if (endStream) this.#responseEnded(attempt);
     this.#stream.respondData(chunk, endStream);
   }
 
-  decodeTrailers(trailers: Headers): void {
-    if (this.#done) return;
-    this.#responseEnded();
+  attemptTrailers(attempt: UpstreamRequest, trailers: Headers): void {
+    this.#responseEnded(attempt);
     this.#stream.respondTrailers(trailers);
   }
 
-  onReset(reason: ResetReason): void {
-    if (this.#done) return;
-    const statistics = (this.#cluster as Cluster).statistics;
-    statistics.rqRxReset.inc();
-    this.#encoder = undefined;
-    if (!this.#responseStarted && reason === 'connection termination' && this.#mayMove()) {
+  attemptReset(attempt: UpstreamRequest, reason: ResetReason): void {
+    if (!this.#responseStarted && reason === 'connection termination' && this.#mayMove(attempt)) {
       this.#deadConnections++;
-      statistics.rqRetry.inc();
+      attempt.cluster.statistics.rqRetry.inc();
       this.#connect();
       return;
     }
     this.#fail(failureOfReset(reason));
   }
 
-  onDrain(): void {
+  attemptDrained(): void {
     this.#resumeDownstream();
   }
 
@@ -312,6 +273,7 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
   #connect(): void {
     const cluster = this.#cluster as Cluster;
     const { info } = this.#stream;
+    this.#attempt = undefined;
     // A move off a dead connection is the same attempt.
     if (this.#deadConnections === 0) info.upstreamRequestAttemptCount++;
     const host = cluster.chooseHost(this);
@@ -319,9 +281,6 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
       cluster.statistics.cxNoneHealthy.inc();
       return this.#fail(failures.noHealthyUpstream);
     }
-    this.#leaveHost();
-    this.#host = host;
-    host.activeRequests++;
     info.upstreamHost = host.address;
     info.upstreamHostMetadata = host.metadata;
     if (this.#forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
@@ -330,30 +289,18 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
       info.upstreamTransportFailureReason = pool;
       return this.#fail(failures.upstreamConnectFailure);
     }
-    this.#pool = pool;
-    this.#waiting = true;
-    pool.request(this);
+    this.#attempt = new UpstreamRequest(this, cluster, host, pool);
+    this.#attempt.start();
   }
 
   /** Whether a request on a dead kept-alive connection may go to another one: sent twice only where that is harmless. */
-  #mayMove(): boolean {
+  #mayMove(attempt: UpstreamRequest): boolean {
     return (
-      this.#reused &&
+      attempt.reused &&
       this.#deadConnections < MAX_DEAD_CONNECTIONS &&
       IDEMPOTENT.has(this.requestHeaders.method) &&
-      (this.#headersEnd || this.#replayable)
+      this.body.replayable
     );
-  }
-
-  #keep(bytes: Buffer): void {
-    this.#keptBytes += bytes.length;
-    if (this.#encoder !== undefined && this.#keptBytes > REPLAY_BYTES) {
-      this.#replayable = false;
-      this.#kept = undefined;
-      return;
-    }
-    this.#kept ??= [];
-    this.#kept.push(Buffer.from(bytes));
   }
 
   #pauseDownstream(): void {
@@ -406,35 +353,25 @@ class RoutedRequest implements RequestSink, PoolRequest, ClusterRequest {
   }
 
   /** The upstream has said everything. */
-  #responseEnded(): void {
-    const { info } = this.#stream;
-    info.upstreamLastByteReceivedMs = this.#deps.nowMs();
+  #responseEnded(attempt: UpstreamRequest): void {
+    this.#stream.info.upstreamLastByteReceivedMs = this.#deps.nowMs();
     this.#finish();
-    // An answer before the request was complete: the rest of the request has no reader.
-    if (!this.#bodyEnded) this.#encoder?.reset('local reset');
+    attempt.complete();
     this.#resumeDownstream();
   }
 
   #fail(failure: Failure): void {
     if (this.#done) return;
     this.#finish();
-    this.#encoder?.reset('local reset');
+    this.#attempt?.abandon();
     if (failure.status >= 500) this.#cluster?.statistics.response(failure.status);
-    if (this.#waiting) this.#pool?.cancel(this);
     this.#stream.fail(failure);
   }
 
   #finish(): void {
     this.#done = true;
-    this.#kept = undefined;
+    this.body.release();
     this.#timeout?.cancel();
-    this.#leaveHost();
-  }
-
-  #leaveHost(): void {
-    if (this.#host === undefined) return;
-    this.#host.activeRequests--;
-    this.#host = undefined;
   }
 }
 
