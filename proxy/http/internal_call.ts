@@ -2,7 +2,7 @@
 import { failures, failureOfReset } from '../failures.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import type { ClusterRequest } from '../upstream/cluster.ts';
-import type { PoolRequest } from '../upstream/http1_pool.ts';
+import type { PoolRequest } from '../upstream/pool.ts';
 import { Deadline, type Deadlines } from '../net/deadlines.ts';
 import type { ResetReason, StreamEncoder } from './codec.ts';
 import type { InternalRequest, InternalResponse } from './filter.ts';
@@ -74,7 +74,7 @@ class InternalCall implements PoolRequest, ClusterRequest {
     if (cluster === undefined) return this.#fail('there is no such cluster');
     const host = cluster.chooseHost(this);
     if (host === undefined) return this.#fail(failures.noHealthyUpstream.body);
-    const pool = cluster.pool(host, 'default');
+    const pool = cluster.pool(host, 'default', 'HTTP/1.1');
     if (typeof pool === 'string') this.#fail(pool);
     else pool.request(this);
   }

@@ -194,7 +194,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     // A body in a request that must not be sent twice need not be kept once it is on its way.
     if (!attempt.reused || !IDEMPOTENT.has(this.requestHeaders.method)) this.body.replayable = false;
     info.upstreamLocalAddress = connection.localAddress;
-    info.upstreamProtocol = 'HTTP/1.1';
+    info.upstreamProtocol = attempt.protocol;
     if (info.upstreamFirstByteSentMs === 0) info.upstreamFirstByteSentMs = this.#deps.nowMs();
   }
 
@@ -284,7 +284,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     info.upstreamHost = host.address;
     info.upstreamHostMetadata = host.metadata;
     if (this.#forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
-    const pool = cluster.pool(host, this.#forward.priority);
+    const pool = cluster.pool(host, this.#forward.priority, info.protocol);
     if (typeof pool === 'string') {
       info.upstreamTransportFailureReason = pool;
       return this.#fail(failures.upstreamConnectFailure);

@@ -11,7 +11,7 @@ import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.t
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { Cluster } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
-import type { Http1Pool, PoolRequest } from '../upstream/http1_pool.ts';
+import type { HttpProtocol, Pool, PoolRequest } from '../upstream/pool.ts';
 import type { KeptBody } from './kept_body.ts';
 
 /** The routed request. Nothing is called after the attempt was abandoned. */
@@ -43,14 +43,16 @@ export class UpstreamRequest implements PoolRequest {
   readonly host: Host;
   /** The connection had served before: the peer may have closed it unseen. */
   reused = false;
+  /** Of the connection, once there is one. */
+  protocol: HttpProtocol = 'HTTP/1.1';
   responseStarted = false;
   readonly #owner: UpstreamRequestOwner;
-  readonly #pool: Http1Pool;
+  readonly #pool: Pool;
   #encoder: StreamEncoder | undefined = undefined;
   #waiting = false;
   #done = false;
 
-  constructor(owner: UpstreamRequestOwner, cluster: Cluster, host: Host, pool: Http1Pool) {
+  constructor(owner: UpstreamRequestOwner, cluster: Cluster, host: Host, pool: Pool) {
     this.#owner = owner;
     this.cluster = cluster;
     this.host = host;
@@ -99,12 +101,13 @@ export class UpstreamRequest implements PoolRequest {
 
   // ── from the pool ───────────────────────────────────────────────────────────────────────────────────────────────
 
-  poolReady(encoder: StreamEncoder, connection: ConnectionInfo, reused: boolean): void {
+  poolReady(encoder: StreamEncoder, connection: ConnectionInfo, reused: boolean, protocol: HttpProtocol): void {
     const owner = this.#owner;
     const { body } = owner;
     this.#waiting = false;
     this.#encoder = encoder;
     this.reused = reused;
+    this.protocol = protocol;
     owner.attemptReady(this, connection);
     for (let i = 0; i < owner.responsePauses; i++) encoder.readDisable(true);
     try {

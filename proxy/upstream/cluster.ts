@@ -6,7 +6,7 @@ import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { ClusterStatistics } from './cluster_statistics.ts';
 import type { Failure } from '../failures.ts';
 import type { Host } from './host.ts';
-import type { Http1Pool } from './http1_pool.ts';
+import type { Pool } from './pool.ts';
 
 export interface Cluster {
   readonly name: string;
@@ -17,8 +17,11 @@ export interface Cluster {
   chooseHost(context: ClusterRequest): Host | undefined;
   /** Clusters whose hosts are made on demand (dynamic forward proxy): undefined where the host can be chosen at once. */
   resolve?(request: RequestHeaders): Promise<Failure | undefined> | undefined;
-  /** The connections of this thread to a host. A string says why there can be none (a transport that is not available). */
-  pool(host: Host, priority: Priority): Http1Pool | string;
+  /**
+   * The connections of this thread to a host. A string says why there can be none (a transport that is not available).
+   * `downstreamProtocol`: of the request, for clusters that use the same (`HTTP/1.1`, `HTTP/2`).
+   */
+  pool(host: Host, priority: Priority, downstreamProtocol: string): Pool | string;
   breaker(priority: Priority): Breaker;
 }
 

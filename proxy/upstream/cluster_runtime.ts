@@ -8,15 +8,23 @@ import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { Cluster, ClusterRequest } from './cluster.ts';
 import type { ClusterConfig, Discovery, TransportSocket } from './cluster_config.ts';
 import { ClusterStatistics } from './cluster_statistics.ts';
+import { ConnectionPool } from './connection_pool.ts';
 import { ForwardProxyHosts } from './forward_proxy_hosts.ts';
 import type { Host } from './host.ts';
 import { ClusterHost, HostSet } from './host_set.ts';
-import { Http1Pool } from './http1_pool.ts';
+import { Http1Connection } from './http1_connection.ts';
 import type { LoadAssignment } from './load_assignment.ts';
+import type { Pool, PoolOptions } from './pool.ts';
 
+/** By priority and what they speak. */
 interface HostPools {
-  default: Http1Pool | undefined;
-  high: Http1Pool | undefined;
+  default: ProtocolPools;
+  high: ProtocolPools;
+}
+interface ProtocolPools {
+  http1: Pool | undefined;
+  http2: Pool | undefined;
+  auto: Pool | undefined;
 }
 
 /** Original-destination hosts kept at a time; the oldest goes. */
@@ -105,26 +113,33 @@ export class ClusterRuntime implements Cluster {
     return this.#breakers[priority];
   }
 
-  pool(host: Host, priority: Priority): Http1Pool | string {
+  pool(host: Host, priority: Priority, downstreamProtocol: string): Pool | string {
     let pools = this.#pools.get(host);
     if (pools === undefined) {
       const refusal = this.#refusal(host);
       if (refusal !== undefined) return refusal;
-      pools = { default: undefined, high: undefined };
+      pools = {
+        default: { http1: undefined, http2: undefined, auto: undefined },
+        high: { http1: undefined, http2: undefined, auto: undefined },
+      };
       this.#pools.set(host, pools);
     }
-    let pool = pools[priority];
+    const configured = this.config.http.protocol;
+    const protocol = configured === 'downstream' ? (downstreamProtocol === 'HTTP/2' ? 'http2' : 'http1') : configured;
+    const byProtocol = pools[priority];
+    let pool = byProtocol[protocol];
     if (pool === undefined) {
-      pool = this.#makePool(host, priority);
-      pools[priority] = pool;
+      pool = this.#makePool(host, priority, protocol);
+      byProtocol[protocol] = pool;
     }
     return pool;
   }
 
-  #makePool(host: Host, priority: Priority): Http1Pool {
+  #makePool(host: Host, priority: Priority, protocol: PoolOptions['protocol']): Pool {
     const { config } = this;
     const { deadlines, nowMs } = this.#services;
-    return new Http1Pool({
+    const options: PoolOptions = {
+      protocol,
       host,
       breaker: this.#breakers[priority],
       statistics: this.statistics,
@@ -137,7 +152,8 @@ export class ClusterRuntime implements Cluster {
       keepAliveIdleMs: config.keepAliveIdleMs,
       deadlines,
       nowMs,
-    });
+    };
+    return new ConnectionPool(options, (holder, stream) => new Http1Connection(holder, stream));
   }
 
   /** Why there can be no connection to this host: a transport or protocol that this version does not execute. */
@@ -197,8 +213,11 @@ export class ClusterRuntime implements Cluster {
     const pools = this.#pools.get(host);
     if (pools === undefined) return;
     this.#pools.delete(host);
-    pools.default?.drain();
-    pools.high?.drain();
+    for (const { http1, http2, auto } of [pools.default, pools.high]) {
+      http1?.drain();
+      http2?.drain();
+      auto?.drain();
+    }
   }
 }
 

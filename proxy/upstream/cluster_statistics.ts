@@ -5,6 +5,7 @@ export class ClusterStatistics {
   readonly cxTotal: Counter;
   readonly cxActive: Gauge;
   readonly cxHttp1Total: Counter;
+  readonly cxHttp2Total: Counter;
   readonly cxConnectFail: Counter;
   readonly cxConnectTimeout: Counter;
   readonly cxConnectMs: Histogram;
@@ -47,6 +48,7 @@ export class ClusterStatistics {
     this.cxTotal = counter('upstream_cx_total');
     this.cxActive = gauge('upstream_cx_active');
     this.cxHttp1Total = counter('upstream_cx_http1_total');
+    this.cxHttp2Total = counter('upstream_cx_http2_total');
     this.cxConnectFail = counter('upstream_cx_connect_fail');
     this.cxConnectTimeout = counter('upstream_cx_connect_timeout');
     this.cxConnectMs = statistics.histogram(`${prefix}.upstream_cx_connect_ms`);

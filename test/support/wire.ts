@@ -288,7 +288,7 @@ export class ServerWire extends Callbacks {
   }
 }
 
-/** A client codec at the end of a wire, as upstream/http1_pool.ts drives it. */
+/** A client codec at the end of a wire, as upstream/http1_connection.ts drives it. */
 export class ClientWire extends Callbacks {
   readonly codec: Http1ClientCodec;
   readonly responses: ReceivedResponse[] = [];
