@@ -8,6 +8,10 @@ import type { ByteStream } from './byte_stream.ts';
 import type { ConnectionInfo } from './connection_info.ts';
 
 const READ_BYTES = 65_536;
+/** Of a buffer for streaming bodies: fewer, larger reads and writes per megabyte. */
+const BULK_BUFFER_BYTES = 262_144;
+/** So many of them a thread, 32 MB; whoever comes when all are lent gets one of READ_BYTES that is not kept. */
+const MAX_BULK_BUFFERS = 128;
 /** A read of this size means a body is streaming: the socket gets a buffer of its own, which writes may keep. */
 const BULK_BYTES = 32_768;
 /** A read below this size means the body is over: back to the shared buffer. */
@@ -25,8 +29,34 @@ const sharedBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
 /** The private buffer whose bytes are being handed out right now: a write may keep them if it says so. */
 let lentBuffer: LentBuffer | undefined;
 interface LentBuffer {
-  readonly memory: ArrayBufferLike;
-  kept: boolean;
+  readonly bytes: Buffer;
+  /** Writes that still hold some of it. */
+  writes: number;
+  /** A write that ended otherwise than well: nobody can say who still looks at it. */
+  spoilt: boolean;
+  /** No longer read into: it goes back to the pool with its last write. */
+  retired: boolean;
+}
+
+const bulkPool: Buffer[] = [];
+let bulkBuffers = 0;
+
+function lendBulkBuffer(): LentBuffer {
+  let bytes = bulkPool.pop();
+  if (bytes === undefined) {
+    const small = bulkBuffers >= MAX_BULK_BUFFERS;
+    if (!small) bulkBuffers++;
+    bytes = Buffer.allocUnsafeSlow(small ? READ_BYTES : BULK_BUFFER_BYTES);
+  }
+  return { bytes, writes: 0, spoilt: false, retired: false };
+}
+
+/** Once when it is read into no more, and with each of its writes that ends after that. */
+function retireBulkBuffer(lent: LentBuffer): void {
+  lent.retired = true;
+  if (lent.writes > 0 || lent.bytes.length < BULK_BUFFER_BYTES) return;
+  if (lent.spoilt) bulkBuffers--;
+  else bulkPool.push(lent.bytes);
 }
 
 /** Streams with something to send, flushed when the outermost read event ends. */
@@ -149,6 +179,8 @@ export class SocketStream implements ByteStream {
     socket.on('close', () => {
       if (this.#closed) return;
       this.#closed = true;
+      if (this.#lent !== undefined) retireBulkBuffer(this.#lent);
+      this.#lent = undefined;
       asOneEvent(() => this.onClose(this.#failure));
     });
   }
@@ -229,21 +261,25 @@ export class SocketStream implements ByteStream {
       endEvent();
       lentBuffer = outer;
     }
-    if (poison && this.#lent?.kept !== true) bytes.fill(0xdd);
+    if (poison && (this.#lent === undefined || this.#lent.writes === 0)) bytes.fill(0xdd);
     this.#lastReadBytes = size;
   }
 
   /** The buffer for the next read; undefined: the one it has. */
   nextBuffer(): Buffer | undefined {
-    if (this.#lent === undefined) {
+    const lent = this.#lent;
+    if (lent === undefined) {
       if (this.#lastReadBytes < BULK_BYTES) return undefined;
     } else if (this.#lastReadBytes < BULK_END_BYTES) {
       this.#lent = undefined;
+      retireBulkBuffer(lent);
       return sharedBuffer;
-    } else if (!this.#lent.kept) return undefined;
-    const own = Buffer.allocUnsafeSlow(READ_BYTES);
-    this.#lent = { memory: own.buffer, kept: false };
-    return own;
+    } else {
+      if (lent.writes === 0) return undefined;
+      retireBulkBuffer(lent);
+    }
+    this.#lent = lendBulkBuffer();
+    return this.#lent.bytes;
   }
 
   #markDirty(): void {
@@ -258,9 +294,24 @@ export class SocketStream implements ByteStream {
 
   #writeLarge(bytes: Buffer): boolean {
     this.flush();
-    const lent = lentBuffer !== undefined && lentBuffer.memory === bytes.buffer ? lentBuffer : undefined;
-    const taken = this.#socket.write(lent === undefined ? Buffer.from(bytes) : bytes);
-    if (lent !== undefined && this.#socket.writableLength > 0) lent.kept = true;
+    const lent = lentBuffer !== undefined && lentBuffer.bytes.buffer === bytes.buffer ? lentBuffer : undefined;
+    let taken: boolean;
+    if (lent === undefined) taken = this.#socket.write(Buffer.from(bytes));
+    else {
+      // The callback comes in a later tick, also where the kernel took all at once: those count as done here.
+      lent.writes++;
+      let counted = true;
+      taken = this.#socket.write(bytes, (error) => {
+        if (!counted) return;
+        lent.writes--;
+        if (error != null) lent.spoilt = true;
+        if (lent.retired) retireBulkBuffer(lent);
+      });
+      if (this.#socket.writableLength === 0) {
+        counted = false;
+        lent.writes--;
+      }
+    }
     if (!taken) this.#needDrain = true;
     return taken;
   }
