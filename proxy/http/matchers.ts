@@ -2,6 +2,7 @@
 import { RE2JS } from 're2js';
 import { ConfigError } from '../config_error.ts';
 import type { Fields } from '../resource_fields.ts';
+import { type Glob, globOf } from './glob_regex.ts';
 import type { Headers } from './headers.ts';
 
 /** envoy.type.matcher.v3.StringMatcher. */
@@ -16,6 +17,7 @@ export const MAX_REGEX_LENGTH = 1024;
 export class Regex implements StringMatcher {
   readonly pattern: string;
   readonly #compiled: ReturnType<typeof RE2JS.compile>;
+  readonly #glob: Glob | undefined;
 
   constructor(pattern: string, path: string) {
     if (pattern.length > MAX_REGEX_LENGTH) {
@@ -25,6 +27,7 @@ export class Regex implements StringMatcher {
       );
     }
     this.pattern = pattern;
+    this.#glob = globOf(pattern);
     try {
       this.#compiled = RE2JS.compile(pattern);
     } catch (error) {
@@ -35,6 +38,8 @@ export class Regex implements StringMatcher {
   }
 
   matches(text: string): boolean {
+    // What istiod makes of `ns-*` and the like needs no regex engine.
+    if (this.#glob !== undefined && !text.includes('\n')) return this.#glob.matches(text);
     return this.#compiled.testExact(text);
   }
 
@@ -92,6 +97,8 @@ export interface HeaderMatcher {
   /** The exact value it asks for, if that is all it asks: for indexes. */
   readonly exact: string | undefined;
   matches(headers: Headers): boolean;
+  /** The same for one value of the field; undefined where only presence is asked for. */
+  readonly matchesValue: ((value: string) => boolean) | undefined;
 }
 
 export function parseHeaderMatcher(fields: Fields): HeaderMatcher {
@@ -101,22 +108,31 @@ export function parseHeaderMatcher(fields: Fields): HeaderMatcher {
   const present = fields.boolean('present_match');
   if (present !== undefined) {
     const wanted = present !== invert;
-    return { name, exact: undefined, matches: (headers) => headers.has(name) === wanted };
+    return { name, exact: undefined, matches: (headers) => headers.has(name) === wanted, matchesValue: undefined };
   }
   const test = parseHeaderTest(fields);
   if (test === undefined) {
-    return { name, exact: undefined, matches: (headers) => headers.has(name) !== invert };
+    return { name, exact: undefined, matches: (headers) => headers.has(name) !== invert, matchesValue: undefined };
   }
   return {
     name,
     exact: invert || missingIsEmpty ? undefined : exactValue(fields),
     matches(headers) {
-      // All values of a repeated field are looked at as one (attacks.md row 41).
-      const value = headers.joined(name) ?? (missingIsEmpty ? '' : undefined);
+      // Each value of a repeated field counts by itself: a second one must not hide the first from a rule
+      // (CVE-2026-26308, attacks.md row 41; Envoy since 1.39).
+      const { fields } = headers;
+      let there = false;
+      for (let i = 0; i < fields.length; i += 2) {
+        if (fields[i] !== name) continue;
+        if (test(fields[i + 1] as string)) return !invert;
+        there = true;
+      }
+      if (there) return invert;
+      const value = (name.charCodeAt(0) === 58 ? headers.get(name) : undefined) ?? (missingIsEmpty ? '' : undefined);
       // Envoy: an absent header matches nothing, inverted or not, unless it is treated as empty.
-      if (value === undefined) return false;
-      return test(value) !== invert;
+      return value !== undefined && test(value) !== invert;
     },
+    matchesValue: (value) => test(value) !== invert,
   };
 }
 

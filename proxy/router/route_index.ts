@@ -125,9 +125,11 @@ export class RouteIndex {
   ): number {
     let best = this.#firstOf(bucket.plain, key, path, request, context, limit);
     for (const [name, values] of bucket.byHeader) {
-      const value = request.joined(name);
-      const list = value === undefined ? undefined : values.get(value);
-      if (list !== undefined) best = this.#firstOf(list, key, path, request, context, best);
+      // As the matcher itself: each value of a repeated field counts.
+      for (const value of request.getAll(name)) {
+        const list = values.get(value);
+        if (list !== undefined) best = this.#firstOf(list, key, path, request, context, best);
+      }
     }
     return best;
   }

@@ -5,7 +5,8 @@
 import { ConfigError } from '../config_error.ts';
 import { Regex } from '../http/matchers.ts';
 
-const LITERAL = "[a-zA-Z0-9-._~%!$&'()+,;:@=]";
+/** `*` is a character of paths like others (CVE-2025-46821). */
+const LITERAL = "[a-zA-Z0-9-._~%!$&'()*+,;:@=]";
 
 export interface UriTemplate {
   readonly regex: Regex;
@@ -24,7 +25,9 @@ export function compileUriTemplate(template: string, path: string): UriTemplate 
     .slice(1)
     .split(/\/(?![^{]*\})/)
     .map((segment) => {
-      if (sawRest) throw new ConfigError(path, `"${template}": nothing can come after **`);
+      if (sawRest && /[*{]/.test(segment)) {
+        throw new ConfigError(path, `"${template}": no other wildcard can come after **`);
+      }
       return compileSegment(segment);
     })
     .join('/');

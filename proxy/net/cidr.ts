@@ -1,0 +1,72 @@
+/** Ranges of IP addresses. Source: envoy.config.core.v3.CidrRange. */
+import ipaddr from 'ipaddr.js';
+import { ConfigError } from '../config_error.ts';
+import type { Fields } from '../resource_fields.ts';
+
+export interface Cidr {
+  /** `10.0.0.0/8`. */
+  readonly text: string;
+  readonly prefixLength: number;
+  /** Of another family, or no address at all: false. */
+  contains(ip: string): boolean;
+}
+
+/** envoy.config.core.v3.CidrRange. @throws {ConfigError} */
+export function parseCidr(fields: Fields): Cidr {
+  const address = fields.requiredString('address_prefix');
+  const length = fields.integer('prefix_len', 0, 128) ?? 0;
+  return cidr(address, length, fields.at('address_prefix'));
+}
+
+/** @throws {ConfigError} when `address` is no IP address or `length` too long for its family. */
+export function cidr(address: string, length: number, path: string): Cidr {
+  if (!ipaddr.isValid(address)) throw new ConfigError(path, `an IP address is wanted, got "${address}"`);
+  const network = ipaddr.process(address);
+  const most = network.kind() === 'ipv4' ? 32 : 128;
+  if (length > most) throw new ConfigError(path, `prefix_len must be at most ${most} for ${address}, got ${length}`);
+  const text = `${address}/${length}`;
+  if (network.kind() === 'ipv4') {
+    const mask = length === 0 ? 0 : (-1 << (32 - length)) >>> 0;
+    const wanted = (ipv4(network.toString()) & mask) >>> 0;
+    return {
+      text,
+      prefixLength: length,
+      contains(ip) {
+        const value = ipv4(ip);
+        return value >= 0 && (value & mask) >>> 0 === wanted;
+      },
+    };
+  }
+  return {
+    text,
+    prefixLength: length,
+    contains(ip) {
+      if (!ip.includes(':')) return false;
+      // A zone names an interface, not a part of the address.
+      const zone = ip.indexOf('%');
+      const plain = zone < 0 ? ip : ip.slice(0, zone);
+      if (!ipaddr.isValid(plain)) return false;
+      const other = ipaddr.process(plain);
+      return other.kind() === 'ipv6' && other.match(network, length);
+    },
+  };
+}
+
+/** The address as a number; −1 if it is not four decimal numbers. */
+function ipv4(ip: string): number {
+  let value = 0;
+  let part = -1;
+  let parts = 1;
+  for (let i = 0; i < ip.length; i++) {
+    const code = ip.charCodeAt(i);
+    if (code === 46) {
+      if (part < 0 || ++parts > 4) return -1;
+      value = value * 256 + part;
+      part = -1;
+    } else if (code >= 48 && code <= 57) {
+      part = (part < 0 ? 0 : part * 10) + code - 48;
+      if (part > 255) return -1;
+    } else return -1;
+  }
+  return parts === 4 && part >= 0 ? value * 256 + part : -1;
+}

@@ -1,0 +1,92 @@
+/** Who asks. Source: envoy.config.rbac.v3.Principal. */
+import { parseHeaderMatcher, parseStringMatcher, type StringMatcher } from '../http/matchers.ts';
+import { parseCidr } from '../net/cidr.ts';
+import type { Fields } from '../resource_fields.ts';
+import type { PolicyFacts } from './facts.ts';
+import { names, nonEmpty, sourcedMetadata } from './permission.ts';
+import {
+  address,
+  and,
+  ANYTHING,
+  type Guard,
+  header,
+  leaf,
+  not,
+  or,
+  type RuleNode,
+  textGuards,
+  urlPath,
+} from './rule_node.ts';
+import { parseMetadataMatcher } from './value_matcher.ts';
+
+/** @throws {ConfigError} when it has no identifier that this version knows: a rule is never skipped. */
+export function parsePrincipal(fields: Fields): RuleNode {
+  const all = fields.message('and_ids');
+  if (all !== undefined) return and(nonEmpty(all, 'ids').map(parsePrincipal));
+  const some = fields.message('or_ids');
+  if (some !== undefined) return or(nonEmpty(some, 'ids').map(parsePrincipal));
+  const negated = fields.message('not_id');
+  if (negated !== undefined) return not(parsePrincipal(negated));
+  const any = fields.boolean('any');
+  if (any !== undefined) return any ? ANYTHING : fields.fail('any', 'must be true');
+  const authenticated = fields.message('authenticated');
+  if (authenticated !== undefined) return parseAuthenticated(authenticated);
+  const remote = fields.message('remote_ip');
+  if (remote !== undefined) return address(parseCidr(remote), ({ subject }) => subject.info.remoteAddress.ip);
+  for (const name of ['direct_remote_ip', 'source_ip']) {
+    const range = fields.message(name);
+    if (range !== undefined) return address(parseCidr(range), ({ subject }) => subject.connection.remoteAddress.ip);
+  }
+  const field = fields.message('header');
+  if (field !== undefined) return header(parseHeaderMatcher(field));
+  const path = fields.message('url_path');
+  if (path !== undefined) {
+    const text = path.requiredMessage('path');
+    return urlPath(parseStringMatcher(text), text);
+  }
+  const metadata = fields.message('metadata');
+  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata));
+  const sourced = fields.message('sourced_metadata');
+  if (sourced !== undefined) return sourcedMetadata(sourced);
+  const state = fields.message('filter_state');
+  if (state !== undefined) return parseFilterState(state);
+  const custom = fields.message('custom');
+  if (custom !== undefined) {
+    return fields.fail('custom', `the principal "${custom.string('name') ?? ''}" is not executed by this version`);
+  }
+  return fields.fail('any', `one identifier that this version knows is required, got ${names(fields)}`);
+}
+
+/** Names come from a verified client certificate only: over plaintext nothing of this matches. */
+function parseAuthenticated(fields: Fields): RuleNode {
+  const name = fields.message('principal_name');
+  if (name === undefined) return leaf(({ subject }) => subject.connection.tls?.mutual === true);
+  const matcher = parseStringMatcher(name);
+  return leaf((facts) => anyMatches(matcher, facts), [...textGuards(name, 'principal', undefined), ...namespace(name)]);
+}
+
+function anyMatches(matcher: StringMatcher, facts: PolicyFacts): boolean {
+  const { principals } = facts;
+  for (let i = 0; i < principals.length; i++) if (matcher.matches(principals[i] as string)) return true;
+  return false;
+}
+
+/** The namespace that istiod's regexes for namespaces and service accounts name literally. */
+function namespace(name: Fields): Guard[] {
+  const regex = name.message('safe_regex')?.string('regex') ?? '';
+  const found = /^(?:\.\*|spiffe:\/\/\.\+)\/ns\/([a-z0-9-]+)\//.exec(regex);
+  return found === null ? [] : [{ kind: 'namespace', key: found[1] as string, header: '' }];
+}
+
+/** envoy.type.matcher.v3.FilterStateMatcher. */
+function parseFilterState(fields: Fields): RuleNode {
+  const key = fields.requiredString('key');
+  const text = fields.message('string_match');
+  if (text === undefined)
+    return fields.fail('string_match', 'is required; other forms are not executed by this version');
+  const matcher = parseStringMatcher(text);
+  return leaf(({ subject }) => {
+    const value = subject.connection.filterState?.get(key);
+    return typeof value === 'string' && matcher.matches(value);
+  });
+}
