@@ -23,6 +23,22 @@ export interface Resource {
   readonly json: Json;
   /** Where it came from: `file:line` of the object that decided it, or the xDS server. */
   readonly origin: string;
+  /** From the static part of a bootstrap; absent: dynamic. */
+  readonly isStatic?: boolean;
+}
+
+export type ResourceKey = Pick<Resource, 'type' | 'name'>;
+
+/** A resource that another one names: what it is served without only after a wait. */
+export interface Dependency {
+  readonly type: 'endpoint' | 'route' | 'secret' | 'extension';
+  readonly name: string;
+  /** envoy.config.core.v3.ConfigSource, as it stands in the dependant. */
+  readonly configSource: Json;
+  /** Default 15,000; 0: for ever. */
+  readonly initialFetchTimeoutMs: number;
+  /** There is a default: nothing waits for it. */
+  readonly withoutWarming?: boolean;
 }
 
 /** A change of one source's resources. `removed` names what is gone. `full`: what is not in `upserts` is gone. */
@@ -32,6 +48,8 @@ export interface ResourceChange {
   readonly full: boolean;
   /** All or nothing (files), or resource by resource (xDS). */
   readonly atomic: boolean;
+  /** The source has asked `check` about each of them. */
+  readonly checked?: boolean;
 }
 
 /** accepted: what was applied, by type and name. rejected: each with its reason; it becomes the NACK. */
@@ -45,9 +63,21 @@ export interface ConfigSink {
   update(change: ResourceChange): UpdateResult;
   /** What the source got could not even be read; sentences. What was served before stays. */
   unreadable(reasons: readonly string[]): void;
+  /** Why a resource cannot be served; undefined: it can. For sources that spread the work over many turns. */
+  check(resource: Resource): string | undefined;
+  /** A resource was refused before it could be given (its bytes, its type): its last good version stays. */
+  refused(resource: ResourceKey & { readonly version: string; readonly reason: string; readonly json?: Json }): void;
+  /** From a source that `announcesInitialized`: everything that a start waits for was given. */
+  initialized(): void;
 }
 
 export interface ConfigSource {
+  /** false or absent: it has given what a start waits for with its first update. */
+  readonly announcesInitialized?: boolean;
   start(on: ConfigSink): void;
   stop(): void;
+  /** @returns whether this source will give it, or say (as removed) that there is none. */
+  subscribe?(dependency: Dependency): boolean;
+  /** Nobody names it any more: it is dropped. */
+  unsubscribe?(dependency: Dependency): void;
 }

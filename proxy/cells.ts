@@ -72,9 +72,8 @@ export class Cells implements ClusterLookup {
   /** One synchronous task. Resolves when new addresses are listened on. */
   apply(update: Update, targets: ListenTargets): Promise<unknown> {
     const listening: Promise<unknown>[] = [];
-    for (const { type, name } of update.removed) this.#remove(type, name);
     for (const entry of update.upserts) {
-      const packed = new PackedResource(update.memory, entry);
+      const packed = new PackedResource(update.memories[entry.memory] as SharedArrayBuffer, entry);
       switch (entry.type) {
         case 'cluster':
           this.#replaceCluster(packed);
@@ -96,6 +95,8 @@ export class Cells implements ClusterLookup {
           break;
       }
     }
+    // Make before break: what took its place is there already.
+    for (const { type, name } of update.removed) this.#remove(type, name);
     return Promise.all(listening);
   }
 

@@ -1,29 +1,36 @@
 /** What a change of configuration changed, in a few words for a person. */
 import type { Json, Resource } from '../config/resources.ts';
 
-/** `2 routes changed, 1 cluster added`; '' when nothing did. Endpoint lists count as endpoints of their cluster. */
-export function summarizeChange(before: ReadonlyMap<string, Resource>, after: ReadonlyMap<string, Resource>): string {
-  const counts = new Map<string, number>();
-  const count = (noun: string, verb: string, by = 1): void => {
-    if (by > 0) counts.set(`${noun} ${verb}`, (counts.get(`${noun} ${verb}`) ?? 0) + by);
-  };
-  for (const [key, resource] of after) {
-    const old = before.get(key);
-    if (old?.version === resource.version) continue;
-    if (resource.type === 'route') {
-      const difference = compareRoutes(old?.json, resource.json);
-      count('route', 'added', difference.added);
-      count('route', 'changed', difference.changed);
-      count('route', 'removed', difference.removed);
-      if (difference.added + difference.changed + difference.removed === 0) count('route configuration', 'changed');
-    } else count(nouns[resource.type], old === undefined ? 'added' : 'changed');
+/** Counts changes one by one; `text` is `2 routes changed, 1 cluster added`, '' when there were none. */
+export class ChangeSummary {
+  readonly #counts = new Map<string, number>();
+
+  get text(): string {
+    return [...this.#counts].map(([what, number]) => phrase(what, number)).join(', ');
   }
-  for (const [key, resource] of before) {
-    if (after.has(key)) continue;
-    if (resource.type === 'route') count('route', 'removed', routesOf(resource.json).size);
-    else count(nouns[resource.type], 'removed');
+
+  /** `before`: undefined for what is new. */
+  served(resource: Resource, before: Resource | undefined): void {
+    if (before?.version === resource.version) return;
+    if (resource.type !== 'route') {
+      this.#count(nouns[resource.type], before === undefined ? 'added' : 'changed');
+      return;
+    }
+    const difference = compareRoutes(before?.json, resource.json);
+    this.#count('route', 'added', difference.added);
+    this.#count('route', 'changed', difference.changed);
+    this.#count('route', 'removed', difference.removed);
+    if (difference.added + difference.changed + difference.removed === 0) this.#count('route configuration', 'changed');
   }
-  return [...counts].map(([what, number]) => phrase(what, number)).join(', ');
+
+  dropped(resource: Resource): void {
+    if (resource.type === 'route') this.#count('route', 'removed', routesOf(resource.json).size);
+    else this.#count(nouns[resource.type], 'removed');
+  }
+
+  #count(noun: string, verb: string, by = 1): void {
+    if (by > 0) this.#counts.set(`${noun} ${verb}`, (this.#counts.get(`${noun} ${verb}`) ?? 0) + by);
+  }
 }
 
 const nouns = {

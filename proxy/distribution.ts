@@ -1,10 +1,11 @@
 /** How configuration travels to data threads: as bytes in shared memory, decoded by whoever first needs a piece. */
 import type { Json, Resource, ResourceType } from '../config/resources.ts';
+import type { HeldResource } from './held_resource.ts';
 
 /** What one update says; the same object goes to every thread. */
 export interface Update {
   readonly epoch: number;
-  readonly memory: SharedArrayBuffer;
+  readonly memories: readonly SharedArrayBuffer[];
   readonly upserts: readonly UpdateEntry[];
   readonly removed: readonly { readonly type: ResourceType; readonly name: string }[];
 }
@@ -14,41 +15,76 @@ export interface UpdateEntry {
   readonly name: string;
   readonly version: string;
   readonly origin: string;
+  /** Index in `memories`. */
+  readonly memory: number;
   readonly offset: number;
   readonly length: number;
 }
 
 /** Work between two turns of the control thread's event loop. */
 const SLICE_MS = 5;
+/** Memory lives as long as one of its resources: small pieces, so that a replaced resource holds little. */
+const PIECE_BYTES = 128 * 1024;
 
-/** Writes resources into one piece of shared memory, in slices, so that admin and health keep answering. */
-export async function encodeUpdate(
-  epoch: number,
-  resources: readonly Resource[],
-  removed: Update['removed'],
-): Promise<Update> {
-  const pieces: Buffer[] = [];
-  const upserts: UpdateEntry[] = [];
-  let offset = 0;
-  let sliceEndMs = performance.now() + SLICE_MS;
-  for (const { type, name, version, origin, json } of resources) {
-    const piece = Buffer.from(JSON.stringify(json));
-    pieces.push(piece);
-    upserts.push({ type, name, version, origin, offset, length: piece.length });
-    offset += piece.length;
-    if (performance.now() > sliceEndMs) {
-      await new Promise((resolve) => setImmediate(resolve));
-      sliceEndMs = performance.now() + SLICE_MS;
+/** Gives the event loop a turn when its slice of work is over. */
+export class Slices {
+  #endMs = performance.now() + SLICE_MS;
+
+  /** undefined: go on. */
+  pause(): Promise<void> | undefined {
+    if (performance.now() < this.#endMs) return undefined;
+    return new Promise((resolve) => {
+      setImmediate(() => {
+        this.#endMs = performance.now() + SLICE_MS;
+        resolve();
+      });
+    });
+  }
+}
+
+/** Writes what is not yet in shared memory there, in slices, so that admin and health keep answering. */
+export async function packResources(resources: readonly HeldResource[]): Promise<void> {
+  const slices = new Slices();
+  let waiting: { readonly resource: HeldResource; readonly bytes: Buffer }[] = [];
+  let size = 0;
+  const write = (): void => {
+    const memory = new SharedArrayBuffer(Math.max(1, size));
+    const target = Buffer.from(memory);
+    let offset = 0;
+    for (const { resource, bytes } of waiting) {
+      bytes.copy(target, offset);
+      resource.pack(new PackedResource(memory, { ...describe(resource), offset, length: bytes.length }));
+      offset += bytes.length;
     }
+    waiting = [];
+    size = 0;
+  };
+  for (const resource of resources) {
+    if (resource.packed !== undefined) continue;
+    const bytes = Buffer.from(JSON.stringify(resource.json));
+    waiting.push({ resource, bytes });
+    size += bytes.length;
+    if (size >= PIECE_BYTES) write();
+    const pause = slices.pause();
+    if (pause !== undefined) await pause;
   }
-  const memory = new SharedArrayBuffer(Math.max(1, offset));
-  const bytes = Buffer.from(memory);
-  let at = 0;
-  for (const piece of pieces) {
-    piece.copy(bytes, at);
-    at += piece.length;
-  }
-  return { epoch, memory, upserts, removed };
+  if (waiting.length > 0) write();
+}
+
+/** An update of resources that are packed. */
+export function makeUpdate(epoch: number, resources: readonly HeldResource[], removed: Update['removed']): Update {
+  const memories = new Map<SharedArrayBuffer, number>();
+  const upserts = resources.map((resource): UpdateEntry => {
+    const { memory, offset, length } = resource.packed as PackedResource;
+    const index = memories.get(memory) ?? memories.size;
+    memories.set(memory, index);
+    return { ...describe(resource), memory: index, offset, length };
+  });
+  return { epoch, memories: [...memories.keys()], upserts, removed };
+}
+
+function describe({ type, name, version, origin }: Resource): Omit<UpdateEntry, 'memory' | 'offset' | 'length'> {
+  return { type, name, version, origin };
 }
 
 /** A resource that nobody has looked at yet. */
@@ -56,20 +92,20 @@ export class PackedResource {
   readonly name: string;
   readonly version: string;
   readonly origin: string;
-  readonly #memory: SharedArrayBuffer;
-  readonly #offset: number;
-  readonly #length: number;
+  readonly memory: SharedArrayBuffer;
+  readonly offset: number;
+  readonly length: number;
 
-  constructor(memory: SharedArrayBuffer, entry: UpdateEntry) {
+  constructor(memory: SharedArrayBuffer, entry: Omit<UpdateEntry, 'memory'>) {
     this.name = entry.name;
     this.version = entry.version;
     this.origin = entry.origin;
-    this.#memory = memory;
-    this.#offset = entry.offset;
-    this.#length = entry.length;
+    this.memory = memory;
+    this.offset = entry.offset;
+    this.length = entry.length;
   }
 
   decode(): Json {
-    return JSON.parse(Buffer.from(this.#memory, this.#offset, this.#length).toString('utf8')) as Json;
+    return JSON.parse(Buffer.from(this.memory, this.offset, this.length).toString('utf8')) as Json;
   }
 }

@@ -1,20 +1,24 @@
 /** The control thread: configuration in, data threads told, admin and drain. Composition root. */
 import { writeFile } from 'node:fs/promises';
-import { buildCluster } from '../config/build/cluster.ts';
-import { checkResource } from '../config/build/check.ts';
-import { buildListener } from '../config/build/listener.ts';
-import type { Resource, ResourceChange, UpdateResult } from '../config/resources.ts';
+import { inspectResource, type Inspection } from '../config/build/check.ts';
+import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
-import { summarizeChange } from './change_summary.ts';
+import { ChangeSummary } from './change_summary.ts';
+import { ConfigError } from './config_error.ts';
+import { ConfigurationState, keyOf } from './configuration_state.ts';
 import { DataThreads } from './data_threads.ts';
-import { encodeUpdate } from './distribution.ts';
-import { ListeningSocket } from './net/listening_socket.ts';
+import { type Batch, Distributor } from './distributor.ts';
+import type { HeldResource } from './held_resource.ts';
+import type { ListenerConfig } from './listener_config.ts';
+import { ListeningSockets } from './listening_sockets.ts';
+import type { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
 import { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
 import type { ToThread } from './thread_messages.ts';
+import type { ClusterConfig } from './upstream/cluster_config.ts';
 import { Discovery } from './upstream/discovery.ts';
 import { SystemResolver } from './upstream/dns.ts';
 
@@ -23,8 +27,9 @@ export function startProxy(options: ProxyOptions): RunningProxy {
   return new ControlThread(options).start();
 }
 
-const keyOf = ({ type, name }: { type: string; name: string }): string => `${type} ${name}`;
 const DRAIN_POLL_MS = 50;
+/** Owner of endpoints that DNS gave: no source. */
+const DNS = -1;
 
 class ControlThread {
   readonly #options: ProxyOptions;
@@ -32,20 +37,21 @@ class ControlThread {
   readonly #writer: LogWriter;
   readonly #threads: DataThreads;
   readonly #discovery: Discovery;
-  /** What is served, or on its way. */
-  readonly #resources = new Map<string, Resource & { readonly updatedMs: number }>();
-  readonly #sockets = new Map<string, ListeningSocket>();
-  /** `type name` → which source gave it. */
-  readonly #owners = new Map<string, number>();
+  readonly #configuration: ConfigurationState;
+  readonly #distributor: Distributor;
+  readonly #sockets: ListeningSockets;
+  /** Listeners that threads have to be given descriptors for with the update under way. */
+  #opened: ReadonlyMap<string, readonly ListeningSocket[]> = new Map();
+  /** What the check of a resource built, until it is distributed. */
+  readonly #built = new Map<string, Inspection>();
+  #summary = new ChangeSummary();
   readonly #addresses = new Map<string, ListenAddress>();
   readonly #admins: AdminServer[] = [];
   readonly #ready = Promise.withResolvers<void>();
-  #queue: Promise<void> = Promise.resolve();
-  #epoch = 0;
   /** The last word of a source was a complaint. */
   #failing = false;
   #state: ServerState = 'INITIALIZING';
-  #sourcesGiven = new Set<number>();
+  readonly #initialized = new Set<number>();
   #stopped: Promise<string> | undefined = undefined;
 
   constructor(options: ProxyOptions) {
@@ -64,9 +70,47 @@ class ControlThread {
       poisonReadBuffers: options.poisonReadBuffers ?? false,
       bringUp: (thread) => this.#bringUp(thread),
     });
+    this.#sockets = new ListeningSockets(options.concurrency);
+    this.#configuration = new ConfigurationState({
+      serve: (resource, before) => {
+        if (this.#configuration.ownerOf(resource) !== DNS) this.#summary.served(resource, before);
+        this.#distributor.serve(resource);
+      },
+      drop: (resource) => {
+        if (resource.type !== 'endpoint') this.#summary.dropped(resource);
+        this.#distributor.drop(resource);
+      },
+      subscribe: (dependency) => options.sources.some((source) => source.subscribe?.(dependency) === true),
+      unsubscribe: (dependency) => {
+        for (const source of options.sources) source.unsubscribe?.(dependency);
+      },
+      setTimer: (delayMs, callback) => {
+        const timer = setTimeout(() => {
+          callback();
+          this.#settled();
+        }, delayMs).unref();
+        return () => clearTimeout(timer);
+      },
+      onFetchTimeout: ({ type, name }) =>
+        log.log('warning', 'config', `The ${type} "${name}" did not come in time: what names it is served without`),
+      nowMs: Date.now,
+    });
+    this.#distributor = new Distributor({
+      prepare: (batch) => this.#prepare(batch),
+      send: async (update) => {
+        const failures = await this.#threads.update(update, (thread) => this.#descriptors(this.#opened, thread));
+        this.#opened = new Map();
+        if (failures.length > 0) log.log('error', 'config', `A data thread could not apply an update: ${failures[0]}`);
+      },
+      distributed: (batch) => this.#distributed(batch),
+      failed: (error) => {
+        if (this.#state === 'INITIALIZING') this.#ready.reject(error);
+        options.onUpdate?.({ summary: '', errors: [error.message] });
+      },
+    });
     this.#discovery = new Discovery(
       new SystemResolver(),
-      (resource) => this.#enqueue([resource], [], ''),
+      (resource) => this.#configuration.accept(DNS, { resource, dependencies: [] }),
       (cluster, message) => {
         this.#aggregate.own.counter(`cluster.${cluster}.update_failure`).inc();
         log.log('warning', 'dns', `Cluster "${cluster}": ${message}`);
@@ -110,23 +154,33 @@ class ControlThread {
     }
     sources.forEach((source, index) => {
       source.start({
-        update: (change) => this.#update(index, change),
+        update: (change) => this.#update(index, source, change),
         unreadable: (reasons) => this.#unreadable(reasons),
+        check: (resource) => {
+          const found = this.#inspect(resource);
+          return found instanceof ConfigError ? found.message : undefined;
+        },
+        refused: ({ json, reason, ...rest }) =>
+          this.#configuration.refuse({ ...rest, details: reason, failedMs: Date.now(), json }),
+        initialized: () => {
+          this.#initialized.add(index);
+          this.#settled();
+        },
       });
     });
   }
 
   // ── configuration ───────────────────────────────────────────────────────────────────────────────────────────────
 
-  #update(source: number, change: ResourceChange): UpdateResult {
+  #update(index: number, source: ConfigSource, change: ResourceChange): UpdateResult {
     const own = this.#aggregate.own;
     const rejected: { type: Resource['type']; name: string; reason: string }[] = [];
     const changed: Resource[] = [];
     for (const resource of change.upserts) {
-      if (this.#resources.get(keyOf(resource))?.version === resource.version) continue;
-      const error = checkResource(resource);
-      if (error === undefined) changed.push(resource);
-      else rejected.push({ type: resource.type, name: resource.name, reason: error.message });
+      if (this.#configuration.newestVersion(resource) === resource.version) continue;
+      const found = change.checked === true ? undefined : this.#inspect(resource);
+      if (!(found instanceof ConfigError)) changed.push(resource);
+      else rejected.push({ type: resource.type, name: resource.name, reason: found.message });
     }
     if (rejected.length > 0) {
       own
@@ -137,31 +191,40 @@ class ControlThread {
       this.#failing = true;
       this.#options.onUpdate?.({ summary: '', errors: rejected.map(({ reason }) => reason) });
       if (change.atomic) {
+        for (const resource of changed) this.#built.delete(keyOf(resource));
         if (this.#state === 'INITIALIZING')
           this.#ready.reject(new Error(rejected.map(({ reason }) => reason).join('\n')));
         return { accepted: [], rejected };
       }
     }
-    const removed = this.#removedBy(source, change);
-    const before = new Map(this.#resources);
-    const nowMs = Date.now();
-    for (const { type, name } of removed) {
-      this.#resources.delete(keyOf({ type, name }));
-      this.#owners.delete(keyOf({ type, name }));
-    }
+    const removed = this.#removedBy(index, change);
     for (const resource of changed) {
-      this.#resources.set(keyOf(resource), { ...resource, updatedMs: nowMs });
-      this.#owners.set(keyOf(resource), source);
+      const dependencies = this.#built.get(keyOf(resource))?.dependencies ?? [];
+      this.#configuration.accept(index, { resource, dependencies });
     }
-    const difference = summarizeChange(before, this.#resources);
-    const summary = difference === '' && this.#failing ? 'readable again, nothing changed' : difference;
-    if (rejected.length === 0) this.#failing = false;
-    this.#sourcesGiven.add(source);
-    this.#enqueue(changed, removed, summary);
+    for (const gone of removed) this.#configuration.remove(gone);
+    if (rejected.length === 0 && this.#failing) {
+      this.#failing = false;
+      if (this.#summary.text === '')
+        this.#options.onUpdate?.({ summary: 'readable again, nothing changed', errors: [] });
+    }
+    if (source.announcesInitialized !== true) this.#initialized.add(index);
     own.counter('config.update_success').inc();
-    own.counter('cluster_manager.cds.update_success').inc();
-    own.counter('listener_manager.lds.update_success').inc();
+    if (change.atomic) {
+      own.counter('cluster_manager.cds.update_success').inc();
+      own.counter('listener_manager.lds.update_success').inc();
+    }
+    this.#settled();
     return { accepted: changed.map(({ type, name }) => ({ type, name })), rejected };
+  }
+
+  /** Builds it once for its complaints; what it is distributed with is kept until then. */
+  #inspect(resource: Resource): Inspection | ConfigError {
+    const found = inspectResource(resource);
+    if (!(found instanceof ConfigError) && (resource.type === 'cluster' || resource.type === 'listener')) {
+      this.#built.set(keyOf(resource), found);
+    }
+    return found;
   }
 
   #unreadable(reasons: readonly string[]): void {
@@ -171,97 +234,95 @@ class ControlThread {
     if (this.#state === 'INITIALIZING') this.#ready.reject(new Error(reasons.join('\n')));
   }
 
-  #removedBy(source: number, change: ResourceChange): { type: Resource['type']; name: string }[] {
-    const removed = [...change.removed];
-    if (change.full) {
-      const given = new Set(change.upserts.map(keyOf));
-      for (const [key, owner] of this.#owners) {
-        const resource = this.#resources.get(key);
-        if (owner === source && !given.has(key) && resource !== undefined) removed.push(resource);
+  #removedBy(source: number, change: ResourceChange): readonly ResourceKey[] {
+    if (!change.full) return change.removed;
+    const given = new Set(change.upserts.map(keyOf));
+    const gone = [...this.#configuration.ownedBy(source)].filter((key) => !given.has(key)).map(parseKey);
+    return [...change.removed, ...gone];
+  }
+
+  /** Opens what sockets are new. @returns the listeners that cannot have theirs. */
+  async #prepare({ changed, removed }: Batch): Promise<ReadonlySet<HeldResource>> {
+    const failed = new Set<HeldResource>();
+    const opened = new Map<string, readonly ListeningSocket[]>();
+    for (const { type, name } of removed) if (type === 'listener') this.#sockets.forget(name);
+    for (const resource of changed) {
+      if (resource.type !== 'listener') continue;
+      const config = this.#listenerConfig(resource);
+      try {
+        const sockets = await this.#sockets.open(config);
+        if (sockets === undefined) continue;
+        opened.set(resource.name, sockets);
+        const [first] = sockets;
+        if (first === undefined) this.#addresses.delete(config.name);
+        else this.#addresses.set(config.name, { ip: first.ip, port: first.port });
+      } catch (error) {
+        if (!(error instanceof Error)) throw error;
+        if (this.#state === 'INITIALIZING') throw error;
+        failed.add(resource);
+        this.#aggregate.own.counter('listener_manager.listener_create_failure').inc();
+        const { type, name, version } = resource;
+        this.#configuration.refuse({
+          type,
+          name,
+          version,
+          details: error.message,
+          failedMs: Date.now(),
+          json: undefined,
+        });
+        this.#options.onUpdate?.({ summary: '', errors: [error.message] });
       }
     }
-    return removed.map(({ type, name }) => ({ type, name }));
+    this.#opened = opened;
+    return failed;
   }
 
-  /** One update after the other; each is on all threads before the next one goes. */
-  #enqueue(
-    changed: readonly Resource[],
-    removed: readonly { type: Resource['type']; name: string }[],
-    summary: string,
-  ): void {
-    this.#queue = this.#queue
-      .then(() => this.#distribute(changed, removed, summary))
-      .catch((error: Error) => {
-        if (this.#state === 'INITIALIZING') this.#ready.reject(error);
-        this.#options.onUpdate?.({ summary: '', errors: [error.message] });
-      });
+  #listenerConfig(resource: HeldResource): ListenerConfig {
+    const built = this.#built.get(keyOf(resource))?.listener;
+    if (built !== undefined) return built;
+    return (inspectResource(resource) as Inspection).listener as ListenerConfig;
   }
 
-  async #distribute(
-    changed: readonly Resource[],
-    removed: readonly { type: Resource['type']; name: string }[],
-    summary: string,
-  ): Promise<void> {
-    const opened = await this.#openSockets(changed);
-    const update = await encodeUpdate(++this.#epoch, changed, removed);
-    const failures = await this.#threads.update(update, (thread) => this.#descriptors(opened, thread));
-    this.#closeSockets(removed);
-    this.#tellOwnPorts();
-    for (const { type, name } of removed) if (type === 'cluster') this.#discovery.forget(name);
-    for (const { type, json, origin } of changed)
-      if (type === 'cluster') this.#discovery.watch(buildCluster(json, origin));
-    this.#countGauges();
-    if (failures.length > 0)
-      this.#options.log.log('error', 'config', `A data thread could not apply an update: ${failures[0]}`);
-    if (this.#state === 'INITIALIZING' && this.#sourcesGiven.size === this.#options.sources.length) {
-      this.#state = 'LIVE';
-      this.#aggregate.own.gauge('server.state').set(0);
-      this.#aggregate.own.gauge('server.live').set(1);
-      this.#aggregate.own.gauge('listener_manager.workers_started').set(1);
-      this.#ready.resolve();
+  #distributed({ changed, removed }: Batch): void {
+    let addressesChanged = false;
+    for (const { type, name } of removed) {
+      if (type === 'cluster') this.#discovery.forget(name);
+      if (type === 'listener') addressesChanged = this.#addresses.delete(name) || addressesChanged;
     }
+    for (const resource of changed) {
+      if (resource.type === 'listener') addressesChanged = true;
+      if (resource.type !== 'cluster' && resource.type !== 'listener') continue;
+      const { cluster } = this.#built.get(keyOf(resource)) ?? {};
+      // A newer version may have been checked meanwhile: that one stays until it is distributed itself.
+      if (this.#configuration.newestVersion(resource) === resource.version) this.#built.delete(keyOf(resource));
+      if (cluster !== undefined) this.#clusterServed(cluster);
+    }
+    this.#sockets.settle();
+    if (addressesChanged) this.#tellOwnPorts();
+    this.#countGauges();
+    const summary = this.#summary.text;
+    this.#summary = new ChangeSummary();
+    this.#settled();
     if (summary !== '') this.#options.onUpdate?.({ summary, errors: [] });
   }
 
-  /** Opens what is new. @returns the names of listeners whose sockets threads have to take. */
-  async #openSockets(changed: readonly Resource[]): Promise<ReadonlyMap<string, readonly ListeningSocket[]>> {
-    const opened = new Map<string, readonly ListeningSocket[]>();
-    for (const resource of changed) {
-      if (resource.type !== 'listener') continue;
-      const config = buildListener(resource.json, resource.origin);
-      if (!config.bindToPort) continue;
-      const keys = config.addresses.map(({ ip, port }) => `${config.name} ${ip} ${port}`);
-      const known = [...this.#sockets.keys()].filter((key) => key.startsWith(`${config.name} `));
-      if (keys.length === known.length && keys.every((key) => this.#sockets.has(key))) continue;
-      const sockets: ListeningSocket[] = [];
-      for (const [index, key] of keys.entries()) {
-        const { ip, port } = config.addresses[index] as ListenAddress;
-        const socket = this.#sockets.get(key) ?? (await ListeningSocket.open(ip, port, this.#options.concurrency));
-        this.#sockets.set(key, socket);
-        sockets.push(socket);
-      }
-      for (const key of known) {
-        if (keys.includes(key)) continue;
-        this.#sockets.get(key)?.close();
-        this.#sockets.delete(key);
-      }
-      opened.set(resource.name, sockets);
-      const [first] = sockets;
-      if (first !== undefined) this.#addresses.set(config.name, { ip: first.ip, port: first.port });
-    }
-    return opened;
+  #clusterServed(config: ClusterConfig): void {
+    this.#discovery.watch(config);
   }
 
-  #closeSockets(removed: readonly { type: string; name: string }[]): void {
-    for (const { type, name } of removed) {
-      if (type !== 'listener') continue;
-      for (const [key, socket] of [...this.#sockets]) {
-        if (!key.startsWith(`${name} `)) continue;
-        socket.close();
-        this.#sockets.delete(key);
-      }
-      this.#addresses.delete(name);
-    }
+  /** Ready when every source has given what a start waits for, and nothing of it warms or is on its way. */
+  #settled(): void {
+    if (this.#state !== 'INITIALIZING' || this.#initialized.size < this.#options.sources.length) return;
+    if (this.#configuration.warmingCount > 0) return;
+    void this.#distributor.between(() => {
+      if (this.#state !== 'INITIALIZING') return;
+      this.#state = 'LIVE';
+      const own = this.#aggregate.own;
+      own.gauge('server.state').set(0);
+      own.gauge('server.live').set(1);
+      own.gauge('listener_manager.workers_started').set(1);
+      this.#ready.resolve();
+    });
   }
 
   #descriptors(
@@ -277,27 +338,29 @@ class ControlThread {
   }
 
   /** For a thread that takes a dead one's place: all there is, and its own descriptors again. */
-  async #bringUp(thread: number): Promise<ToThread[]> {
-    await this.#queue;
-    const update = await encodeUpdate(++this.#epoch, [...this.#resources.values()], []);
-    const byListener = new Map<string, ListeningSocket[]>();
-    for (const [key, socket] of this.#sockets) {
-      const name = key.slice(0, key.lastIndexOf(' ', key.lastIndexOf(' ') - 1));
-      byListener.set(name, [...(byListener.get(name) ?? []), socket]);
-    }
-    const ports = [...this.#addresses.values()].map(({ port }) => port);
-    return [
-      { kind: 'own-ports', ports },
-      { kind: 'update', update, listen: this.#descriptors(byListener, thread) },
-    ];
+  #bringUp(thread: number): Promise<ToThread[]> {
+    return this.#distributor.between(() => {
+      const update = this.#distributor.snapshot(this.#configuration.active());
+      const ports = [...this.#addresses.values()].map(({ port }) => port);
+      return [
+        { kind: 'own-ports', ports },
+        { kind: 'update', update, listen: this.#descriptors(this.#sockets.all(), thread) },
+      ];
+    });
   }
 
   #countGauges(): void {
-    const count = (type: string): number =>
-      [...this.#resources.values()].filter((resource) => resource.type === type).length;
     const own = this.#aggregate.own;
-    own.gauge('cluster_manager.active_clusters').set(count('cluster'));
-    own.gauge('listener_manager.total_listeners_active').set(count('listener'));
+    own.gauge('cluster_manager.active_clusters').set(this.#configuration.activeCount('cluster'));
+    own.gauge('listener_manager.total_listeners_active').set(this.#configuration.activeCount('listener'));
+    let warmingClusters = 0;
+    let warmingListeners = 0;
+    for (const { type } of this.#configuration.warming()) {
+      if (type === 'cluster') warmingClusters++;
+      else warmingListeners++;
+    }
+    own.gauge('cluster_manager.warming_clusters').set(warmingClusters);
+    own.gauge('listener_manager.total_listeners_warming').set(warmingListeners);
   }
 
   // ── admin, drain, end ───────────────────────────────────────────────────────────────────────────────────────────
@@ -308,7 +371,9 @@ class ControlThread {
       options,
       startedMs: Date.now(),
       aggregate: this.#aggregate,
-      resources: () => [...this.#resources.values()],
+      resources: () => [...this.#configuration.active()],
+      warming: () => [...this.#configuration.warming()],
+      failed: () => [...this.#configuration.failed()],
       listeners: () => [...this.#addresses].filter(([name]) => !['admin', 'status', 'metrics'].includes(name)),
       describe: () => this.#threads.describe(),
       state: () => this.#state,
@@ -340,7 +405,7 @@ class ControlThread {
     await this.#threads.flush();
     await this.#threads.terminate();
     await this.#writer.drain();
-    for (const socket of this.#sockets.values()) socket.close();
+    this.#sockets.close();
     await Promise.all(this.#admins.map((server) => server.close()));
     return cut;
   }
@@ -357,4 +422,10 @@ class ControlThread {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
     }
   }
+}
+
+/** A key's parts; names may hold spaces. */
+function parseKey(key: string): ResourceKey {
+  const space = key.indexOf(' ');
+  return { type: key.slice(0, space) as ResourceKey['type'], name: key.slice(space + 1) };
 }

@@ -1,34 +1,49 @@
 /** Builds a resource for the sake of its complaints: nothing that fails here reaches a data thread. */
 import { ConfigError } from '../../proxy/config_error.ts';
-import type { Resource } from '../resources.ts';
+import type { ListenerConfig } from '../../proxy/listener_config.ts';
+import type { ClusterConfig } from '../../proxy/upstream/cluster_config.ts';
+import type { Dependency, Resource } from '../resources.ts';
 import { buildCluster } from './cluster.ts';
+import { dependenciesOf } from './dependencies.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { perFilterConfig } from './extensions.ts';
 import { buildListener } from './listener.ts';
 import { buildRouteTable } from './route_configuration.ts';
 
-/** undefined: the resource can be served. The error's message names resource and field. */
-export function checkResource({ type, name, json, origin }: Resource): ConfigError | undefined {
+/** What the control thread has to know of a resource that can be served. */
+export interface Inspection {
+  readonly dependencies: readonly Dependency[];
+  readonly cluster?: ClusterConfig;
+  readonly listener?: ListenerConfig;
+}
+
+/** The error's message names resource and field. */
+export function inspectResource(resource: Resource): Inspection | ConfigError {
+  const { type, name, json, origin } = resource;
   try {
     switch (type) {
       case 'cluster':
-        buildCluster(json, origin);
-        break;
+        return { cluster: buildCluster(json, origin), dependencies: dependenciesOf(resource) };
+      case 'listener':
+        return { listener: buildListener(json, origin), dependencies: dependenciesOf(resource) };
       case 'endpoint':
         buildLoadAssignment(json);
         break;
       case 'route':
         buildRouteTable(json, { origin, filterConfig: perFilterConfig });
         break;
-      case 'listener':
-        buildListener(json, origin);
-        break;
       default:
         break;
     }
-    return undefined;
+    return { dependencies: [] };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return new ConfigError('', `Cannot use ${type} "${name}" (${origin}): ${error.message}`, { cause: error, origin });
   }
+}
+
+/** undefined: the resource can be served. */
+export function checkResource(resource: Resource): ConfigError | undefined {
+  const found = inspectResource(resource);
+  return found instanceof ConfigError ? found : undefined;
 }

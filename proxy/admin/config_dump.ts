@@ -1,5 +1,6 @@
 /** /config_dump, /clusters, /listeners: what is configured, in the shapes that istioctl decodes (envoy.admin.v3). */
-import type { Resource, ResourceType } from '../../config/resources.ts';
+import type { ResourceType } from '../../config/resources.ts';
+import type { HeldResource } from '../held_resource.ts';
 import type { ClusterDescription } from '../thread_messages.ts';
 import { type AdminEndpoint, type AdminState, json, text } from './state.ts';
 
@@ -13,7 +14,7 @@ const TYPES: Readonly<Record<ResourceType, string>> = {
   extension: 'envoy.config.core.v3.TypedExtensionConfig',
 };
 
-type Held = Resource & { readonly updatedMs: number };
+type Held = HeldResource;
 
 const any = (resource: Held): object => ({ '@type': `${ANY}${TYPES[resource.type]}`, ...resource.json });
 const stamp = (resource: Held): string => new Date(resource.updatedMs).toISOString();

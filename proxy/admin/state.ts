@@ -1,5 +1,6 @@
 /** What the admin endpoints look at and may do. */
-import type { Resource } from '../../config/resources.ts';
+import type { FailedVersion } from '../configuration_state.ts';
+import type { HeldResource } from '../held_resource.ts';
 import type { ListenAddress, ProxyOptions } from '../proxy_options.ts';
 import type { Aggregate } from '../telemetry/aggregate.ts';
 import type { LogLevel } from '../telemetry/log.ts';
@@ -13,7 +14,12 @@ export interface AdminState {
   /** Epoch ms. */
   readonly startedMs: number;
   readonly aggregate: Aggregate;
-  resources(): readonly (Resource & { readonly updatedMs: number })[];
+  /** What is served. `json` of each is decoded when it is looked at. */
+  resources(): readonly HeldResource[];
+  /** Accepted, waiting for what they name. */
+  warming(): readonly HeldResource[];
+  /** The last version of each that was refused, until a good one comes. */
+  failed(): readonly FailedVersion[];
   /** Name and real address of each listener. */
   listeners(): readonly (readonly [string, ListenAddress])[];
   describe(): Promise<readonly ThreadDescription[]>;

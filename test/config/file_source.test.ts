@@ -36,6 +36,9 @@ class Watched {
         this.complaints.push(...reasons);
         this.#wake();
       },
+      check: () => undefined,
+      refused: () => {},
+      initialized: () => {},
     });
   }
 

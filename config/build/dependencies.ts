@@ -1,0 +1,68 @@
+/** Which resources a cluster or a listener names, and from where they are to come: what it warms for. */
+import { Fields } from '../../proxy/resource_fields.ts';
+import type { Dependency, Json, Resource } from '../resources.ts';
+
+const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
+/** Below this nothing is looked for: deeper than any of Envoy's messages nests. */
+const MAX_DEPTH = 64;
+
+/** Each once. @throws {ConfigError} with the field's path. */
+export function dependenciesOf({ type, json }: Pick<Resource, 'type' | 'json'>): Dependency[] {
+  if (type !== 'cluster' && type !== 'listener') return [];
+  const found = new Map<string, Dependency>();
+  if (type === 'cluster') {
+    const fields = new Fields(json);
+    if (fields.raw('type') === 'EDS') {
+      const eds = fields.message('eds_cluster_config');
+      const name = eds?.string('service_name') || fields.requiredString('name');
+      add(found, 'endpoint', name, eds?.raw('eds_config'));
+    }
+    for (const field of ['transport_socket', 'transport_socket_matches']) collect(json[field], found, 0);
+  } else {
+    collect(json['filter_chains'], found, 0);
+    collect(json['default_filter_chain'], found, 0);
+  }
+  return [...found.values()];
+}
+
+/** Finds SdsSecretConfig, Rds and ExtensionConfigSource wherever they stand. */
+function collect(value: unknown, found: Map<string, Dependency>, depth: number): void {
+  if (value === null || typeof value !== 'object' || depth > MAX_DEPTH) return;
+  if (Array.isArray(value)) {
+    for (const item of value) collect(item, found, depth + 1);
+    return;
+  }
+  const json = value as Json;
+  const { name } = json;
+  if (json['sds_config'] !== undefined && typeof name === 'string') add(found, 'secret', name, json['sds_config']);
+  const rds = json['rds'] as Json | undefined;
+  if (rds !== null && typeof rds === 'object' && typeof rds['route_config_name'] === 'string') {
+    add(found, 'route', rds['route_config_name'], rds['config_source']);
+  }
+  const ecds = json['config_discovery'] as Json | undefined;
+  if (ecds !== null && typeof ecds === 'object' && typeof name === 'string') {
+    if (ecds['apply_default_config_without_warming'] !== true) add(found, 'extension', name, ecds['config_source']);
+    else add(found, 'extension', name, ecds['config_source'], true);
+  }
+  for (const key of Object.keys(json)) collect(json[key], found, depth + 1);
+}
+
+function add(
+  found: Map<string, Dependency>,
+  type: Dependency['type'],
+  name: string,
+  configSource: unknown,
+  withoutWarming = false,
+): void {
+  const key = `${type} ${name}`;
+  if (found.has(key)) return;
+  const source = new Fields(configSource ?? {}, 'config_source');
+  const initialFetchTimeoutMs = source.durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
+  found.set(key, {
+    type,
+    name,
+    configSource: source.json,
+    initialFetchTimeoutMs,
+    ...(withoutWarming && { withoutWarming }),
+  });
+}

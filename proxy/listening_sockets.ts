@@ -1,0 +1,79 @@
+/** The listening sockets of all listeners, by address: a listener that takes another's place takes its socket over. */
+import type { ListenerConfig } from './listener_config.ts';
+import { ListeningSocket } from './net/listening_socket.ts';
+import type { ListenAddress } from './proxy_options.ts';
+
+interface OpenSocket {
+  readonly socket: ListeningSocket;
+  /** Names of listeners. */
+  readonly users: Set<string>;
+}
+
+export class ListeningSockets {
+  readonly #threads: number;
+  readonly #byAddress = new Map<string, OpenSocket>();
+  readonly #byListener = new Map<string, readonly string[]>();
+
+  constructor(threads: number) {
+    this.#threads = threads;
+  }
+
+  /**
+   * Opens what is new. What it had before and has no more is closed by `settle`.
+   * @returns its sockets; undefined: threads listen on all of them already. @throws {BindError}
+   */
+  async open(config: ListenerConfig): Promise<readonly ListeningSocket[] | undefined> {
+    const { name } = config;
+    const keys = config.bindToPort ? config.addresses.map((address) => addressKey(name, address)) : [];
+    const known = this.#byListener.get(name) ?? [];
+    if (keys.length === known.length && keys.every((key) => known.includes(key))) return undefined;
+    const sockets: ListeningSocket[] = [];
+    for (const [index, key] of keys.entries()) {
+      const { ip, port } = config.addresses[index] as ListenAddress;
+      let open = this.#byAddress.get(key);
+      if (open === undefined) {
+        open = { socket: await ListeningSocket.open(ip, port, this.#threads), users: new Set() };
+        this.#byAddress.set(key, open);
+      }
+      open.users.add(name);
+      sockets.push(open.socket);
+    }
+    this.#byListener.set(name, keys);
+    for (const key of known) if (!keys.includes(key)) this.#byAddress.get(key)?.users.delete(name);
+    return sockets;
+  }
+
+  forget(listener: string): void {
+    for (const key of this.#byListener.get(listener) ?? []) this.#byAddress.get(key)?.users.delete(listener);
+    this.#byListener.delete(listener);
+  }
+
+  /** Closes what nobody uses: call it when threads have heard of the change. */
+  settle(): void {
+    for (const [key, { socket, users }] of this.#byAddress) {
+      if (users.size > 0) continue;
+      socket.close();
+      this.#byAddress.delete(key);
+    }
+  }
+
+  /** Of all listeners that have a socket. */
+  all(): ReadonlyMap<string, readonly ListeningSocket[]> {
+    return new Map(
+      [...this.#byListener].map(([name, keys]) => [
+        name,
+        keys.flatMap((key) => this.#byAddress.get(key)?.socket ?? []),
+      ]),
+    );
+  }
+
+  close(): void {
+    for (const { socket } of this.#byAddress.values()) socket.close();
+    this.#byAddress.clear();
+  }
+}
+
+/** Port 0 is another one for each listener. */
+function addressKey(listener: string, { ip, port }: ListenAddress): string {
+  return port === 0 && !ip.startsWith('/') ? `${ip} 0 ${listener}` : `${ip} ${port}`;
+}
