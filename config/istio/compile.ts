@@ -12,7 +12,9 @@ import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
 import { ServiceEndpoints } from './service_endpoints.ts';
 import { allWorkloads, notYet, serviceSummaries } from './summary.ts';
 import type { CompileInput, CompileResult, Workload } from './target.ts';
-import { RouteRules } from './virtual_hosts.ts';
+import { sidecarFor } from './sidecar.ts';
+import { sidecarScope } from './sidecar_scope.ts';
+import { RouteRules, routingRules } from './virtual_hosts.ts';
 import { isVisible } from './visibility.ts';
 
 /**
@@ -28,6 +30,7 @@ export function compile(input: CompileInput): CompileResult {
     labels: input.proxy?.labels ?? {},
     ips: input.proxy?.ips ?? [],
   };
+  const exported = visibleServices(registry.services, client.namespace);
   const context = new CompileContext({
     mesh,
     domain,
@@ -35,7 +38,13 @@ export function compile(input: CompileInput): CompileResult {
     endpoints: new ServiceEndpoints(registry, input.endpointAddress, onlyIpv6(client.ips)),
     client,
     explicit: mode.kind === 'explicit',
-    services: visibleServices(registry.services, client.namespace),
+    exported,
+    scope: sidecarScope(
+      sidecarFor(registry.sidecars, client.namespace, client.labels, mesh.rootNamespace),
+      exported,
+      routingRules(registry.virtualServices, client.namespace),
+      client.namespace,
+    ),
   });
   const rules = new RouteRules(context);
   const resources: Resource[] = outboundResources(context);

@@ -4,6 +4,8 @@ import type { MeshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
 import type { Registry } from './registry.ts';
 import type { ServiceEndpoints } from './service_endpoints.ts';
+import type { SidecarScope } from './sidecar_scope.ts';
+import type { VirtualService } from './virtual_service.ts';
 
 /** The workload on whose behalf requests are routed. */
 export interface Client {
@@ -20,16 +22,22 @@ export class CompileContext {
   readonly client: Client;
   /** Without interception: no original destination, no certificates of the mesh. */
   readonly explicit: boolean;
+  /** What the client's Sidecar leaves of the mesh. */
+  readonly scope: SidecarScope;
+  /** All that is exported to the client's namespace: what its own workload may stand behind. */
+  readonly exported: readonly MeshService[];
   /** What the client sees, one service a host, oldest first. */
   readonly services: readonly MeshService[];
   readonly byHost: ReadonlyMap<string, MeshService>;
   readonly warnings: string[];
+  readonly #exportedByHost: ReadonlyMap<string, MeshService>;
   readonly #rules = new Map<string, DestinationRule | undefined>();
 
   constructor(
-    parts: Pick<CompileContext, 'mesh' | 'domain' | 'registry' | 'endpoints' | 'client' | 'explicit'> & {
-      readonly services: readonly MeshService[];
-    },
+    parts: Pick<
+      CompileContext,
+      'mesh' | 'domain' | 'registry' | 'endpoints' | 'client' | 'explicit' | 'scope' | 'exported'
+    >,
   ) {
     this.mesh = parts.mesh;
     this.domain = parts.domain;
@@ -37,15 +45,27 @@ export class CompileContext {
     this.endpoints = parts.endpoints;
     this.client = parts.client;
     this.explicit = parts.explicit;
-    this.services = parts.services;
-    this.byHost = new Map(parts.services.map((service) => [service.host, service]));
+    this.scope = parts.scope;
+    this.exported = parts.exported;
+    this.services = parts.scope.services;
+    this.byHost = new Map(this.services.map((service) => [service.host, service]));
+    this.#exportedByHost = new Map(parts.exported.map((service) => [service.host, service]));
     this.warnings = [...parts.registry.warnings];
+  }
+
+  /** VirtualServices of the mesh that the client sees, in the order in which they win. */
+  get virtualServices(): readonly VirtualService[] {
+    return this.scope.virtualServices;
+  }
+
+  get outboundPolicy(): 'ALLOW_ANY' | 'REGISTRY_ONLY' {
+    return this.scope.sidecar?.outboundPolicy ?? this.mesh.outboundPolicy;
   }
 
   /** The DestinationRule that holds for this client and host. */
   rule(host: string): DestinationRule | undefined {
     if (!this.#rules.has(host)) {
-      const service = this.byHost.get(host) ?? { host, namespace: '' };
+      const service = this.#exportedByHost.get(host) ?? { host, namespace: '' };
       const { namespace, labels } = this.client;
       this.#rules.set(host, this.registry.destinationRules.find(service, namespace, labels));
     }

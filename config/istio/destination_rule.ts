@@ -28,7 +28,7 @@ import { isVisible, visibility } from './visibility.ts';
 
 const KEEPALIVE = message({ probes: uint32, time: duration, interval: duration });
 
-const CONNECTION_POOL = message({
+export const CONNECTION_POOL = message({
   tcp: message({
     maxConnections: int32,
     connectTimeout: duration,

@@ -1,11 +1,13 @@
 /** Clusters towards the workload's own application. */
+import type { KubeObject } from '../kube_object.ts';
 import type { Json, Resource } from '../resources.ts';
 import type { CompileContext } from './context.ts';
 import { effectivePolicy } from './destination_rule.ts';
 import { INBOUND_PASSTHROUGH, originOf, resource, seconds, socketAddress } from './envoy_json.ts';
 import type { MeshService, ServicePort } from './model.ts';
-import { isPartOf, inboundTargetPort } from './own_services.ts';
+import { type InboundPort, inboundPorts } from './inbound_ports.ts';
 import { configPath } from './outbound_cluster.ts';
+import type { SidecarIngress } from './sidecar.ts';
 import { passthroughHttpOptions } from './passthrough_cluster.ts';
 import { connectionPoolFields, httpOptions, httpProtocolOptions } from './traffic_policy.ts';
 
@@ -19,30 +21,54 @@ export function inboundClusterName(workloadPort: number): string {
   return `inbound|${workloadPort}||`;
 }
 
-/** One cluster for each port of the workload that a service names; the oldest service's settings hold. */
+/** One cluster for each port of the workload that a service or its Sidecar names; the oldest service's settings hold. */
 export function inboundClusters(context: CompileContext): Resource[] {
-  const out = new Map<string, Resource>();
-  for (const service of context.services) {
-    if (!isPartOf(context, service)) continue;
-    for (const port of service.ports) {
-      const number = inboundTargetPort(context, service, port);
-      if (number === undefined) continue;
-      const name = inboundClusterName(number);
-      if (out.has(name)) continue;
-      const own = ownFields(context, service, port);
-      const json: Json = {
-        name,
-        alt_stat_name: `${name};`,
-        type: 'ORIGINAL_DST',
-        lb_policy: 'CLUSTER_PROVIDED',
-        ...own,
-        cleanup_interval: NEVER,
-        upstream_bind_config: INBOUND_SOURCE,
-      };
-      out.set(name, resource('cluster', name, json, originOf(context.rule(service.host)?.object ?? service.object)));
-    }
+  return inboundPorts(context).map((item) => {
+    const { owner, ingress } = item;
+    const name = inboundClusterName(item.number);
+    const json: Json = {
+      name,
+      alt_stat_name: `${name};`,
+      ...placeFields(context, name, ingress),
+      ...ownFields(context, item),
+    };
+    const object = owner === undefined ? context.scope.sidecar?.object : ownerObject(context, owner.service);
+    return resource('cluster', name, json, object === undefined ? 'Sidecar' : originOf(object));
+  });
+}
+
+function ownerObject(context: CompileContext, service: MeshService): KubeObject {
+  return context.rule(service.host)?.object ?? service.object;
+}
+
+/** The original destination, or where a Sidecar says that the application listens. */
+function placeFields(context: CompileContext, name: string, ingress: SidecarIngress | undefined): Json {
+  const endpoint = ingress?.defaultEndpoint ?? '';
+  if (endpoint === '') {
+    return {
+      type: 'ORIGINAL_DST',
+      lb_policy: 'CLUSTER_PROVIDED',
+      cleanup_interval: NEVER,
+      upstream_bind_config: INBOUND_SOURCE,
+    };
   }
-  return [...out.values()];
+  const address = endpointAddress(context, endpoint);
+  const local = endpoint.startsWith('127.') || endpoint.startsWith('[::1]') || endpoint.startsWith('unix:');
+  return {
+    type: 'STATIC',
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] },
+    // The pod's own address would be intercepted again.
+    ...(!local && { upstream_bind_config: INBOUND_SOURCE }),
+  };
+}
+
+/** `0.0.0.0:PORT` is the pod's own address. */
+function endpointAddress({ client }: CompileContext, endpoint: string): Json {
+  if (endpoint.startsWith('unix://')) return { pipe: { path: endpoint.slice('unix://'.length) } };
+  const colon = endpoint.lastIndexOf(':');
+  const host = endpoint.slice(0, colon).replace(/^\[|\]$/g, '');
+  const own = host === '0.0.0.0' || host === '::' ? client.ips[0] : undefined;
+  return socketAddress(own ?? host, Number(endpoint.slice(colon + 1)));
 }
 
 /** Explicit mode: the application at a known address. */
@@ -61,34 +87,45 @@ export function staticInboundCluster(
       cluster_name: name,
       endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(app.ip, app.port) } }] }],
     },
-    ...(owner === undefined
-      ? connectionPoolFields({}, context.mesh, httpOptions('HTTP'))
-      : ownFields(context, owner.service, owner.port)),
+    ...ownFields(context, {
+      number: workloadPort,
+      protocol: owner?.port.protocol ?? 'HTTP',
+      owner,
+      ingress: undefined,
+    }),
   };
   return resource('cluster', name, json, owner === undefined ? '--inbound' : originOf(owner.service.object));
 }
 
-/** The connection pool of the service's own rule bounds the server too. */
-function ownFields(context: CompileContext, service: MeshService, port: ServicePort): Json {
-  const rule = context.rule(service.host);
-  const options = httpOptions(port.protocol);
-  const pool = connectionPoolFields(effectivePolicy(rule, undefined, port.number), context.mesh, options);
+/** The server is bounded too: by its Sidecar's pool for the port, its Sidecar's for all, the service's own rule. */
+function ownFields(context: CompileContext, { protocol, owner, ingress }: InboundPort): Json {
+  const rule = owner === undefined ? undefined : context.rule(owner.service.host);
+  const options = httpOptions(protocol);
+  const { outlierDetection: _outlier, ...policy } = effectivePolicy(rule, undefined, owner?.port.number ?? 0);
+  const connectionPool =
+    ingress?.connectionPool ?? context.scope.sidecar?.inboundConnectionPool ?? policy.connectionPool;
+  const pool = connectionPoolFields(
+    { ...policy, ...(connectionPool !== undefined && { connectionPool }) },
+    context.mesh,
+    options,
+  );
   const http = httpProtocolOptions(options);
-  const { host, name, namespace } = service;
   return {
     ...pool,
     ...(http !== undefined && { typed_extension_protocol_options: http }),
     common_lb_config: {},
-    metadata: {
-      filter_metadata: {
-        istio: {
-          ...(rule?.policy !== undefined && {
-            config: configPath('destination-rule', rule.object.namespace, rule.object.name),
-          }),
-          services: [{ host, name, namespace }],
+    ...(owner !== undefined && {
+      metadata: {
+        filter_metadata: {
+          istio: {
+            ...(rule?.policy !== undefined && {
+              config: configPath('destination-rule', rule.object.namespace, rule.object.name),
+            }),
+            services: [{ host: owner.service.host, name: owner.service.name, namespace: owner.service.namespace }],
+          },
         },
       },
-    },
+    }),
   };
 }
 

@@ -34,7 +34,7 @@ export function ownerOf(
   context: CompileContext,
   workloadPort: number,
 ): { readonly service: MeshService; readonly port: ServicePort } | undefined {
-  for (const service of context.services) {
+  for (const service of context.exported) {
     if (!isPartOf(context, service)) continue;
     for (const port of service.ports) {
       if (port.protocol !== 'UDP' && inboundTargetPort(context, service, port) === workloadPort)

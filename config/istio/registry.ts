@@ -9,6 +9,7 @@ import { type Instance, type Locality, type MeshService, selects } from './model
 import { byAge } from './order.ts';
 import { parsePod } from './pod.ts';
 import { parseService } from './service.ts';
+import { parseSidecar, type Sidecar } from './sidecar.ts';
 import { parseServiceEntry } from './service_entry.ts';
 import { type At, fail } from './shape.ts';
 import { closest } from './spelling.ts';
@@ -27,6 +28,8 @@ export interface Registry {
   readonly destinationRules: DestinationRules;
   /** With hosts, delegates merged, oldest first. */
   readonly virtualServices: readonly VirtualService[];
+  /** Oldest first. */
+  readonly sidecars: readonly Sidecar[];
   /** Objects whose kind is security and is not enforced yet. */
   readonly unenforced: readonly KubeObject[];
   /** Objects of Istio's other kinds that are not compiled yet. */
@@ -44,6 +47,7 @@ interface Sorted {
   readonly workloadEntries: KubeObject[];
   readonly virtualServices: KubeObject[];
   readonly destinationRules: KubeObject[];
+  readonly sidecars: KubeObject[];
   readonly unenforced: KubeObject[];
   readonly uncompiled: KubeObject[];
 }
@@ -82,6 +86,7 @@ export function readObjects(
     virtualServices: mergeDelegates(virtualServices, (sentence, root, route) => {
       warnings.push(`${root.object.source.locate(route.at.path)}: ${sentence}.`);
     }),
+    sidecars: sorted.sidecars.map((object) => parseSidecar(object, at(object))),
     unenforced: sorted.unenforced,
     uncompiled: sorted.uncompiled,
     warnings,
@@ -125,6 +130,7 @@ function sort(objects: readonly KubeObject[], allowUnknown: boolean): Sorted {
     workloadEntries: [],
     virtualServices: [],
     destinationRules: [],
+    sidecars: [],
     unenforced: [],
     uncompiled: [],
   };
@@ -150,6 +156,7 @@ function roomOf(out: Sorted, group: string, kind: string): KubeObject[] | undefi
       if (kind === 'VirtualService') return out.virtualServices;
       if (kind === 'DestinationRule') return out.destinationRules;
       if (kind === 'ServiceEntry') return out.serviceEntries;
+      if (kind === 'Sidecar') return out.sidecars;
       return kind === 'WorkloadEntry' ? out.workloadEntries : out.uncompiled;
     case 'security.istio.io':
       return out.unenforced;

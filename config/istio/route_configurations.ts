@@ -2,6 +2,8 @@
 import type { Json, Resource } from '../resources.ts';
 import type { CompileContext } from './context.ts';
 import { DYNAMIC_FORWARD_PROXY, OUTBOUND_PASSTHROUGH, resource } from './envoy_json.ts';
+import { resolveHost } from './hosts.ts';
+import { outboundClusterName } from './outbound_cluster.ts';
 import { isHttp } from './protocol.ts';
 import { catchAllHost, type RouteRules, type VirtualHost, virtualHostJson } from './virtual_hosts.ts';
 
@@ -39,13 +41,17 @@ export function sidecarRoutes(context: CompileContext, rules: RouteRules): Resou
       );
     }
   }
-  if (context.mesh.proxyHttpPort > 0) out.push(proxyRoutes(context, rules, OUTBOUND_PASSTHROUGH));
+  if (context.mesh.proxyHttpPort > 0) out.push(proxyRoutes(context, rules, egressCluster(context)));
   return out;
 }
 
 /** Every HTTP port of every service, the port in the host name; without one it is port 80. */
 export function explicitRoutes(context: CompileContext, rules: RouteRules): Resource {
-  return proxyRoutes(context, rules, DYNAMIC_FORWARD_PROXY);
+  return proxyRoutes(
+    context,
+    rules,
+    context.scope.sidecar?.egressProxy === undefined ? DYNAMIC_FORWARD_PROXY : egressCluster(context),
+  );
 }
 
 function proxyRoutes(context: CompileContext, rules: RouteRules, passthrough: string): Resource {
@@ -56,7 +62,7 @@ function proxyRoutes(context: CompileContext, rules: RouteRules, passthrough: st
     name: HTTP_PROXY_ROUTES,
     virtual_hosts: [
       ...hosts.map((host) => ({ ...virtualHostJson(host), domains: withPort(host) })),
-      catchAllHost(context.mesh.outboundPolicy, passthrough),
+      catchAllHost(context.outboundPolicy, passthrough),
     ],
     ...LIMITS,
   };
@@ -77,11 +83,21 @@ function configuration(
 ): Resource {
   const json: Json = {
     name,
-    virtual_hosts: shared ? [...virtualHosts, catchAllHost(context.mesh.outboundPolicy)] : virtualHosts,
+    virtual_hosts: shared
+      ? [...virtualHosts, catchAllHost(context.outboundPolicy, egressCluster(context))]
+      : virtualHosts,
     ...LIMITS,
     ignore_port_in_host_matching: true,
   };
   return resource('route', name, json, originOfAll(sources));
+}
+
+/** Where requests to unknown hosts go: a Sidecar may name a proxy for them. */
+function egressCluster({ scope, domain }: CompileContext): string {
+  const proxy = scope.sidecar?.egressProxy;
+  if (proxy?.host === undefined) return OUTBOUND_PASSTHROUGH;
+  const host = resolveHost(proxy.host, scope.sidecar?.namespace ?? '', domain);
+  return outboundClusterName(proxy.port?.number ?? 0, proxy.subset ?? '', host);
 }
 
 /** A table has many origins; the first one stands for them. */

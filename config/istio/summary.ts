@@ -7,12 +7,11 @@ import { targetPort } from './service_endpoints.ts';
 import { closest } from './spelling.ts';
 import type { ServiceSummary, Workload } from './target.ts';
 import type { VirtualService } from './virtual_service.ts';
-import { isVisible } from './visibility.ts';
 
 /** Services with workloads first hand: what each has, and which rules shape it. */
 export function serviceSummaries(context: CompileContext): ServiceSummary[] {
   const rulesByHost = new Map<string, VirtualService[]>();
-  for (const rule of routingRules(context)) {
+  for (const rule of context.virtualServices) {
     for (const host of rule.hosts) rulesByHost.set(host, [...(rulesByHost.get(host) ?? []), rule]);
   }
   return context.services.map((service) => {
@@ -112,7 +111,7 @@ function ineffectiveOutlierDetection(
 /** What later versions execute: the routes carry it, the data plane does not do it yet. */
 function unexecuted(context: CompileContext, say: (object: KubeObject, sentence: string) => string): string[] {
   const out: string[] = [];
-  for (const rule of routingRules(context)) {
+  for (const rule of context.virtualServices) {
     const wanted = new Set<string>();
     for (const route of rule.http) {
       if (route.fault !== undefined) wanted.add('fault');
@@ -123,13 +122,6 @@ function unexecuted(context: CompileContext, say: (object: KubeObject, sentence:
       out.push(say(rule.object, `has ${[...wanted].join(', ')}, which this version does not do yet.`));
   }
   return out;
-}
-
-/** The VirtualServices that shape this client's requests. */
-function routingRules({ registry, client }: CompileContext): VirtualService[] {
-  return registry.virtualServices.filter(
-    (rule) => rule.gateways.includes('mesh') && isVisible(rule.visibility, client.namespace),
-  );
 }
 
 /** Without certificates of the mesh, rules that ask for TLS towards real endpoints cannot be kept. */
@@ -152,7 +144,7 @@ function unspokenTls(context: CompileContext, say: (object: KubeObject, sentence
 /** Destinations that lead to no cluster: requests to them get 503 with flag NC, which is hard to find later. */
 function danglingDestinations(context: CompileContext): string[] {
   const out = new Set<string>();
-  for (const service of routingRules(context)) {
+  for (const service of context.virtualServices) {
     for (const { destination } of service.http.flatMap((route) => route.route ?? [])) {
       if (destination?.host === undefined) continue;
       const { host, subset = '', at } = destination;

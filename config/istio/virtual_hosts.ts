@@ -35,7 +35,7 @@ export class RouteRules {
 
   constructor(context: CompileContext) {
     this.#context = context;
-    this.#ordered = inOrder(context.registry.virtualServices, context.client.namespace);
+    this.#ordered = context.virtualServices;
     this.#rank = new Map(this.#ordered.map((service, index) => [service, index]));
     for (const service of this.#ordered) {
       for (const host of service.hosts) {
@@ -44,13 +44,23 @@ export class RouteRules {
         } else push(this.#byHost, host, service);
       }
     }
+    // A listener with a port of its own takes that port from the others.
+    const claimed = new Set(context.scope.listeners.flatMap(({ egress }) => egress?.port?.number ?? []));
     for (const service of context.services) {
       if (service.resolution === 'alias' && context.byHost.has(service.externalName)) {
         push(this.#aliases, service.externalName, service.host);
         continue;
       }
       if (service.resolution === 'alias' && !context.explicit) continue;
-      for (const port of service.ports) push(this.#servicesByPort, port.number, { service, port });
+      for (const port of service.ports) {
+        if (!claimed.has(port.number)) push(this.#servicesByPort, port.number, { service, port });
+      }
+    }
+    for (const { egress, services } of context.scope.listeners) {
+      if (egress?.port === undefined) continue;
+      for (const service of services) {
+        for (const port of service.ports) push(this.#servicesByPort, port.number, { service, port });
+      }
     }
   }
 
@@ -189,7 +199,8 @@ function spellings(host: string, { domain, client }: CompileContext): string[] {
   return out;
 }
 
-function inOrder(all: readonly VirtualService[], namespace: string): VirtualService[] {
+/** The VirtualServices of the mesh that a namespace sees: its own private ones, those exported to it, public ones. */
+export function routingRules(all: readonly VirtualService[], namespace: string): VirtualService[] {
   const visible = all.filter((service) => service.gateways.includes('mesh') && sees(service, namespace));
   const rank = (service: VirtualService) => {
     if (service.visibility.has('*')) return 2;

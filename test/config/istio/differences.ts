@@ -19,7 +19,6 @@ const NO_API_SERVER =
 const PEER_AUTHENTICATION = 'PeerAuthentication DISABLE on port 7000 takes the mark of mutual TLS from its endpoints.';
 const MUTUAL_TLS = 'part 4 of 6: mutual TLS, identity, JWT and authorization';
 const GATEWAY_API = 'HTTPRoute and GRPCRoute are not compiled yet.';
-const SIDECAR = 'Sidecar is not compiled yet: it narrows what the client sees and replaces its inbound ports.';
 const WHOLE_API = 'part 6 of 6: the whole Istio API from files';
 
 export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
@@ -39,28 +38,4 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     reason: GATEWAY_API,
     until: WHOLE_API,
   },
-  ...[
-    ['web-v1-0', '* outbound|80*||pay.ops.svc.cluster.local', ''],
-    ['web-v1-0', '* outbound|8443||pay.ops.svc.cluster.local', ''],
-    ['web-v1-0', '* outbound|8100||pay.ops.svc.cluster.local', ''],
-    ['web-v1-0', '* outbound|80||web.shop.svc.cluster.local', ''],
-    ['web-v1-0', 'route 80', ''],
-    ['web-v1-0', 'route pay.ops.svc.cluster.local:8100', ''],
-    ['web-v1-0', 'route 8000', 'virtual_hosts.pay.ops.svc.cluster.local:8000'],
-    ['web-v1-0', 'route *000', 'virtual_hosts.allow_any'],
-    ['web-v1-0', 'route *000', 'virtual_hosts.block_all'],
-    ['web-v1-0', 'cluster inbound|8080||', ''],
-    ['web-v1-0', 'cluster inbound|9080||', ''],
-    ['pay-v1-0', '* outbound|*|cart.shop.svc.cluster.local', ''],
-    ['pay-v1-0', '* outbound|80||web.shop.svc.cluster.local', ''],
-    ['pay-v1-0', 'route 80', ''],
-    ['pay-v1-0', 'route 9000', ''],
-    ['pay-v1-0', 'route 8000', 'virtual_hosts.cart.shop.svc.cluster.local:8000'],
-  ].map(([name, resource, path]) => ({
-    proxy: `sidecar/${name}`,
-    resource: resource as string,
-    path: path as string,
-    reason: SIDECAR,
-    until: WHOLE_API,
-  })),
 ];
