@@ -44,8 +44,8 @@ function httpRoute(
   const name = `${rule.name ?? ''}${(match?.name ?? '') === '' ? '' : `.${match?.name}`}`;
   const changes = new HeaderChanges();
   changes.add(rule.headers);
-  const matcher = routeMatch(match);
-  const action = routeAction(context, rule, port, changes);
+  const matcher = routeMatch(match, service.gatewaySemantics);
+  const action = routeAction(context, rule, port, changes, service.gatewaySemantics === true);
   const filters = perFilterConfig(rule, !context.explicit);
   return {
     ...(name !== '' && { name }),
@@ -62,10 +62,18 @@ function httpRoute(
 }
 
 /** One of redirect, direct_response and route. */
-function routeAction(context: CompileContext, rule: HttpRoute, port: number, changes: HeaderChanges): Json {
+function routeAction(
+  context: CompileContext,
+  rule: HttpRoute,
+  port: number,
+  changes: HeaderChanges,
+  gateway: boolean,
+): Json {
   if (rule.redirect !== undefined) return { redirect: redirect(rule.redirect, port) };
   if (rule.directResponse !== undefined) return { direct_response: directResponse(rule.directResponse) };
-  return { route: forward(context, rule, port, changes) };
+  const route = forward(context, rule, port, changes);
+  if (!gateway) return { route };
+  return { route: { ...route, ...prefixRemoval(rule), cluster_not_found_response_code: 'INTERNAL_SERVER_ERROR' } };
 }
 
 function operation(action: Json, match: Json, service: VirtualService, port: number): string {
@@ -109,6 +117,15 @@ function forward(context: CompileContext, rule: HttpRoute, port: number, changes
     // grpc-timeout is honoured up to the route's own timeout.
     max_grpc_timeout: timeout,
   };
+}
+
+/** `/` for a prefix of whole segments: `/foo/bar` becomes `/bar`, `/foo` becomes `/`. */
+function prefixRemoval({ rewrite, match }: HttpRoute): Json {
+  const prefix = match?.[0]?.uri?.prefix;
+  if (rewrite?.uri !== '/' || prefix === undefined) return {};
+  const escaped = prefix.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
+  const pattern = { regex: `^${escaped}(/?)(.*)` };
+  return { prefix_rewrite: undefined, regex_rewrite: { pattern, substitution: String.raw`/\2` } };
 }
 
 function rewriteFields({ rewrite }: HttpRoute): Json {

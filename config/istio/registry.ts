@@ -4,6 +4,8 @@ import { mergeDelegates } from './delegate.ts';
 import { DEPLOYMENT_KINDS, type DeploymentTemplate, parseDeployment } from './deployment.ts';
 import { type DestinationRule, DestinationRules, parseDestinationRule } from './destination_rule.ts';
 import { type EndpointSlice, parseEndpointSlice } from './endpoint_slice.ts';
+import { parseGrpcRoute, parseHttpRoute, parseReferenceGrant } from './gateway_route.ts';
+import { gatewayRules } from './gateway_rules.ts';
 import type { MeshConfig } from './mesh.ts';
 import { type Instance, type Locality, type MeshService, selects } from './model.ts';
 import { byAge } from './order.ts';
@@ -48,6 +50,8 @@ interface Sorted {
   readonly virtualServices: KubeObject[];
   readonly destinationRules: KubeObject[];
   readonly sidecars: KubeObject[];
+  readonly gatewayRoutes: KubeObject[];
+  readonly referenceGrants: KubeObject[];
   readonly unenforced: KubeObject[];
   readonly uncompiled: KubeObject[];
 }
@@ -73,19 +77,30 @@ export function readObjects(
     parseDestinationRule(object, at(object), domain, mesh),
   );
   const virtualServices = sorted.virtualServices.map((object) => parseVirtualService(object, at(object), domain, mesh));
+  const services = [
+    ...sorted.services.map((object) => parseService(object, at(object), domain, mesh)),
+    ...sorted.serviceEntries.flatMap((object) => parseServiceEntry(object, at(object), mesh)),
+  ];
+  const gateway = gatewayRules(
+    sorted.gatewayRoutes.map((object) =>
+      object.kind === 'HTTPRoute' ? parseHttpRoute(object, at(object)) : parseGrpcRoute(object, at(object)),
+    ),
+    sorted.referenceGrants.map((object) => parseReferenceGrant(object, at(object))),
+    services,
+    domain,
+  );
+  warnings.push(...gateway.warnings);
+  const merged = mergeDelegates(virtualServices, (sentence, root, route) => {
+    warnings.push(`${root.object.source.locate(route.at.path)}: ${sentence}.`);
+  });
   return {
-    services: [
-      ...sorted.services.map((object) => parseService(object, at(object), domain, mesh)),
-      ...sorted.serviceEntries.flatMap((object) => parseServiceEntry(object, at(object), mesh)),
-    ],
+    services,
     instances,
     slices: slicesByService(sorted.slices.map((object) => parseEndpointSlice(object, at(object)))),
     pods: new Map(pods.map((pod) => [`${pod.workload.namespace}/${pod.workload.name}`, pod])),
     podsByIp: new Map(pods.flatMap((pod) => pod.workload.ips.map((ip) => [ip, pod] as const))),
     destinationRules: new DestinationRules(rules, mesh.rootNamespace),
-    virtualServices: mergeDelegates(virtualServices, (sentence, root, route) => {
-      warnings.push(`${root.object.source.locate(route.at.path)}: ${sentence}.`);
-    }),
+    virtualServices: [...merged, ...gateway.virtualServices].sort((a, b) => byAge(a.object, b.object)),
     sidecars: sorted.sidecars.map((object) => parseSidecar(object, at(object))),
     unenforced: sorted.unenforced,
     uncompiled: sorted.uncompiled,
@@ -131,6 +146,8 @@ function sort(objects: readonly KubeObject[], allowUnknown: boolean): Sorted {
     virtualServices: [],
     destinationRules: [],
     sidecars: [],
+    gatewayRoutes: [],
+    referenceGrants: [],
     unenforced: [],
     uncompiled: [],
   };
@@ -162,8 +179,10 @@ function roomOf(out: Sorted, group: string, kind: string): KubeObject[] | undefi
       return out.unenforced;
     case 'telemetry.istio.io':
     case 'extensions.istio.io':
-    case 'gateway.networking.k8s.io':
       return out.uncompiled;
+    case 'gateway.networking.k8s.io':
+      if (kind === 'HTTPRoute' || kind === 'GRPCRoute') return out.gatewayRoutes;
+      return kind === 'ReferenceGrant' ? out.referenceGrants : out.uncompiled;
     default:
       return undefined;
   }

@@ -2,8 +2,8 @@
 import type { Json } from '../resources.ts';
 import type { HttpMatch, StringMatch } from './virtual_service.ts';
 
-/** undefined: everything. */
-export function routeMatch(match: HttpMatch | undefined): Json {
+/** undefined: everything. @param segments whether a prefix matches whole path segments only */
+export function routeMatch(match: HttpMatch | undefined, segments = false): Json {
   if (match === undefined) return { prefix: '/' };
   const headers = [
     ...[...(match.headers ?? [])].map(([name, value]) => headerMatch(name.toLowerCase(), value)),
@@ -15,16 +15,16 @@ export function routeMatch(match: HttpMatch | undefined): Json {
   if (match.scheme !== undefined) headers.push(headerMatch(':scheme', match.scheme));
   const query = [...(match.queryParams ?? [])].map(([name, value]) => headerMatch(name, value));
   return {
-    ...pathMatch(match.uri),
+    ...pathMatch(match.uri, segments),
     case_sensitive: match.ignoreUriCase !== true,
     ...(headers.length > 0 && { headers }),
     ...(query.length > 0 && { query_parameters: query }),
   };
 }
 
-function pathMatch(uri: StringMatch | undefined): Json {
+function pathMatch(uri: StringMatch | undefined, segments: boolean): Json {
   if (uri?.exact !== undefined) return { path: uri.exact };
-  if (uri?.prefix !== undefined) return { prefix: uri.prefix };
+  if (uri?.prefix !== undefined) return segments ? { path_separated_prefix: uri.prefix } : { prefix: uri.prefix };
   if (uri?.regex !== undefined) return { safe_regex: { regex: uri.regex } };
   return { prefix: '/' };
 }
@@ -65,7 +65,8 @@ export function isCatchAll(match: Json): boolean {
 export function describePath(match: Json): string {
   if (typeof match['path'] === 'string') return match['path'];
   if (typeof match['prefix'] === 'string') return `${match['prefix']}*`;
-  return String((match['safe_regex'] as Json)['regex']);
+  const regex = (match['safe_regex'] as Json | undefined)?.['regex'];
+  return regex === undefined ? '/*' : String(regex);
 }
 
 export function compareText(a: string, b: string): number {

@@ -155,6 +155,8 @@ export interface VirtualService {
   /** Destinations are full names. */
   readonly http: readonly HttpRoute[];
   readonly hasTcpOrTls: boolean;
+  /** Made of Gateway API routes: prefixes match whole segments, and a cluster that is missing answers 500. */
+  readonly gatewaySemantics?: boolean;
   readonly object: KubeObject;
 }
 
