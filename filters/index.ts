@@ -4,15 +4,19 @@
  */
 import { readdirSync } from 'node:fs';
 import type { FilterFactory } from '../proxy/http/filter.ts';
+import type { ListenerFilterFactory } from '../proxy/net/listener_filter.ts';
 import type { NetworkFilterFactory } from '../proxy/net/network_filter.ts';
 
 /** Factories with their type parameters erased: `parse` made the configuration that `create` gets back. */
 export type AnyFilterFactory = FilterFactory<unknown, unknown, unknown>;
 export type AnyNetworkFilterFactory = NetworkFilterFactory<unknown, unknown>;
+export type AnyListenerFilterFactory = ListenerFilterFactory<unknown>;
 
 export const httpFilters: ReadonlyMap<string, AnyFilterFactory> = await byTypeUrl<AnyFilterFactory>('./');
 export const networkFilters: ReadonlyMap<string, AnyNetworkFilterFactory> =
   await byTypeUrl<AnyNetworkFilterFactory>('./network/');
+export const listenerFilters: ReadonlyMap<string, AnyListenerFilterFactory> =
+  await byTypeUrl<AnyListenerFilterFactory>('./listener/');
 
 /** Which HTTP filter reads a per-route configuration of this type. */
 export const routeFilters: ReadonlyMap<string, AnyFilterFactory> = new Map(

@@ -6,6 +6,7 @@ import { buildRouteTable } from '../config/build/route_configuration.ts';
 import { perFilterConfig } from '../config/build/extensions.ts';
 import { PackedResource, type Update } from './distribution.ts';
 import { type FilterMaker, ListenerRuntime } from './listener.ts';
+import { type SocketAddress, socketAddress } from './net/connection_info.ts';
 import type { RouteTable } from './router/route.ts';
 import type { ThreadServices } from './thread_services.ts';
 import type { Cluster } from './upstream/cluster.ts';
@@ -32,6 +33,8 @@ export class Cells implements ClusterLookup {
   readonly #wantEndpoints = new Map<string, Set<ClusterRuntime>>();
   readonly #routes = new Map<string, RouteCell>();
   readonly #listeners = new Map<string, ListenerRuntime>();
+  /** By address; undefined: to be made anew. */
+  #byAddress: Map<string, ListenerRuntime> | undefined = undefined;
   #services: ThreadServices | undefined = undefined;
   #maker: FilterMaker | undefined = undefined;
 
@@ -110,6 +113,7 @@ export class Cells implements ClusterLookup {
     else if (type === 'listener') {
       const listener = this.#listeners.get(name);
       this.#listeners.delete(name);
+      this.#byAddress = undefined;
       listener?.stopAccepting();
       listener?.drain();
     }
@@ -163,8 +167,22 @@ export class Cells implements ClusterLookup {
     runtime.close();
   }
 
+  /** The listener of an address, with a port of its own or without; that of any address with this port if there is none. */
+  #listenerAt({ ip, port, text }: SocketAddress): ListenerRuntime | undefined {
+    if (this.#byAddress === undefined) {
+      this.#byAddress = new Map();
+      for (const listener of this.#listeners.values()) {
+        for (const address of listener.config.addresses) {
+          this.#byAddress.set(socketAddress(address.ip, address.port).text, listener);
+        }
+      }
+    }
+    return this.#byAddress.get(text) ?? this.#byAddress.get(ip.includes(':') ? `[::]:${port}` : `0.0.0.0:${port}`);
+  }
+
   #replaceListener(packed: PackedResource, descriptors: readonly (number | undefined)[]): Promise<unknown> {
     const config = buildListener(packed.decode(), packed.origin);
+    this.#byAddress = undefined;
     const known = this.#listeners.get(packed.name);
     if (known !== undefined) {
       known.update(config);
@@ -173,7 +191,12 @@ export class Cells implements ClusterLookup {
       known.stopAccepting();
       return Promise.all(descriptors.map((fd, index) => known.listen(fd, index)));
     }
-    const listener = new ListenerRuntime(config, this.#services as ThreadServices, this.#maker as FilterMaker);
+    const listener = new ListenerRuntime(
+      config,
+      this.#services as ThreadServices,
+      this.#maker as FilterMaker,
+      (address) => this.#listenerAt(address),
+    );
     this.#listeners.set(packed.name, listener);
     if (!config.bindToPort) return Promise.resolve();
     return Promise.all(descriptors.map((fd, index) => listener.listen(fd, index)));

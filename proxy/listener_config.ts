@@ -1,4 +1,6 @@
 /** A listener's configuration, read. Envoy: envoy.config.listener.v3.Listener. */
+import type { IpPrefix } from './net/ip_prefix.ts';
+import type { AccessLogConfig } from './telemetry/access_log_config.ts';
 
 export interface ListenerConfig {
   readonly name: string;
@@ -7,12 +9,23 @@ export interface ListenerConfig {
   readonly addresses: readonly ListenerAddress[];
   /** Whether it opens a port of its own (bind_to_port, default true). */
   readonly bindToPort: boolean;
+  /** Connections go on at the listener of the address that the client had dialled, where there is one. */
+  readonly useOriginalDst: boolean;
   readonly direction: 'inbound' | 'outbound' | undefined;
+  readonly listenerFilters: readonly ListenerFilterConfig[];
+  /** Default 15,000; 0: none. */
+  readonly listenerFiltersTimeoutMs: number;
+  /** When the time is over: go on with what was found out, instead of closing. */
+  readonly continueOnListenerFiltersTimeout: boolean;
   readonly filterChains: readonly FilterChainConfig[];
   readonly defaultFilterChain: FilterChainConfig | undefined;
+  /** For connections: each, when it ends. */
+  readonly accessLogs: readonly AccessLogConfig[];
   /** Default 1 MiB. */
   readonly bufferLimitBytes: number;
   readonly drainType: 'default' | 'modify_only';
+  /** What was put right on the way in; sentences for the operator. */
+  readonly warnings: readonly string[];
   readonly origin: string;
 }
 
@@ -22,24 +35,51 @@ export interface ListenerAddress {
   readonly port: number;
 }
 
+export interface ListenerFilterConfig {
+  readonly name: string;
+  readonly typeUrl: string;
+  readonly config: unknown;
+  /** Connections that the filter leaves alone. */
+  readonly disabled: ListenerFilterPredicate | undefined;
+}
+
+/** Envoy: ListenerFilterChainMatchPredicate. Ports are the destination's, `end` excluded. */
+export type ListenerFilterPredicate =
+  | { readonly kind: 'any' }
+  | { readonly kind: 'and' | 'or'; readonly rules: readonly ListenerFilterPredicate[] }
+  | { readonly kind: 'not'; readonly rule: ListenerFilterPredicate }
+  | { readonly kind: 'port'; readonly start: number; readonly end: number };
+
 export interface FilterChainConfig {
   readonly name: string;
   readonly match: FilterChainMatch;
-  /** undefined: raw. A TLS socket is kept as it stands and never executed as plaintext. */
+  /** undefined: raw. */
   readonly transportSocket: { readonly typeUrl: string; readonly json: unknown } | undefined;
+  /** Default 0: none. */
+  readonly transportSocketConnectTimeoutMs: number;
   readonly networkFilters: readonly NetworkFilterConfig[];
 }
+
+export type SourceType = 'any' | 'same_ip_or_loopback' | 'external';
 
 /** Empty lists and undefined match everything. Envoy: FilterChainMatch. */
 export interface FilterChainMatch {
   readonly destinationPort: number | undefined;
+  readonly destinationPrefixes: readonly IpPrefix[];
+  /** Lower-case; `*.example.com` for every name below it. */
+  readonly serverNames: readonly string[];
   readonly transportProtocol: string;
   readonly applicationProtocols: readonly string[];
-  readonly serverNames: readonly string[];
+  readonly directSourcePrefixes: readonly IpPrefix[];
+  readonly sourceType: SourceType;
+  readonly sourcePrefixes: readonly IpPrefix[];
+  readonly sourcePorts: readonly number[];
 }
 
 export interface NetworkFilterConfig {
   readonly name: string;
   readonly typeUrl: string;
   readonly config: unknown;
+  /** Differs when connections that began with another version may not go on with this one. */
+  readonly fingerprint: string;
 }

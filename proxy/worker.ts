@@ -1,6 +1,6 @@
 /** A data thread: owns its connections from accept to close. Composition root. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { httpFilters, networkFilters } from '../filters/index.ts';
+import { httpFilters, listenerFilters, networkFilters } from '../filters/index.ts';
 import { Cells } from './cells.ts';
 import type { FilterMaker } from './listener.ts';
 import { startConnectionIdsAt } from './net/acceptor.ts';
@@ -71,6 +71,13 @@ const maker: FilterMaker = {
     if (factory === undefined) throw new Error(`no network filter answers to ${typeUrl}`);
     return factory.create(config, deps);
   },
+  listener(typeUrl, config, deps) {
+    const factory = listenerFilters.get(typeUrl);
+    if (factory === undefined) throw new Error(`no listener filter answers to ${typeUrl}`);
+    return factory.create(config, deps);
+  },
+  // TLS is not executed yet: its chains are refused, never served in the clear.
+  transport: () => undefined,
   http(parsed, deps) {
     // An optional filter that is not known: parsed to nothing, does nothing.
     if (parsed.typeUrl === '') return {};

@@ -1,9 +1,8 @@
 /** envoy.config.listener.v3.Listener → ListenerConfig. */
+import { createHash } from 'node:crypto';
 import { networkFilters } from '../../filters/index.ts';
-import { ConfigError } from '../../proxy/config_error.ts';
 import type {
   FilterChainConfig,
-  FilterChainMatch,
   ListenerAddress,
   ListenerConfig,
   NetworkFilterConfig,
@@ -12,8 +11,11 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { BuildContext } from '../../proxy/build_context.ts';
 import type { Json } from '../resources.ts';
 import { buildContext, parseAt, typedConfig } from './extensions.ts';
+import { buildChainMatch, refuseOverlaps } from './filter_chain_match.ts';
+import { buildListenerFilters } from './listener_filters.ts';
 
 const DEFAULT_BUFFER_LIMIT_BYTES = 1024 * 1024;
+const DEFAULT_FILTERS_TIMEOUT_MS = 15_000;
 const RAW_BUFFER = 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer';
 
 /** @throws {ConfigError} with the field's path. */
@@ -29,12 +31,22 @@ export function buildListener(json: Json, origin: string): ListenerConfig {
   if (filterChains.length === 0 && fallback === undefined) {
     fields.fail('filter_chains', 'at least one filter chain is required');
   }
-  refuseDuplicates(filterChains);
+  if (fields.has('filter_chain_matcher')) {
+    fields.fail('filter_chain_matcher', 'chains chosen by a matcher tree are not supported: use filter_chain_match');
+  }
+  refuseOverlaps(filterChains);
+  const warnings: string[] = [];
   return {
     name: name === '' ? `${addresses[0]?.ip}:${addresses[0]?.port}` : name,
     statPrefix: fields.string('stat_prefix') ?? '',
     addresses,
     bindToPort: fields.boolean('bind_to_port') ?? true,
+    useOriginalDst: fields.boolean('use_original_dst') ?? false,
+    listenerFilters: buildListenerFilters(fields, filterChains, (warning) => warnings.push(warning)),
+    listenerFiltersTimeoutMs: fields.durationMs('listener_filters_timeout') ?? DEFAULT_FILTERS_TIMEOUT_MS,
+    continueOnListenerFiltersTimeout: fields.boolean('continue_on_listener_filters_timeout') ?? false,
+    accessLogs: context.accessLogs(fields.list('access_log'), 'access_log'),
+    warnings,
     direction: ({ UNSPECIFIED: undefined, INBOUND: 'inbound', OUTBOUND: 'outbound' } as const)[
       fields.oneOf('traffic_direction', ['UNSPECIFIED', 'INBOUND', 'OUTBOUND'], 'UNSPECIFIED')
     ],
@@ -66,32 +78,10 @@ function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {
   }
   return {
     name: chain.string('name') ?? '',
-    match: buildMatch(chain.message('filter_chain_match')),
+    match: buildChainMatch(chain.message('filter_chain_match')),
     transportSocket,
+    transportSocketConnectTimeoutMs: chain.durationMs('transport_socket_connect_timeout') ?? 0,
     networkFilters: chain.messages('filters').map((filter) => buildNetworkFilter(filter, context)),
-  };
-}
-
-function buildMatch(match: Fields | undefined): FilterChainMatch {
-  if (match === undefined) {
-    return { destinationPort: undefined, transportProtocol: '', applicationProtocols: [], serverNames: [] };
-  }
-  for (const unsupported of [
-    'prefix_ranges',
-    'source_prefix_ranges',
-    'direct_source_prefix_ranges',
-    'source_ports',
-    'source_type',
-  ]) {
-    if (match.list(unsupported).length > 0) {
-      match.fail(unsupported, 'matching chains by addresses is not supported by this version');
-    }
-  }
-  return {
-    destinationPort: match.integer('destination_port', 1, 65535),
-    transportProtocol: match.string('transport_protocol') ?? '',
-    applicationProtocols: match.strings('application_protocols'),
-    serverNames: match.strings('server_names'),
   };
 }
 
@@ -106,20 +96,11 @@ function buildNetworkFilter(filter: Fields, context: BuildContext): NetworkFilte
       `network filter "${name}" has type ${type}, which this version does not execute`,
     );
   }
-  return { name, typeUrl, config: parseAt(filter.at('typed_config'), () => factory.parse(json, context)) };
-}
-
-function refuseDuplicates(chains: readonly FilterChainConfig[]): void {
-  const seen = new Map<string, number>();
-  chains.forEach((chain, index) => {
-    const key = JSON.stringify(chain.match);
-    const before = seen.get(key);
-    if (before !== undefined) {
-      throw new ConfigError(
-        `filter_chains[${index}].filter_chain_match`,
-        `matches the same connections as filter_chains[${before}]`,
-      );
-    }
-    seen.set(key, index);
-  });
+  return {
+    name,
+    typeUrl,
+    config: parseAt(filter.at('typed_config'), () => factory.parse(json, context)),
+    fingerprint:
+      factory.followsUpdates === true ? '' : createHash('sha1').update(JSON.stringify(json)).digest('base64'),
+  };
 }

@@ -22,6 +22,7 @@ interface ConnectionManagerFilter extends NetworkFilter {
 
 export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager'],
+  followsUpdates: true,
   parse,
   create(config, deps): ConnectionManagerFilter {
     const runtime = createRuntime(config, deps);

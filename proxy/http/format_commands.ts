@@ -81,8 +81,12 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   DOWNSTREAM_REMOTE_ADDRESS: fixed((info) => info.remoteAddress.text),
   DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: fixed((info) => info.remoteAddress.ip),
   DOWNSTREAM_REMOTE_PORT: fixed((info) => info.remoteAddress.port),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: fixed(({ connection }) => connection.remoteAddress.text),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: fixed(({ connection }) => connection.remoteAddress.ip),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: fixed(
+    ({ connection }) => (connection.directRemoteAddress ?? connection.remoteAddress).text,
+  ),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: fixed(
+    ({ connection }) => (connection.directRemoteAddress ?? connection.remoteAddress).ip,
+  ),
   DOWNSTREAM_LOCAL_ADDRESS: fixed(({ connection }) => connection.localAddress.text),
   DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: fixed(({ connection }) => connection.localAddress.ip),
   DOWNSTREAM_LOCAL_PORT: fixed(({ connection }) => connection.localAddress.port),

@@ -25,6 +25,7 @@ export class SocketInfo implements ConnectionInfo {
   readonly startMs: number;
   localAddress: SocketAddress;
   remoteAddress: SocketAddress;
+  directRemoteAddress: SocketAddress;
   localAddressRestored = false;
   requestedServerName: string | undefined = undefined;
   alpn: string | undefined = undefined;
@@ -37,6 +38,7 @@ export class SocketInfo implements ConnectionInfo {
     this.id = nextConnectionId++;
     this.localAddress = local;
     this.remoteAddress = remote;
+    this.directRemoteAddress = remote;
     this.startMs = startMs;
   }
 }

@@ -22,6 +22,8 @@ export interface ConnectionInfo {
   /** Ours: of an accepted connection the original destination, once it is known. */
   localAddress: SocketAddress;
   remoteAddress: SocketAddress;
+  /** The socket's peer, where a PROXY header named another client. */
+  directRemoteAddress?: SocketAddress;
   /** Whether the listener restored the address that the client had dialled. */
   localAddressRestored: boolean;
   readonly startMs: number;

@@ -1,12 +1,21 @@
-/** The contracts of network filters (bytes of a connection) and listener filters (first bytes, before a chain is matched). */
+/** The contract of network filters: the bytes of a connection, once its chain is chosen. */
 import type { BuildContext, ParsedHttpFilter } from '../build_context.ts';
 import type { MutableBody } from '../http/body.ts';
 import type { Filter, FilterDeps, FilterResult } from '../http/filter.ts';
+import type { StreamInfo } from '../http/stream_info.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import type { ByteStream } from './byte_stream.ts';
 import type { ConnectionInfo } from './connection_info.ts';
 
-/** Network filters, in filters/network/: metadata_exchange, rbac, tcp_proxy, istio.stats, the HTTP connection manager itself. Upstream (cluster) filters have the same form. */
+/**
+ * Network filters, in filters/network/: metadata_exchange, rbac, tcp_proxy, istio.stats, the HTTP connection manager itself. Upstream (cluster) filters have the same form.
+ *
+ * continue: the next filter. buffer: what came is held for this filter, and it is asked again with all of it when more
+ * comes (limited by the listener's per_connection_buffer_limit_bytes, reset beyond). stop: the filter has closed the
+ * connection; the bytes go no further. A promise pauses reading until it settles; a rejection closes the connection.
+ * `onNewConnection` answering buffer waits for the first bytes; filters behind it, the terminal one included, begin
+ * when it is through. `onWrite` answers without a promise.
+ */
 export interface NetworkFilter<S = undefined> {
   newState?(): S;
   onNewConnection?(ctx: ConnectionContext, state: S): FilterResult;
@@ -14,7 +23,13 @@ export interface NetworkFilter<S = undefined> {
   onWrite?(ctx: ConnectionContext, body: MutableBody, endStream: boolean, state: S): FilterResult;
   onDestroy?(ctx: ConnectionContext, state: S): void;
   /** Terminal filters only: serves the connection to its end. `newest` answers this filter of the newest version of the same chain. */
-  takeOver?(stream: ByteStream, newest: () => NetworkFilter<S>): ConnectionOwner;
+  takeOver?(stream: ByteStream, newest: () => NetworkFilter<S>, context: TerminalConnection): ConnectionOwner;
+}
+
+/** What a terminal filter shares with the filters before it and with the listener. */
+export interface TerminalConnection {
+  /** Of the connection as a whole: where a TCP proxy says what became of it. Made when first asked for. */
+  readonly info: StreamInfo;
 }
 
 /** Who serves a connection to its end; the listener asks it to drain or close. */
@@ -31,8 +46,13 @@ export interface ConnectionOwner {
 
 export interface ConnectionContext {
   readonly connection: ConnectionInfo;
+  /** Byte counts, flags, details, upstream host and cluster of the connection; complete in onDestroy. */
+  readonly info: StreamInfo;
+  /** To the client, past all onWrite hooks. Borrowed. */
   write(bytes: Buffer, endStream: boolean): void;
+  /** `details`: %CONNECTION_TERMINATION_DETAILS%. */
   close(how: 'flush' | 'reset', details: string): void;
+  /** Aborted when the connection is over. */
   readonly signal: AbortSignal;
 }
 
@@ -46,19 +66,9 @@ export interface NetworkFilterDeps {
 
 export interface NetworkFilterFactory<Config, S = undefined> {
   readonly typeUrls: readonly string[];
+  /** Terminal filters that take a new version over for connections already open (`newest`); others drain when their configuration changes. */
+  readonly followsUpdates?: boolean;
   /** @throws {ConfigError} with the field path. */
   parse(json: unknown, build: BuildContext): Config;
   create(config: Config, deps: NetworkFilterDeps): NetworkFilter<S>;
-}
-
-/** Listener filters, in filters/listener/, are pure: bytes seen so far → verdict or 'more'. */
-export interface ListenerFilter {
-  inspect(bytes: Buffer, facts: ConnectionFacts): 'more' | 'done' | 'reject';
-}
-
-/** What listener filters find out, and filter-chain match asks for. */
-export interface ConnectionFacts {
-  transportProtocol: 'tls' | 'raw_buffer' | '';
-  serverName: string | undefined;
-  applicationProtocols: readonly string[];
 }

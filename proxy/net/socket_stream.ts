@@ -157,14 +157,17 @@ export class SocketStream implements ByteStream {
   #failure: Failure | undefined = undefined;
   #lent: LentBuffer | undefined = undefined;
   #lastReadBytes = 0;
+  readonly #isUnix: boolean;
 
   /** `socket` was made with `target` as its `onread`, or emits 'data' (the fallback) when there is no target. */
   constructor(socket: Socket, info: ConnectionInfo, target: ReadTarget | undefined) {
     this.#socket = socket;
     this.info = info;
+    this.#isUnix = info.remoteAddress.port === 0;
     if (target !== undefined) target.stream = this;
     else socket.on('data', (bytes: Buffer) => this.received(bytes.length, bytes));
     socket.on('end', () => {
+      if (this.#closed) return;
       this.#ended = true;
       asOneEvent(() => this.onEnd());
     });
@@ -197,6 +200,12 @@ export class SocketStream implements ByteStream {
   /** For options of the socket that only its owner sets. */
   get socket(): Socket {
     return this.#socket;
+  }
+
+  /** The socket's descriptor, for options by ffi; −1 when it has none. */
+  get descriptor(): number {
+    const handle = (this.#socket as Socket & { _handle?: { readonly fd?: number } | null })._handle;
+    return handle?.fd ?? -1;
   }
 
   write(bytes: Buffer | string): boolean {
@@ -240,12 +249,23 @@ export class SocketStream implements ByteStream {
       this.#pending = '';
       this.#endWanted = false;
       // Unix sockets know no RST.
-      if (this.info.remoteAddress.port === 0) this.#socket.destroy();
+      if (this.#isUnix) this.#socket.destroy();
       else this.#socket.resetAndDestroy();
       return;
     }
     this.flush();
     this.#socket.destroySoon();
+  }
+
+  /**
+   * Lets the socket go, paused: for a transport socket that lies over it. Bytes that arrive later are not told here any
+   * more, and neither are end and close; errors are swallowed, so that one without another listener ends nobody.
+   */
+  release(): Socket {
+    this.flush();
+    this.#socket.pause();
+    this.#closed = true;
+    return this.#socket;
   }
 
   /** Called by the read target. */

@@ -1,0 +1,77 @@
+/** The listener filters of a listener, with those that Envoy adds by itself. */
+import { listenerFilters } from '../../filters/index.ts';
+import type { FilterChainConfig, ListenerFilterConfig, ListenerFilterPredicate } from '../../proxy/listener_config.ts';
+import type { Fields } from '../../proxy/resource_fields.ts';
+import { parseAt, typedConfig } from './extensions.ts';
+import { needsTlsInspector } from './filter_chain_match.ts';
+
+const TYPE = 'type.googleapis.com/envoy.extensions.filters.listener';
+const TLS_INSPECTOR = `${TYPE}.tls_inspector.v3.TlsInspector`;
+const ORIGINAL_DST = `${TYPE}.original_dst.v3.OriginalDst`;
+
+/** @param warn is told in a sentence what was added. @throws {ConfigError} */
+export function buildListenerFilters(
+  listener: Fields,
+  chains: readonly FilterChainConfig[],
+  warn: (warning: string) => void,
+): ListenerFilterConfig[] {
+  const filters = listener.messages('listener_filters').map(buildOne);
+  const has = (typeUrl: string): boolean => filters.some((filter) => filter.typeUrl === typeUrl);
+  if (listener.boolean('use_original_dst') === true && !has(ORIGINAL_DST)) {
+    filters.unshift(ready('envoy.filters.listener.original_dst', ORIGINAL_DST));
+  }
+  const needing = chains.findIndex(needsTlsInspector);
+  if (needing >= 0 && !has(TLS_INSPECTOR)) {
+    warn(
+      `filter_chains[${needing}].filter_chain_match asks for what only a TLS inspector finds out, and there is none: one is added`,
+    );
+    filters.push(ready('envoy.filters.listener.tls_inspector', TLS_INSPECTOR));
+  }
+  return filters;
+}
+
+function ready(name: string, typeUrl: string): ListenerFilterConfig {
+  return { name, typeUrl, config: listenerFilters.get(typeUrl)?.parse({}), disabled: undefined };
+}
+
+function buildOne(filter: Fields): ListenerFilterConfig {
+  const name = filter.requiredString('name');
+  if (filter.has('config_discovery')) {
+    return filter.fail('config_discovery', `the configuration of listener filter "${name}" by ECDS is not supported`);
+  }
+  const { typeUrl, json } = typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config'));
+  const factory = listenerFilters.get(typeUrl);
+  if (factory === undefined) {
+    const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+    return filter.fail(
+      'typed_config',
+      `listener filter "${name}" has type ${type}, which this version does not execute`,
+    );
+  }
+  const disabled = filter.message('filter_disabled');
+  return {
+    name,
+    typeUrl,
+    config: parseAt(filter.at('typed_config'), () => factory.parse(json)),
+    disabled: disabled === undefined ? undefined : buildPredicate(disabled),
+  };
+}
+
+/** envoy.config.listener.v3.ListenerFilterChainMatchPredicate. */
+function buildPredicate(fields: Fields): ListenerFilterPredicate {
+  for (const kind of ['and', 'or'] as const) {
+    const rules = fields.message(`${kind}_match`)?.messages('rules');
+    if (rules !== undefined) return { kind, rules: rules.map(buildPredicate) };
+  }
+  const inner = fields.message('not_match');
+  if (inner !== undefined) return { kind: 'not', rule: buildPredicate(inner) };
+  if (fields.boolean('any_match') === true) return { kind: 'any' };
+  const range = fields.message('destination_port_range');
+  if (range !== undefined) {
+    return { kind: 'port', start: range.integer('start', 0, 65536) ?? 0, end: range.integer('end', 0, 65536) ?? 0 };
+  }
+  return fields.fail(
+    'any_match',
+    'one of or_match, and_match, not_match, any_match, destination_port_range is required',
+  );
+}

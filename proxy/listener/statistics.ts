@@ -1,0 +1,34 @@
+/** A listener's counters on one thread. Source: Envoy docs "Listener statistics". */
+import type { ListenerConfig } from '../listener_config.ts';
+import type { Counter, Gauge, Statistics } from '../telemetry/statistics.ts';
+
+/** Envoy's names below `listener.<address>.`. */
+export class ListenerStatistics {
+  readonly cxTotal: Counter;
+  readonly cxActive: Gauge;
+  readonly cxDestroy: Counter;
+  /** Accepted, its chain not chosen yet. */
+  readonly preCxActive: Gauge;
+  readonly preCxTimeout: Counter;
+  readonly noFilterChain: Counter;
+  readonly transportSocketTimeout: Counter;
+  /** Closed because a listener filter said so. */
+  readonly filterRejected: Counter;
+  /** Ours: more was peeked at than there is room for. */
+  readonly peekOverflow: Counter;
+
+  constructor(statistics: Statistics, config: ListenerConfig) {
+    const { ip, port } = config.addresses[0] ?? { ip: '', port: 0 };
+    const name = config.statPrefix === '' ? `${ip.replaceAll(':', '_')}_${port}` : config.statPrefix;
+    const prefix = `listener.${name}`;
+    this.cxTotal = statistics.counter(`${prefix}.downstream_cx_total`);
+    this.cxActive = statistics.gauge(`${prefix}.downstream_cx_active`);
+    this.cxDestroy = statistics.counter(`${prefix}.downstream_cx_destroy`);
+    this.preCxActive = statistics.gauge(`${prefix}.downstream_pre_cx_active`);
+    this.preCxTimeout = statistics.counter(`${prefix}.downstream_pre_cx_timeout`);
+    this.noFilterChain = statistics.counter(`${prefix}.no_filter_chain_match`);
+    this.transportSocketTimeout = statistics.counter(`${prefix}.downstream_cx_transport_socket_connect_timeout`);
+    this.filterRejected = statistics.counter(`${prefix}.downstream_listener_filter_error`);
+    this.peekOverflow = statistics.counter(`${prefix}.downstream_peek_overflow`);
+  }
+}
