@@ -249,6 +249,9 @@ class ControlThread {
     for (const resource of changed) {
       if (resource.type !== 'listener') continue;
       const config = this.#listenerConfig(resource);
+      for (const warning of config.warnings) {
+        this.#options.log.log('warning', 'config', `Listener "${config.name}": ${warning}`);
+      }
       try {
         const sockets = await this.#sockets.open(config);
         if (sockets === undefined) continue;

@@ -265,6 +265,8 @@ export class SocketStream implements ByteStream {
     this.flush();
     this.#socket.pause();
     this.#closed = true;
+    if (this.#lent !== undefined) retireBulkBuffer(this.#lent);
+    this.#lent = undefined;
     return this.#socket;
   }
 
