@@ -1,5 +1,6 @@
 /** Starts the proxy, follows signals, ends with an exit code: what `run` and `dev` have in common. */
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { ISTIO_STATS_CONFIG } from '../config/istio/stats_config.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { startProxy } from '../proxy/main.ts';
 import { BindError } from '../proxy/net/listening_socket.ts';
@@ -47,6 +48,9 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
     node: nodeOf(flags, configuration),
     commandLine: commandLine(flags),
     bootstrap: configuration.bootstrap?.json,
+    statsConfig:
+      configuration.bootstrap?.json['stats_config'] ??
+      (configuration.compiled === undefined ? undefined : ISTIO_STATS_CONFIG),
     drainTimeMs: flags.drainTimeMs,
     onUpdate: options.onUpdate,
     accessLogFlushMs: options.accessLogFlushMs,

@@ -1,5 +1,5 @@
 /** `pillion version`. */
-import { VERSION } from '../proxy/admin/server_endpoints.ts';
+import { VERSION } from '../proxy/version.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import { say } from './print.ts';
 

@@ -56,7 +56,14 @@ export async function readBootstrap(
         fail(['static_resources', list, index], `the ${type} "${name}" is configured twice`);
       seen.add(`${type} ${name}`);
       const version = createHash('sha256').update(JSON.stringify(resource)).digest('hex').slice(0, 16);
-      resources.push({ type, name, version, json: resource, origin: at(['static_resources', list, index]) });
+      resources.push({
+        type,
+        name,
+        version,
+        json: resource,
+        origin: at(['static_resources', list, index]),
+        isStatic: true,
+      });
     });
   }
   const socket = fields.message('admin')?.message('address')?.message('socket_address');

@@ -21,6 +21,7 @@ export interface DataThreadsOptions {
   readonly writer: LogWriter;
   readonly accessLogFlushMs: number;
   readonly node: NodeIdentity;
+  readonly statsConfig: unknown;
   readonly poisonReadBuffers: boolean;
   /** Everything a new thread has to be told, with descriptors of its own. */
   bringUp(thread: number): Promise<readonly ToThread[]>;
@@ -87,6 +88,11 @@ export class DataThreads {
     for (const { worker, alive } of this.#threads) if (alive) worker.postMessage(message);
   }
 
+  /** For profilers. */
+  workers(): (readonly [string, Worker])[] {
+    return this.#threads.flatMap(({ index, worker, alive }) => (alive ? [[`data-${index}`, worker] as const] : []));
+  }
+
   async describe(): Promise<ThreadDescription[]> {
     const answers = await this.#ask((id) => ({ kind: 'describe', id }));
     return answers.flatMap((answer) => (answer?.kind === 'description' ? [answer.description] : []));
@@ -122,7 +128,7 @@ export class DataThreads {
   }
 
   #spawn(index: number): DataThread {
-    const { aggregate, log, accessLogFlushMs, node, poisonReadBuffers } = this.#options;
+    const { aggregate, log, accessLogFlushMs, node, statsConfig, poisonReadBuffers } = this.#options;
     const row = createBreakerRow();
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
@@ -132,6 +138,7 @@ export class DataThreads {
       logLevel: log.enabled('debug', 'thread') ? 'debug' : 'info',
       accessLogFlushMs,
       node,
+      statsConfig,
       poisonReadBuffers,
     };
     // Whatever this file itself is: .ts in a checkout, .js in dist.

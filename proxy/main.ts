@@ -14,7 +14,8 @@ import type { ListenerConfig } from './listener_config.ts';
 import { ListeningSockets } from './listening_sockets.ts';
 import type { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
-import { Aggregate } from './telemetry/aggregate.ts';
+import { Observation } from './observation.ts';
+import type { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
 import type { ToThread } from './thread_messages.ts';
@@ -33,7 +34,8 @@ const DNS = -1;
 
 class ControlThread {
   readonly #options: ProxyOptions;
-  readonly #aggregate = new Aggregate();
+  readonly #observed: Observation;
+  readonly #aggregate: Aggregate;
   readonly #writer: LogWriter;
   readonly #threads: DataThreads;
   readonly #discovery: Discovery;
@@ -56,6 +58,12 @@ class ControlThread {
 
   constructor(options: ProxyOptions) {
     this.#options = options;
+    this.#observed = new Observation(options, {
+      threads: () => this.#threads,
+      resources: () => this.#configuration.active(),
+      warming: () => this.#configuration?.warming() ?? [],
+    });
+    this.#aggregate = this.#observed.aggregate;
     const { log } = options;
     this.#writer = new LogWriter((path, error) =>
       log.log('error', 'access_log', `Cannot write ${path}: ${error.message}`),
@@ -67,6 +75,7 @@ class ControlThread {
       writer: this.#writer,
       accessLogFlushMs: options.accessLogFlushMs ?? 1000,
       node: options.node,
+      statsConfig: options.statsConfig ?? (options.bootstrap as { stats_config?: unknown } | undefined)?.stats_config,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
       bringUp: (thread) => this.#bringUp(thread),
     });
@@ -133,10 +142,6 @@ class ControlThread {
 
   async #begin(): Promise<void> {
     const { admin, status, metrics, adminAddressPath, sources } = this.#options;
-    const own = this.#aggregate.own;
-    own.gauge('server.concurrency').set(this.#options.concurrency);
-    own.gauge('server.state').set(2);
-    own.gauge('listener_manager.workers_started').set(0);
     await this.#threads.start();
     const state = this.#adminState();
     for (const [name, address, kind] of [
@@ -301,6 +306,7 @@ class ControlThread {
       if (cluster !== undefined) this.#clusterServed(cluster);
     }
     this.#sockets.settle();
+    if (changed.some(({ type }) => type !== 'endpoint' && type !== 'route')) this.#observed.certificatesChanged();
     if (addressesChanged) this.#tellOwnPorts();
     this.#countGauges();
     const summary = this.#summary.text;
@@ -324,6 +330,7 @@ class ControlThread {
       own.gauge('server.state').set(0);
       own.gauge('server.live').set(1);
       own.gauge('listener_manager.workers_started').set(1);
+      this.#observed.server.initialized();
       this.#ready.resolve();
     });
   }
@@ -372,8 +379,13 @@ class ControlThread {
     const { options } = { options: this.#options };
     return {
       options,
-      startedMs: Date.now(),
+      startedMs: this.#observed.startedMs,
       aggregate: this.#aggregate,
+      tags: this.#observed.rules.tags,
+      runtime: this.#observed.runtime,
+      profilers: this.#observed.profilers,
+      refreshStatistics: () => this.#observed.server.refresh(),
+      unready: () => this.#unready(),
       resources: () => [...this.#configuration.active()],
       warming: () => [...this.#configuration.warming()],
       failed: () => [...this.#configuration.failed()],
@@ -390,13 +402,24 @@ class ControlThread {
         const talkative = LOG_LEVELS.find((name) => levels.includes(name)) ?? level;
         this.#threads.broadcast({ kind: 'log-level', level: talkative });
       },
+      reopenLogs: () => this.#writer.reopen(),
       drain: (stopAccepting) => this.#threads.broadcast({ kind: 'drain', stopAccepting }),
       quit: () => options.onQuit?.(),
     };
   }
 
+  /** What a start still waits for. */
+  #unready(): string[] {
+    if (this.#state !== 'INITIALIZING') return [];
+    const sources = this.#options.sources.flatMap((_, index) =>
+      this.#initialized.has(index) ? [] : [`source ${index}`],
+    );
+    return [...sources, ...[...this.#configuration.warming()].map(({ type, name }) => `${type} ${name}`)];
+  }
+
   async #stop(how: 'graceful' | 'now', deadlineMs: number): Promise<string> {
     this.#state = 'DRAINING';
+    this.#observed.stop();
     this.#aggregate.own.gauge('server.state').set(1);
     for (const source of this.#options.sources) source.stop();
     this.#discovery.stop();

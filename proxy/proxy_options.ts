@@ -31,6 +31,8 @@ export interface ProxyOptions {
   readonly commandLine: Readonly<Record<string, unknown>>;
   /** Bootstrap JSON for /config_dump; undefined: none. */
   readonly bootstrap?: unknown;
+  /** envoy.config.metrics.v3.StatsConfig in JSON form; undefined: Envoy's defaults. */
+  readonly statsConfig?: unknown;
   readonly drainTimeMs: number;
   /** After each configuration change that was applied or refused. */
   readonly onUpdate?: (update: UpdateReport) => void;

@@ -3,6 +3,7 @@ import type { Update } from './distribution.ts';
 import type { NodeIdentity } from './proxy_options.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
+import type { HostCounts } from './upstream/host.ts';
 import type { BreakerMemory, BreakerRow } from './upstream/shared_breakers.ts';
 
 /** Given to a data thread at its start. */
@@ -14,6 +15,8 @@ export interface ThreadStart {
   /** Access-log lines leave after at most this long. */
   readonly accessLogFlushMs: number;
   readonly node: NodeIdentity;
+  /** envoy.config.metrics.v3.StatsConfig in JSON form, if any. */
+  readonly statsConfig: unknown;
   readonly poisonReadBuffers: boolean;
 }
 
@@ -51,15 +54,30 @@ export interface ThreadDescription {
 
 export interface ClusterDescription {
   readonly name: string;
-  readonly hosts: readonly {
-    readonly address: string;
-    readonly hostname: string;
-    readonly weight: number;
-    readonly priority: number;
-    readonly health: string;
-    readonly activeRequests: number;
-    readonly region: string;
-    readonly zone: string;
-    readonly subZone: string;
-  }[];
+  readonly hosts: readonly HostDescription[];
+}
+
+/** By Envoy's names. */
+export interface HealthFlags {
+  readonly failed_active_hc?: boolean;
+  readonly failed_outlier_check?: boolean;
+  readonly degraded_active_hc?: boolean;
+  readonly pending_dynamic_removal?: boolean;
+  readonly active_hc_timeout?: boolean;
+}
+
+export interface HostDescription {
+  readonly address: string;
+  readonly hostname: string;
+  readonly weight: number;
+  readonly priority: number;
+  readonly health: string;
+  /** What EDS says, where it is known apart from `health`. */
+  readonly configuredHealth?: string;
+  /** Envoy's health flags that are up, besides what EDS says. */
+  readonly flags?: HealthFlags;
+  readonly region: string;
+  readonly zone: string;
+  readonly subZone: string;
+  readonly counts: Readonly<HostCounts> & { readonly rqActive: number; readonly rqPendingActive: number };
 }

@@ -6,10 +6,12 @@ import type { FilterMaker } from './listener.ts';
 import { startConnectionIdsAt } from './net/acceptor.ts';
 import { asOneEvent, eventNowMs, poisonReadBuffers } from './net/socket_stream.ts';
 import { Deadlines } from './net/deadlines.ts';
-import { SlabStatistics } from './telemetry/slab.ts';
+import { EXPIRY_SWEEP_MS, SlabStatistics } from './telemetry/slab.ts';
+import { parseStatsConfig } from './telemetry/stats_config.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
-import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
+import { describeThread } from './thread_description.ts';
+import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';
 import { SharedBreakers } from './upstream/shared_breakers.ts';
@@ -28,7 +30,11 @@ let logLevel = start.logLevel;
 let unwritten = 0;
 const ownPorts = new Set<number>();
 const cells = new Cells();
-const statistics = new SlabStatistics((message) => send({ kind: 'statistics', message }));
+const statistics = new SlabStatistics(
+  (message) => send({ kind: 'statistics', message }),
+  start.statsConfig === undefined ? undefined : parseStatsConfig(start.statsConfig),
+);
+setInterval(() => statistics.expire(performance.now()), EXPIRY_SWEEP_MS).unref();
 const accessLogs = new ThreadAccessLogs(
   {
     send(path, text) {
@@ -127,37 +133,11 @@ function receive(message: ToThread): void {
       send({ kind: 'flushed', id: message.id });
       break;
     case 'describe':
-      send({ kind: 'description', id: message.id, description: describe() });
+      send({ kind: 'description', id: message.id, description: describeThread(cells) });
       break;
     default:
       message satisfies never;
   }
-}
-
-function describe(): ThreadDescription {
-  let activeConnections = 0;
-  let activeStreams = 0;
-  const activeClients: string[] = [];
-  for (const listener of cells.listeners.values()) {
-    activeConnections += listener.activeConnections;
-    activeStreams += listener.activeStreams;
-    activeClients.push(...listener.activeClients());
-  }
-  const clusters = [...cells.builtClusters()].map((cluster) => ({
-    name: cluster.name,
-    hosts: cluster.hosts.map((host) => ({
-      address: host.address.text,
-      hostname: host.hostname,
-      weight: host.weight,
-      priority: host.priority,
-      health: host.health,
-      activeRequests: host.activeRequests,
-      region: host.locality.region,
-      zone: host.locality.zone,
-      subZone: host.locality.subZone,
-    })),
-  }));
-  return { activeConnections, activeStreams, activeClients, clusters };
 }
 
 function isLocal(ip: string): boolean {

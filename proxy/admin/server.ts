@@ -2,49 +2,50 @@
  * The admin interface (loopback), the status port and the metrics port, on the control thread.
  * Source: Envoy docs "Administration interface"; istio.md §2.1, §4.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { isIP } from 'node:net';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { isIP, type Socket } from 'node:net';
 import { BindError } from '../net/listening_socket.ts';
 import type { ListenAddress } from '../proxy_options.ts';
-import { configEndpoints } from './config_dump.ts';
-import { serverEndpoints } from './server_endpoints.ts';
-import { type AdminAnswer, type AdminEndpoint, type AdminServer, type AdminState, text } from './state.ts';
-import { statsEndpoints } from './stats.ts';
+import { redactText } from '../telemetry/redaction.ts';
+import type { Counter, Gauge, Statistics } from '../telemetry/statistics.ts';
+import { VERSION } from '../version.ts';
+import { ENDPOINTS } from './endpoints.ts';
+import { help, helpText, indexPage } from './index_page.ts';
+import { type AdminAnswer, type AdminServer, type AdminState, text } from './state.ts';
 
-const ENDPOINTS: readonly AdminEndpoint[] = [...configEndpoints, ...serverEndpoints, ...statsEndpoints];
-/** An admin client that goes on sending headers or never reads holds no more than its own connection, and not for ever. */
-const REQUEST_TIMEOUT_MS = 30_000;
-const MAX_CONNECTIONS = 256;
+export type AdminKind = 'admin' | 'status' | 'metrics';
+
+/** A client that goes on sending headers, or does not read its answer, holds its connection no longer than this. */
+const CLIENT_TIMEOUT_MS = 30_000;
+/** Of each of the three ports; beyond, connections are closed and counted. */
+export const MAX_ADMIN_CONNECTIONS = 256;
+/** Large answers under way at a time: each holds what it tells until it has told it. */
+export const MAX_STREAMED_ANSWERS = 16;
+const BY_PATH = new Map(ENDPOINTS.map((endpoint) => [endpoint.path, endpoint]));
 
 /** @throws {BindError} */
-export function startAdmin(
-  state: AdminState,
-  address: ListenAddress,
-  kind: 'admin' | 'status' | 'metrics',
-): Promise<AdminServer> {
+export function startAdmin(state: AdminState, address: ListenAddress, kind: AdminKind): Promise<AdminServer> {
+  const statistics = new AdminStatistics(state.aggregate.own, kind);
+  const port = new AdminPort(state, kind, statistics);
   const server = createServer(
-    { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS },
-    (request, response) => {
-      answer(state, kind, request).then(
-        (result) => send(response, request, result),
-        (error: Error) => {
-          state.options.log.log('error', 'admin', `${request.url} failed: ${error.stack ?? error.message}`);
-          if (!response.headersSent) response.writeHead(500).end('internal error\n');
-          else response.destroy();
-        },
-      );
-    },
+    { requestTimeout: CLIENT_TIMEOUT_MS, headersTimeout: CLIENT_TIMEOUT_MS, connectionsCheckingInterval: 5000 },
+    (request, response) => void port.serve(request, response),
   );
-  server.maxConnections = MAX_CONNECTIONS;
-  server.on('clientError', (_error, socket) => socket.destroy());
+  server.maxConnections = MAX_ADMIN_CONNECTIONS;
+  server.on('clientError', (_error, socket) => {
+    // As the parser says: what is no HTTP gets its answer and the end.
+    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n');
+    else socket.destroy();
+  });
+  statistics.watch(server);
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(new BindError(address.ip, address.port, error)));
     server.listen({ host: address.ip, port: address.port }, () => {
       const bound = server.address();
-      const port = bound !== null && typeof bound === 'object' ? bound.port : address.port;
+      const listening = bound !== null && typeof bound === 'object' ? bound.port : address.port;
       server.unref();
       resolve({
-        address: { ip: address.ip, port },
+        address: { ip: address.ip, port: listening },
         close: () =>
           new Promise((done) => {
             server.close(() => done());
@@ -55,99 +56,165 @@ export function startAdmin(
   });
 }
 
-async function answer(
-  state: AdminState,
-  kind: 'admin' | 'status' | 'metrics',
-  request: IncomingMessage,
-): Promise<AdminAnswer> {
-  let url: URL;
-  try {
-    url = new URL(request.url ?? '/', 'http://admin');
-  } catch {
-    return text('invalid path\n', 400);
+class AdminPort {
+  readonly #state: AdminState;
+  readonly #kind: AdminKind;
+  readonly #statistics: AdminStatistics;
+  #streaming = 0;
+
+  constructor(state: AdminState, kind: AdminKind, statistics: AdminStatistics) {
+    this.#state = state;
+    this.#kind = kind;
+    this.#statistics = statistics;
   }
-  if (kind === 'status') {
-    if (url.pathname !== '/healthz/ready') return text('not found\n', 404);
-    return state.state() === 'LIVE' ? text('') : text(`${state.state()}\n`, 503);
+
+  async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#statistics.requests.inc();
+    request.resume();
+    try {
+      await this.#send(request, response, await this.#answer(request));
+    } catch (error) {
+      const { stack, message } = error as Error;
+      this.#state.options.log.log(
+        'error',
+        'admin',
+        redactText(`${request.url?.slice(0, 200)} failed: ${stack ?? message}`),
+      );
+      if (!response.headersSent) response.writeHead(500).end('internal error\n');
+      else response.destroy();
+    }
   }
-  if (kind === 'metrics') {
-    const endpoint = ENDPOINTS.find(({ path }) => path === '/stats/prometheus');
-    if (url.pathname !== '/stats/prometheus' || endpoint === undefined) return text('not found\n', 404);
+
+  async #answer(request: IncomingMessage): Promise<AdminAnswer> {
+    const state = this.#state;
+    let url: URL;
+    try {
+      // Only the part that names a resource: an absolute URL of another host is none of ours.
+      url = new URL(request.url ?? '/', 'http://admin');
+    } catch {
+      return text('invalid path\n', 400);
+    }
+    if (this.#kind === 'status') {
+      if (url.pathname !== '/healthz/ready') return text('not found\n', 404);
+      return state.state() === 'LIVE' ? text('') : text(`${state.state()}\n`, 503);
+    }
+    if (this.#kind === 'metrics') {
+      const endpoint = BY_PATH.get('/stats/prometheus');
+      if (url.pathname !== '/stats/prometheus' || endpoint === undefined) return text('not found\n', 404);
+      return endpoint.answer(state, url.searchParams);
+    }
+    const refusal = refuse(request);
+    if (refusal !== undefined) return text(refusal, 403);
+    const { method = 'GET' } = request;
+    if (method !== 'GET' && method !== 'HEAD' && method !== 'POST') {
+      return text(`Method ${method} not allowed.`, 405);
+    }
+    if (url.pathname === '/') return indexPage(ENDPOINTS, `Version ${VERSION}, ${state.state()}`);
+    if (url.pathname === '/help') return help(ENDPOINTS);
+    const endpoint = BY_PATH.get(url.pathname);
+    if (endpoint === undefined) return text(`invalid path. ${helpText(ENDPOINTS)}`, 404);
+    if (endpoint.mutates && method !== 'POST') return text(`Method ${method} not allowed, POST required.`, 405);
     return endpoint.answer(state, url.searchParams);
   }
-  const refusal = refuse(request);
-  if (refusal !== undefined) return text(refusal, 403);
-  if (url.pathname === '/' || url.pathname === '/help') return index(url.pathname === '/help');
-  const endpoint = ENDPOINTS.find(({ path }) => path === url.pathname);
-  if (endpoint === undefined) {
-    return text(`invalid path. admin commands are:\n${helpText()}`, 404);
+
+  async #send(request: IncomingMessage, response: ServerResponse, answer: AdminAnswer): Promise<void> {
+    const { body } = answer;
+    const streamed = typeof body !== 'string';
+    const tooMany = streamed && this.#streaming >= MAX_STREAMED_ANSWERS;
+    const status = tooMany ? 503 : answer.status;
+    this.#statistics.answered(status);
+    response.writeHead(status, {
+      'content-type': answer.type,
+      'cache-control': 'no-cache, max-age=0',
+      'x-content-type-options': 'nosniff',
+      'content-security-policy':
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+    });
+    if (request.method === 'HEAD') response.end();
+    else if (tooMany) response.end(`more than ${MAX_STREAMED_ANSWERS} large answers are under way, try again\n`);
+    else if (!streamed) response.end(body);
+    else {
+      this.#streaming++;
+      try {
+        for await (const piece of body) {
+          if (response.destroyed) return;
+          if (!response.write(piece) && !(await drained(response))) {
+            response.destroy();
+            return;
+          }
+        }
+        response.end();
+      } finally {
+        this.#streaming--;
+      }
+    }
   }
-  if (endpoint.mutates && request.method !== 'POST') {
-    return text(`Method ${request.method} not allowed, POST required.`, 405);
-  }
-  return endpoint.answer(state, url.searchParams);
+}
+
+/** @returns false when the client has gone or reads nothing for too long. */
+function drained(response: ServerResponse): Promise<boolean> {
+  return new Promise((resolve) => {
+    const settle = (well: boolean): void => {
+      clearTimeout(timer);
+      response.off('drain', onDrain).off('close', onClose);
+      resolve(well);
+    };
+    const onDrain = (): void => settle(true);
+    const onClose = (): void => settle(false);
+    const timer = setTimeout(() => settle(false), CLIENT_TIMEOUT_MS).unref();
+    response.on('drain', onDrain).on('close', onClose);
+  });
 }
 
 /** DNS rebinding and cross-site requests come with a foreign name in Host or Origin (attacks.md row 58). */
 function refuse({ headers }: IncomingMessage): string | undefined {
-  const { host = '', origin } = headers;
-  if (!isLoopbackName(host)) return `Host "${host.slice(0, 80)}" is not this machine: use 127.0.0.1 or localhost\n`;
+  const { host = '', origin, 'sec-fetch-site': site } = headers;
+  if (!isLocalName(host)) return `Host "${host.slice(0, 80)}" is not this machine: use 127.0.0.1 or localhost\n`;
+  if (site === 'cross-site' || site === 'same-site') return 'requests from other sites are refused\n';
   if (origin === undefined) return undefined;
   try {
-    if (isLoopbackName(new URL(origin).host)) return undefined;
+    if (isLocalName(new URL(origin).host)) return undefined;
   } catch {
     // Not a URL ("null"): foreign.
   }
   return 'requests from other sites are refused\n';
 }
 
-function isLoopbackName(host: string): boolean {
+function isLocalName(host: string): boolean {
   const name = host.startsWith('[') ? host.slice(1, host.indexOf(']')) : host.replace(/:\d*$/, '');
   // Any address literal is no name that a browser was tricked into resolving.
   return name === 'localhost' || isIP(name) !== 0;
 }
 
-async function send(
-  response: ServerResponse,
-  request: IncomingMessage,
-  { status, type, body }: AdminAnswer,
-): Promise<void> {
-  response.writeHead(status, {
-    'content-type': type,
-    'cache-control': 'no-cache, max-age=0',
-    'x-content-type-options': 'nosniff',
-    'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-  });
-  if (request.method === 'HEAD') {
-    response.end();
-    return;
-  }
-  if (typeof body === 'string') {
-    response.end(body);
-    return;
-  }
-  for await (const piece of body) {
-    if (response.destroyed) return;
-    if (!response.write(piece)) await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
-  }
-  response.end();
-}
+/** Envoy's names: `http.admin.…` and `listener.admin.…`. */
+class AdminStatistics {
+  readonly requests: Counter;
+  readonly #classes: readonly (Counter | undefined)[];
+  readonly #connections: Counter;
+  readonly #active: Gauge;
+  readonly #overflow: Counter;
 
-function helpText(): string {
-  return ENDPOINTS.map(({ path, help, mutates }) => `  ${path}${mutates ? ' (POST)' : ''}: ${help}\n`).join('');
-}
+  constructor(statistics: Statistics, kind: AdminKind) {
+    this.requests = statistics.counter(`http.${kind}.downstream_rq_total`);
+    this.#classes = [2, 4, 5].reduce<(Counter | undefined)[]>((classes, digit) => {
+      classes[digit] = statistics.counter(`http.${kind}.downstream_rq_${digit}xx`);
+      return classes;
+    }, []);
+    this.#connections = statistics.counter(`listener.${kind}.downstream_cx_total`);
+    this.#active = statistics.gauge(`listener.${kind}.downstream_cx_active`);
+    this.#overflow = statistics.counter(`listener.${kind}.downstream_cx_overflow`);
+  }
 
-function index(plain: boolean): AdminAnswer {
-  if (plain) return text(`admin commands are:\n${helpText()}`);
-  const rows = ENDPOINTS.map(({ path, help, mutates }) => {
-    const action = mutates
-      ? `<form method="post" action="${path}"><button>${path}</button></form>`
-      : `<a href="${path}">${path}</a>`;
-    return `<tr><td>${action}</td><td>${help}</td></tr>`;
-  });
-  return {
-    status: 200,
-    type: 'text/html; charset=UTF-8',
-    body: `<!doctype html><title>Pillion admin</title><style>body{font:14px sans-serif;margin:2em}td{padding:2px 12px}</style><h1>Pillion admin</h1><table>${rows.join('')}</table>`,
-  };
+  answered(status: number): void {
+    this.#classes[Math.floor(status / 100)]?.inc();
+  }
+
+  watch(server: Server): void {
+    server.on('connection', (socket: Socket) => {
+      this.#connections.inc();
+      this.#active.inc();
+      socket.once('close', () => this.#active.dec());
+    });
+    server.on('drop', () => this.#overflow.inc());
+  }
 }

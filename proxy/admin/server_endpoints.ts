@@ -1,18 +1,21 @@
 /** Endpoints about the process itself. */
-import { parseLogLevel } from '../telemetry/logger.ts';
+import { nodeJson } from './node_json.ts';
+import { VERSION } from '../version.ts';
 import { type AdminEndpoint, json, text } from './state.ts';
 
-export const VERSION = '0.1.0';
+type Answer = AdminEndpoint['answer'];
 
-const get = (path: string, help: string, answer: AdminEndpoint['answer']): AdminEndpoint => ({
+const get = (path: string, help: string, answer: Answer, parameters = {}): AdminEndpoint => ({
   path,
   help,
+  parameters,
   mutates: false,
   answer,
 });
-const post = (path: string, help: string, answer: AdminEndpoint['answer']): AdminEndpoint => ({
+const post = (path: string, help: string, answer: Answer, parameters = {}): AdminEndpoint => ({
   path,
   help,
+  parameters,
   mutates: true,
   answer,
 });
@@ -24,48 +27,54 @@ export const serverEndpoints: readonly AdminEndpoint[] = [
   get('/server_info', 'print server version/status information', (state) => {
     const uptime = `${Math.floor((Date.now() - state.startedMs) / 1000)}s`;
     return json({
-      version: `pillion/${VERSION}/node-${process.versions.node}`,
+      version: `pillion/${VERSION}/Clean/RELEASE/OpenSSL-${process.versions.openssl}`,
       state: state.state(),
-      hot_restart_version: 'disabled',
-      command_line_options: state.options.commandLine,
-      node: { id: state.options.node.id, cluster: state.options.node.cluster },
       uptime_current_epoch: uptime,
       uptime_all_epochs: uptime,
+      hot_restart_version: 'disabled',
+      command_line_options: state.options.commandLine,
+      node: nodeJson(state.options),
     });
   }),
   get('/memory', 'print current allocation/heap usage', () => {
-    const { heapUsed, rss, heapTotal, external } = process.memoryUsage();
+    const { heapUsed, heapTotal, rss, external, arrayBuffers } = process.memoryUsage();
     return json({
-      allocated: String(heapUsed),
-      heap_size: String(rss),
-      total_physical_bytes: String(heapTotal),
-      total_thread_cache: String(external),
+      allocated: String(heapUsed + external),
+      heap_size: String(heapTotal + external),
+      pageheap_unmapped: '0',
+      pageheap_free: String(heapTotal - heapUsed),
+      total_thread_cache: String(arrayBuffers),
+      total_physical_bytes: String(rss),
     });
   }),
-  get('/certs', 'print certs on machine', () => json({ certificates: [] })),
-  get('/runtime', 'print runtime values', () => json({ layers: [], entries: {} })),
-  get('/init_dump', 'dump current Envoy init manager information', () => json({})),
-  get('/hot_restart_version', 'print the hot restart compatibility version', () => text('disabled\n')),
+  get('/runtime', 'print runtime values', ({ runtime }) => json(runtime.dump())),
   post(
-    '/logging',
-    'query or change logging levels (?level=LEVEL, ?paths=NAME:LEVEL,…, ?NAME=LEVEL)',
-    (state, query) => {
-      const wanted: (readonly [component: string | undefined, level: string])[] = [];
-      for (const [name, value] of query) {
-        if (name === 'level') wanted.push([undefined, value]);
-        else if (name !== 'paths') wanted.push([name, value]);
-        else for (const pair of value.split(',')) wanted.push([pair.split(':')[0] ?? '', pair.split(':')[1] ?? '']);
-      }
-      const parsed = wanted.map(([component, level]) => [component, parseLogLevel(level)] as const);
-      if (parsed.some(([, level]) => level === undefined)) {
-        return text('error: unknown logger level; wanted are trace, debug, info, warning, error, critical, off\n', 400);
-      }
-      for (const [component, level] of parsed) if (level !== undefined) state.setLogLevel(level, component);
-      const levels = [...(state.options.log.levels?.() ?? [])];
-      return text(
-        `active loggers:\n${levels.map(([name, level]) => `  ${name || 'all others'}: ${level}\n`).join('')}`,
-      );
+    '/runtime_modify',
+    'Adds or modifies runtime values as passed in query parameters',
+    ({ runtime }, query) => {
+      if (query.size === 0)
+        return text(
+          'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\nuse an empty value to remove a previously added override',
+          400,
+        );
+      const refusal = runtime.modify(query);
+      return refusal === undefined ? text('OK\n') : text(refusal, 503);
     },
+    { 'key1=value1': 'To delete a previously added key, use an empty string as the value' },
+  ),
+  get(
+    '/init_dump',
+    'dump current Envoy init manager information (experimental)',
+    (state) => {
+      const names = state.unready();
+      if (names.length === 0) return json({});
+      return json({ unready_targets_dumps: [{ name: 'init manager Server', target_names: names }] });
+    },
+    { mask: 'The desired component to dump unready targets' },
+  ),
+  get('/hot_restart_version', 'print the hot restart compatibility version', () => text('disabled')),
+  get('/contention', 'dump current Envoy mutex contention stats (if enabled)', () =>
+    text('Mutex contention tracing is not enabled: no thread here waits for another.'),
   ),
   post('/healthcheck/fail', 'cause the server to fail health checks', (state) => {
     state.failHealth(true);
@@ -75,12 +84,21 @@ export const serverEndpoints: readonly AdminEndpoint[] = [
     state.failHealth(false);
     return text('OK\n');
   }),
-  post('/drain_listeners', 'drain listeners (?graceful)', (state, query) => {
-    state.drain(!query.has('graceful'));
-    return text('OK\n');
-  }),
+  post(
+    '/drain_listeners',
+    'drain listeners',
+    (state, query) => {
+      state.drain(!query.has('graceful'));
+      return text('OK\n');
+    },
+    { graceful: 'enter a graceful drain period prior to closing listeners' },
+  ),
   post('/reset_counters', 'reset all counters to zero', (state) => {
     state.aggregate.resetCounters();
+    return text('OK\n');
+  }),
+  post('/reopen_logs', 'reopen access logs', (state) => {
+    state.reopenLogs();
     return text('OK\n');
   }),
   post('/quitquitquit', 'exit the server', (state) => {

@@ -2,9 +2,12 @@
 import type { FailedVersion } from '../configuration_state.ts';
 import type { HeldResource } from '../held_resource.ts';
 import type { ListenAddress, ProxyOptions } from '../proxy_options.ts';
+import type { RuntimeLayers } from '../runtime_layers.ts';
 import type { Aggregate } from '../telemetry/aggregate.ts';
 import type { LogLevel } from '../telemetry/log.ts';
+import type { StatTags } from '../telemetry/stat_tags.ts';
 import type { ThreadDescription } from '../thread_messages.ts';
+import type { Profilers } from './profilers.ts';
 
 /** Envoy's server states. */
 export type ServerState = 'LIVE' | 'DRAINING' | 'PRE_INITIALIZING' | 'INITIALIZING';
@@ -14,12 +17,19 @@ export interface AdminState {
   /** Epoch ms. */
   readonly startedMs: number;
   readonly aggregate: Aggregate;
+  readonly tags: StatTags;
+  readonly runtime: RuntimeLayers;
+  readonly profilers: Profilers;
+  /** Sets the gauges that are only worth setting when somebody looks: uptime, memory. */
+  refreshStatistics(): void;
   /** What is served. `json` of each is decoded when it is looked at. */
   resources(): readonly HeldResource[];
   /** Accepted, waiting for what they name. */
   warming(): readonly HeldResource[];
   /** The last version of each that was refused, until a good one comes. */
   failed(): readonly FailedVersion[];
+  /** What the start still waits for, in words. */
+  unready(): readonly string[];
   /** Name and real address of each listener. */
   listeners(): readonly (readonly [string, ListenAddress])[];
   describe(): Promise<readonly ThreadDescription[]>;
@@ -28,6 +38,7 @@ export interface AdminState {
   failHealth(failed: boolean): void;
   /** Own log: of one component, or of all (undefined). */
   setLogLevel(level: LogLevel, component?: string): void;
+  reopenLogs(): void;
   drain(stopAccepting: boolean): void;
   quit(): void;
 }
@@ -49,6 +60,8 @@ export interface AdminAnswer {
 export interface AdminEndpoint {
   readonly path: string;
   readonly help: string;
+  /** Query parameters, and what they do. */
+  readonly parameters?: Readonly<Record<string, string>>;
   /** Changes something: POST only. */
   readonly mutates: boolean;
   answer(state: AdminState, query: URLSearchParams): AdminAnswer | Promise<AdminAnswer>;
@@ -60,4 +73,9 @@ export function text(body: string, status = 200): AdminAnswer {
 
 export function json(value: unknown): AdminAnswer {
   return { status: 200, type: 'application/json', body: `${JSON.stringify(value, undefined, 1)}\n` };
+}
+
+/** For HTML: names come from configurations and peers (attacks.md row 59). */
+export function escapeText(raw: string): string {
+  return raw.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 }

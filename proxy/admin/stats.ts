@@ -1,93 +1,300 @@
 /** /stats in text, JSON and Prometheus' format, made a slice at a time so that nothing waits for a large scrape. */
+import { RE2JS } from 're2js';
 import type { SeriesValue } from '../telemetry/aggregate.ts';
-import { prometheusText } from '../telemetry/prometheus_text.ts';
-import { type AdminAnswer, type AdminEndpoint, type AdminState, json, text } from './state.ts';
+import { prometheusText, quantileOf } from '../telemetry/prometheus_text.ts';
+import { Slices, sortInSlices } from '../telemetry/slices.ts';
+import { type AdminAnswer, type AdminEndpoint, type AdminState, escapeText, text } from './state.ts';
+
+type Histogram = NonNullable<SeriesValue['histogram']>;
 
 const QUANTILES = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1];
+const FORMATS = ['html', 'active-html', 'json', 'prometheus', 'text'];
+const BUCKET_MODES = ['summary', 'cumulative', 'disjoint', 'detailed'] as const;
+type BucketMode = (typeof BUCKET_MODES)[number];
+const TYPES: Readonly<Record<string, SeriesValue['type'] | 'none' | undefined>> = {
+  Counters: 'counter',
+  Gauges: 'gauge',
+  Histograms: 'histogram',
+  TextReadouts: 'none',
+  All: undefined,
+};
+/** Longer filters are refused: compiling them is work that any caller could ask for. */
+const MAX_FILTER_LENGTH = 1024;
+const PIECE_CHARACTERS = 65_536;
+
+interface Selection {
+  readonly filter: ReturnType<typeof RE2JS.compile> | undefined;
+  readonly invert: boolean;
+  readonly usedOnly: boolean;
+  readonly type: SeriesValue['type'] | 'none' | undefined;
+  readonly buckets: BucketMode | 'none';
+}
 
 export const statsEndpoints: readonly AdminEndpoint[] = [
   {
     path: '/stats',
-    help: 'print server stats (?usedonly, ?filter=<regex>, ?format=text|json|prometheus)',
+    help: 'print server stats',
+    parameters: {
+      usedonly: 'Only include stats that have been written by system since restart',
+      filter: 'Regular expression (Google re2) for filtering stats',
+      invert_filter: 'Invert the filter regex',
+      format: 'Format to use; One of (html, text, json, prometheus)',
+      type: 'Stat types to include; One of (All, Counters, Histograms, Gauges, TextReadouts)',
+      histogram_buckets: 'Histogram bucket display mode; One of (cumulative, disjoint, detailed, summary)',
+    },
     mutates: false,
     answer(state, query) {
       const format = query.get('format') ?? 'text';
-      const filter = filterOf(query);
-      if (typeof filter === 'string') return text(filter, 400);
-      const values = select(state, filter, query.has('usedonly'));
+      if (!FORMATS.includes(format))
+        return text('usage: /stats?format=(html|active-html|json|prometheus|text)\n\n', 400);
+      const selection = selectionOf(query);
+      if (typeof selection === 'string') return text(selection, 400);
       switch (format) {
         case 'prometheus':
-          return prometheus(values);
+          return prometheus(state, selection);
         case 'json':
-          return json({
-            stats: [...values].filter(({ type }) => type !== 'histogram').map(({ name, value }) => ({ name, value })),
-          });
+          return { status: 200, type: 'application/json', body: jsonBody(state, selection) };
         case 'text':
-          return text([...values].map(line).sort().join(''));
+          return { status: 200, type: 'text/plain; charset=UTF-8', body: textBody(state, selection) };
         default:
-          return text(`usage: /stats?format=text|json|prometheus, got ${format.slice(0, 40)}\n`, 400);
+          return { status: 200, type: 'text/html; charset=UTF-8', body: htmlBody(state, selection) };
       }
     },
   },
   {
     path: '/stats/prometheus',
     help: 'print server stats in prometheus format',
+    parameters: {
+      usedonly: 'Only include stats that have been written by system since restart',
+      text_readouts: 'Render text_readouts as new gaugues with value 0 (increases Prometheus data size)',
+      filter: 'Regular expression (Google re2) for filtering stats',
+      invert_filter: 'Invert the filter regex',
+      histogram_buckets: 'Histogram bucket display mode; One of (cumulative, summary)',
+    },
     mutates: false,
     answer(state, query) {
-      const filter = filterOf(query);
-      if (typeof filter === 'string') return text(filter, 400);
-      return prometheus(select(state, filter, query.has('usedonly')));
+      const selection = selectionOf(query);
+      return typeof selection === 'string' ? text(selection, 400) : prometheus(state, selection);
     },
   },
 ];
 
-function prometheus(values: Iterable<SeriesValue>): AdminAnswer {
-  return { status: 200, type: 'text/plain; version=0.0.4; charset=utf-8', body: prometheusText(values) };
+function prometheus(state: AdminState, selection: Selection): AdminAnswer {
+  const form = selection.buckets === 'summary' ? 'summary' : 'cumulative';
+  const body = prometheusText(select(state, selection), state.tags, form);
+  return { status: 200, type: 'text/plain; version=0.0.4; charset=utf-8', body };
 }
 
-function filterOf(query: URLSearchParams): RegExp | undefined | string {
+/** A complaint when the query is not understood. */
+function selectionOf(query: URLSearchParams): Selection | string {
   const pattern = query.get('filter');
-  if (pattern === null) return undefined;
-  try {
-    return new RegExp(pattern.slice(0, 256));
-  } catch {
-    return `Invalid regex: ${pattern.slice(0, 80)}\n`;
+  let filter: Selection['filter'];
+  if (pattern !== null && pattern !== '') {
+    if (pattern.length > MAX_FILTER_LENGTH) return `Invalid re2 regex: longer than ${MAX_FILTER_LENGTH} characters\n`;
+    try {
+      filter = RE2JS.compile(pattern);
+    } catch (error) {
+      return `Invalid re2 regex: ${(error as Error).message}\n`;
+    }
   }
+  const buckets = query.get('histogram_buckets') ?? undefined;
+  if (buckets !== undefined && !BUCKET_MODES.includes(buckets as BucketMode)) {
+    return 'usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary)\n';
+  }
+  const type = query.get('type') ?? 'All';
+  if (!Object.hasOwn(TYPES, type)) return 'invalid &type= param';
+  return {
+    filter,
+    invert: query.has('invert_filter'),
+    usedOnly: query.has('usedonly'),
+    type: TYPES[type],
+    buckets: (buckets as BucketMode | undefined) ?? 'none',
+  };
 }
 
-function* select(state: AdminState, filter: RegExp | undefined, usedOnly: boolean): Generator<SeriesValue> {
-  const { aggregate } = state;
-  aggregate.own.gauge('server.uptime').set(Math.floor((Date.now() - state.startedMs) / 1000));
-  const { heapUsed, rss } = process.memoryUsage();
-  aggregate.own.gauge('server.memory_allocated').set(heapUsed);
-  aggregate.own.gauge('server.memory_physical_size').set(rss);
-  for (const value of aggregate.values()) {
-    if (filter !== undefined && !filter.test(value.name)) continue;
+function* select(state: AdminState, { filter, invert, usedOnly, type }: Selection): Generator<SeriesValue> {
+  state.refreshStatistics();
+  for (const value of state.aggregate.values()) {
+    if (type !== undefined && value.type !== type) continue;
+    if (filter !== undefined && filter.test(shown(value)) === invert) continue;
     // A gauge that stands at zero was used too (server.state: LIVE), as pilot-agent's readiness check expects.
     if (usedOnly && value.value === 0 && value.type !== 'gauge') continue;
     yield value;
   }
 }
 
-function line({ name, labels, type, value, histogram }: SeriesValue): string {
-  const shown =
-    labels === undefined
-      ? name
-      : `${name}.${Object.entries(labels)
-          .map(([key, label]) => `${key}.${label}`)
-          .join('.')}`;
-  if (type !== 'histogram' || histogram === undefined) return `${shown}: ${value}\n`;
-  if (histogram.count === 0) return `${shown}: No recorded values\n`;
-  const parts = QUANTILES.map((quantile) => `P${quantile * 100}(nan,${quantileOf(histogram, quantile)})`);
-  return `${shown}: ${parts.join(' ')}\n`;
+/** Name, and labels behind it as Envoy shows a custom metric's tags. */
+function shown({ name, labels, notes }: SeriesValue): string {
+  if (labels === undefined) return name;
+  notes.shown ??= `${name}.${Object.entries(labels)
+    .map(([key, label]) => `${key}.${label}`)
+    .join('.')}`;
+  return notes.shown;
 }
 
-/** Upper bound of the bucket in which the quantile lies. */
-function quantileOf({ buckets, bounds, count }: NonNullable<SeriesValue['histogram']>, quantile: number): number {
-  let left = Math.max(1, Math.ceil(quantile * count));
-  for (let i = 0; i < buckets.length; i++) {
-    left -= buckets[i] as number;
-    if (left <= 0) return bounds[i] ?? (bounds.at(-1) as number);
+/** Counters and gauges by name, then histograms by name, as Envoy orders them. */
+async function sorted(state: AdminState, selection: Selection, slices: Slices): Promise<SeriesValue[]> {
+  const all: SeriesValue[] = [];
+  let count = 0;
+  for (const value of select(state, selection)) {
+    all.push(value);
+    if ((++count & 15) === 0 && slices.over) await slices.next();
   }
-  return bounds.at(-1) as number;
+  const rank = (value: SeriesValue): number => (value.histogram === undefined ? 0 : 1);
+  return sortInSlices(
+    all,
+    (a, b) => {
+      const difference = rank(a) - rank(b);
+      if (difference !== 0) return difference;
+      const [first, second] = [shown(a), shown(b)];
+      return first < second ? -1 : first > second ? 1 : 0;
+    },
+    slices,
+  );
+}
+
+/** Pieces of text, one line or more an item. */
+async function* pieces(
+  state: AdminState,
+  selection: Selection,
+  line: (value: SeriesValue) => string,
+): AsyncGenerator<string> {
+  const slices = new Slices();
+  let piece = '';
+  let count = 0;
+  for (const value of await sorted(state, selection, slices)) {
+    piece += line(value);
+    if (piece.length >= PIECE_CHARACTERS) {
+      yield piece;
+      piece = '';
+    }
+    if ((++count & 15) === 0 && slices.over) await slices.next();
+  }
+  if (piece !== '') yield piece;
+}
+
+function textBody(state: AdminState, selection: Selection): AsyncGenerator<string> {
+  return pieces(state, selection, (value) => textLine(value, selection.buckets));
+}
+
+function textLine(value: SeriesValue, mode: BucketMode | 'none'): string {
+  const { histogram } = value;
+  if (histogram === undefined) return `${shown(value)}: ${value.value}\n`;
+  if (histogram.count === 0) return `${shown(value)}: No recorded values\n`;
+  const summary = QUANTILES.map(
+    (quantile) => `P${percent(quantile)}(nan,${short(quantileOf(histogram, quantile))})`,
+  ).join(' ');
+  switch (mode) {
+    case 'cumulative':
+    case 'disjoint':
+      return `${shown(value)}: ${displayed(histogram, mode)
+        .map(([bound, count]) => `B${short(bound)}(0,${count})`)
+        .join(' ')}\n`;
+    case 'detailed':
+      return `${shown(value)}:\n  totals=${totals(histogram)
+        .map(([low, width, count]) => `${short(low)},${short(width)}:${count}`)
+        .join(', ')}\n  intervals=\n  summary=${summary}\n`;
+    default:
+      return `${shown(value)}: ${summary}\n`;
+  }
+}
+
+/** Envoy's order: percent, not a share. */
+function percent(quantile: number): number {
+  return Math.round(quantile * 10_000) / 100;
+}
+
+/** Six significant digits, as C++ prints. */
+function short(value: number): string {
+  if (value !== 0 && Math.abs(value) >= 1e6) {
+    return value
+      .toExponential(5)
+      .replace(/\.?0+e/, 'e')
+      .replace(/e\+(\d)$/, 'e+0$1');
+  }
+  return String(Number(value.toPrecision(6)));
+}
+
+function displayed({ bounds, buckets }: Histogram, mode: 'cumulative' | 'disjoint'): [number, number][] {
+  let sum = 0;
+  return bounds.map((bound, i) => {
+    const here = buckets[i] as number;
+    sum += here;
+    return [bound, mode === 'cumulative' ? sum : here];
+  });
+}
+
+/** Lower bound, width and count of each bucket that holds something. */
+function totals({ bounds, buckets }: Histogram): [number, number, number][] {
+  return buckets.flatMap((count, i): [number, number, number][] => {
+    const low = i === 0 ? 0 : (bounds[i - 1] as number);
+    return count === 0 ? [] : [[low, (bounds[i] ?? low) - low, count]];
+  });
+}
+
+async function* jsonBody(state: AdminState, selection: Selection): AsyncGenerator<string> {
+  let separator = '';
+  let histograms = '';
+  yield '{"stats":[';
+  const mode = selection.buckets;
+  const items = pieces(state, selection, (value) => {
+    if (value.histogram !== undefined) {
+      const item = `${histograms === '' ? histogramsHead(mode, separator) : ','}${histogramJson(value, value.histogram, mode)}`;
+      histograms = mode === 'cumulative' || mode === 'disjoint' ? ']}' : ']}}';
+      return item;
+    }
+    const item = `${separator}${JSON.stringify({ name: shown(value), value: value.value })}`;
+    separator = ',';
+    return item;
+  });
+  yield* items;
+  yield `${histograms}]}`;
+}
+
+function histogramsHead(mode: BucketMode | 'none', separator: string): string {
+  const percents = JSON.stringify(QUANTILES.map(percent));
+  switch (mode) {
+    case 'cumulative':
+    case 'disjoint':
+      return `${separator}{"histograms":[`;
+    case 'detailed':
+      return `${separator}{"histograms":{"supported_percentiles":${percents},"details":[`;
+    default:
+      return `${separator}{"histograms":{"supported_quantiles":${percents},"computed_quantiles":[`;
+  }
+}
+
+function histogramJson(value: SeriesValue, histogram: Histogram, mode: BucketMode | 'none'): string {
+  const name = shown(value);
+  const quantiles = QUANTILES.map((quantile) => ({
+    cumulative: histogram.count === 0 ? null : quantileOf(histogram, quantile),
+    interval: null,
+  }));
+  switch (mode) {
+    case 'cumulative':
+    case 'disjoint':
+      return JSON.stringify({
+        name,
+        buckets: displayed(histogram, mode).map(([bound, count]) => ({
+          upper_bound: bound,
+          interval: 0,
+          cumulative: count,
+        })),
+      });
+    case 'detailed':
+      return JSON.stringify({
+        name,
+        totals: totals(histogram).map(([low, width, count]) => ({ lower_bound: low, width, count })),
+        intervals: [],
+        percentiles: quantiles,
+      });
+    default:
+      return JSON.stringify({ name, values: quantiles });
+  }
+}
+
+async function* htmlBody(state: AdminState, selection: Selection): AsyncGenerator<string> {
+  yield '<!doctype html><title>Statistics</title><style>body{font:13px monospace}</style><pre>';
+  for await (const piece of textBody(state, selection)) yield escapeText(piece);
+  yield '</pre>';
 }

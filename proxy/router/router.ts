@@ -227,6 +227,8 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     info.upstreamFirstByteReceivedMs = nowMs;
     const { statistics } = attempt.cluster;
     statistics.response(headers.status);
+    if (headers.status >= 500) attempt.host.counts.rqError++;
+    else attempt.host.counts.rqSuccess++;
     statistics.rqTime.record(nowMs - info.upstreamFirstByteSentMs);
     if (!this.#config.suppressEnvoyHeaders) {
       const sinceMs = info.requestCompleteMs === 0 ? 0 : nowMs - info.requestCompleteMs;
@@ -320,6 +322,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     if (timeoutMs <= 0 || this.#responseStarted || this.#stream.upgrade !== undefined) return;
     this.#timeout = new Deadline(() => {
       this.#cluster?.statistics.rqTimeout.inc();
+      if (this.#attempt !== undefined) this.#attempt.host.counts.rqTimeout++;
       this.#fail(failures.upstreamTimeout);
     });
     this.#deps.deadlines.list(timeoutMs).arm(this.#timeout);
@@ -365,6 +368,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#finish();
     this.#attempt?.abandon();
     if (failure.status >= 500) this.#cluster?.statistics.response(failure.status);
+    if (failure.status >= 500 && this.#attempt !== undefined) this.#attempt.host.counts.rqError++;
     this.#stream.fail(failure);
   }
 

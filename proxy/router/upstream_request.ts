@@ -106,6 +106,7 @@ export class UpstreamRequest implements PoolRequest {
     const { body } = owner;
     this.#waiting = false;
     this.#encoder = encoder;
+    this.host.counts.rqTotal++;
     this.reused = reused;
     this.protocol = protocol;
     owner.attemptReady(this, connection);

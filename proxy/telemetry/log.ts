@@ -4,6 +4,14 @@
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warning', 'error', 'critical', 'off'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+/** Components that levels can be set for: Envoy's logger names, and ours where Envoy has none. */
+export const LOG_COMPONENTS: readonly string[] = (
+  'access_log admin assert aws backtrace basic_auth cache_filter cli client config conn_handler connection ' +
+  'credential_injector decompression dns drain ext_authz ext_proc file filter forward_proxy grpc hc health_checker ' +
+  'http http2 identity init io jwt listener local_rate_limit lua main matcher misc mongo oauth2 pool rate_limit_quota ' +
+  'rbac rds redis router runtime secret stats stats_sinks tap thread thrift tracing udp upstream wasm websocket xds'
+).split(' ');
+
 export interface Logger {
   log(level: LogLevel, component: string, message: string, fields?: Readonly<Record<string, unknown>>): void;
   enabled(level: LogLevel, component: string): boolean;

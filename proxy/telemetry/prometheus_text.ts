@@ -6,52 +6,28 @@
  * Names and labels are Envoy's: `envoy_cluster_upstream_rq_total{envoy_cluster_name="…"}`.
  */
 import type { SeriesValue } from './aggregate.ts';
+import { Slices } from './slices.ts';
+import type { StatTags } from './stat_tags.ts';
 
-/** Work between two turns of the event loop. */
-const SLICE_MS = 5;
+/** A piece of the answer; longer ones cost a stall when they are encoded. */
+const PIECE_CHARACTERS = 65_536;
+/** Metrics that keep their names: Istio's custom stat namespace. */
+const OWN_NAMESPACE = /^istio_/;
 
-interface Named {
-  readonly name: string;
-  readonly labels: [string, string][];
-}
-
-/** Tags that Envoy takes out of names. Source: envoy source/common/config/well_known_names.cc. */
-const TAGS: readonly { readonly pattern: RegExp; readonly tag: string }[] = [
-  {
-    pattern:
-      /^cluster\.(.+?)\.(?=(?:upstream|membership|update|bind|lb|circuit|outlier|max_host|retry|version|assignment|original_dst|default|internal|external)_?)/,
-    tag: 'envoy_cluster_name',
-  },
-  {
-    pattern: /^http\.(.+?)\.(?=(?:downstream|rq|rs|no_|tracing|cors|rbac|fault|filter|passthrough))/,
-    tag: 'envoy_http_conn_manager_prefix',
-  },
-  { pattern: /^listener\.(.+?)\.(?=(?:downstream|no_filter|ssl|http))/, tag: 'envoy_listener_address' },
-];
-const CODE_CLASS = /_rq_(\d)xx$/;
-const CODE = /_rq_(\d{3})$/;
-
-function named({ name, labels }: SeriesValue): Named {
-  if (name.startsWith('istio_')) return { name: sanitize(name), labels: Object.entries(labels ?? {}) };
-  const found: [string, string][] = Object.entries(labels ?? {});
-  let rest = name;
-  for (const { pattern, tag } of TAGS) {
-    const match = pattern.exec(rest);
-    if (match === null) continue;
-    found.push([tag, match[1] as string]);
-    rest = `${rest.slice(0, rest.indexOf('.'))}.${rest.slice(match[0].length)}`;
-    break;
+function named(
+  { name, labels, notes }: SeriesValue,
+  tags: StatTags,
+): { readonly name: string; readonly labels: string } {
+  if (notes.prometheus !== undefined) return notes.prometheus;
+  const own = Object.entries(labels ?? {});
+  let made: { name: string; labels: string };
+  if (OWN_NAMESPACE.test(name)) made = { name: sanitize(name), labels: labelText(own) };
+  else {
+    const found = tags.extract(name);
+    made = { name: `envoy_${sanitize(found.name)}`, labels: labelText([...found.tags, ...own]) };
   }
-  const codeClass = CODE_CLASS.exec(rest);
-  const code = CODE.exec(rest);
-  if (codeClass !== null) {
-    found.push(['envoy_response_code_class', codeClass[1] as string]);
-    rest = rest.replace(CODE_CLASS, '_rq_xx');
-  } else if (code !== null) {
-    found.push(['envoy_response_code', code[1] as string]);
-    rest = rest.replace(CODE, '_rq');
-  }
-  return { name: `envoy_${sanitize(rest)}`, labels: found };
+  notes.prometheus = made;
+  return made;
 }
 
 function sanitize(name: string): string {
@@ -59,57 +35,93 @@ function sanitize(name: string): string {
   return /^[0-9]/.test(clean) ? `_${clean}` : clean;
 }
 
-/** All series, grouped by metric, in pieces. */
-export async function* prometheusText(values: Iterable<SeriesValue>): AsyncGenerator<string> {
-  const groups = new Map<string, { type: string; lines: string[] }>();
-  let sliceEndMs = performance.now() + SLICE_MS;
+/** All series, grouped by metric as the format wants it, in pieces. `summary`: quantiles in place of buckets. */
+export async function* prometheusText(
+  values: Iterable<SeriesValue>,
+  tags: StatTags,
+  form: 'cumulative' | 'summary' = 'cumulative',
+): AsyncGenerator<string> {
+  const groups = new Map<string, { readonly type: string; readonly members: SeriesValue[] }>();
+  const slices = new Slices();
+  let count = 0;
   for (const value of values) {
-    const { name, labels } = named(value);
-    const key =
-      groups.get(name)?.type === undefined || groups.get(name)?.type === value.type ? name : `${name}_${value.type}`;
-    let group = groups.get(key);
-    if (group === undefined) {
-      group = { type: value.type, lines: [] };
-      groups.set(key, group);
-    }
-    addLines(group.lines, key, labels, value);
-    if (performance.now() > sliceEndMs) {
-      await new Promise((resolve) => setImmediate(resolve));
-      sliceEndMs = performance.now() + SLICE_MS;
-    }
+    const { name } = named(value, tags);
+    const known = groups.get(name);
+    const key = known === undefined || known.type === value.type ? name : `${name}_${value.type}`;
+    const group = known?.type === value.type ? known : groups.get(key);
+    if (group === undefined) groups.set(key, { type: value.type, members: [value] });
+    else group.members.push(value);
+    if ((++count & 15) === 0 && slices.over) await slices.next();
   }
-  for (const [name, { type, lines }] of groups) {
-    yield `# TYPE ${name} ${type}\n${lines.join('')}`;
+  let piece = '';
+  for (const [name, { type, members }] of groups) {
+    piece += `# TYPE ${name} ${type === 'histogram' && form === 'summary' ? 'summary' : type}\n`;
+    for (const value of members) {
+      const labels = value.notes.prometheus?.labels ?? '';
+      piece +=
+        value.histogram === undefined
+          ? `${name}{${labels}} ${value.value}\n`
+          : histogramLines(name, labels, value, form);
+      if (piece.length >= PIECE_CHARACTERS) {
+        yield piece;
+        piece = '';
+      }
+      if (slices.over) await slices.next();
+    }
+    // What was read is not needed until the end of the answer.
+    members.length = 0;
   }
+  if (piece !== '') yield piece;
 }
 
-function addLines(
-  lines: string[],
+const QUANTILES = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1];
+
+function histogramLines(
   name: string,
-  labels: readonly [string, string][],
-  { value, histogram }: SeriesValue,
-): void {
-  if (histogram === undefined) {
-    lines.push(`${name}${labelText(labels)} ${value}\n`);
-    return;
+  labels: string,
+  { histogram }: SeriesValue,
+  form: 'cumulative' | 'summary',
+): string {
+  if (histogram === undefined) return '';
+  const { bounds, buckets, sum, count } = histogram;
+  const separator = labels === '' ? '' : ',';
+  let lines = '';
+  if (form === 'summary') {
+    for (const quantile of QUANTILES) {
+      const value = count === 0 ? 'NaN' : quantileOf(histogram, quantile);
+      lines += `${name}{${labels}${separator}quantile="${quantile}"} ${value}\n`;
+    }
+  } else {
+    let cumulative = 0;
+    for (let i = 0; i < buckets.length; i++) {
+      cumulative += buckets[i] as number;
+      lines += `${name}_bucket{${labels}${separator}le="${bounds[i] ?? '+Inf'}"} ${cumulative}\n`;
+    }
   }
-  let cumulative = 0;
-  histogram.buckets.forEach((count, index) => {
-    cumulative += count;
-    const bound = histogram.bounds[index];
-    lines.push(
-      `${name}_bucket${labelText([...labels, ['le', bound === undefined ? '+Inf' : String(bound)]])} ${cumulative}\n`,
-    );
-  });
-  lines.push(
-    `${name}_sum${labelText(labels)} ${histogram.sum}\n`,
-    `${name}_count${labelText(labels)} ${histogram.count}\n`,
-  );
+  return `${lines}${name}_sum{${labels}} ${sum}\n${name}_count{${labels}} ${count}\n`;
+}
+
+/** Linear within its bucket; above the last bound, that bound. */
+export function quantileOf(
+  { buckets, bounds, count }: NonNullable<SeriesValue['histogram']>,
+  quantile: number,
+): number {
+  const rank = quantile * count;
+  let below = 0;
+  for (let i = 0; i < buckets.length; i++) {
+    const here = buckets[i] as number;
+    if (here > 0 && below + here >= rank) {
+      const low = i === 0 ? 0 : (bounds[i - 1] as number);
+      const high = bounds[i] ?? low;
+      return low + ((high - low) * Math.max(0, rank - below)) / here;
+    }
+    below += here;
+  }
+  return 0;
 }
 
 function labelText(labels: readonly (readonly [string, string])[]): string {
-  if (labels.length === 0) return '';
-  return `{${labels.map(([name, value]) => `${sanitize(name)}="${escapeLabel(value)}"`).join(',')}}`;
+  return labels.map(([name, value]) => `${sanitize(name)}="${escapeLabel(value)}"`).join(',');
 }
 
 function escapeLabel(value: string): string {

@@ -9,7 +9,9 @@ export type SeriesKind = 'counter' | 'gauge' | 'histogram';
 /** What the control thread must know of a thread's slab. */
 export type SlabMessage =
   | { readonly kind: 'chunk'; readonly index: number; readonly memory: SharedArrayBuffer }
-  | { readonly kind: 'series'; readonly series: SeriesDescription };
+  | { readonly kind: 'series'; readonly series: SeriesDescription }
+  /** Its slots are free for another series a while later; `last` is what stood in them. */
+  | { readonly kind: 'gone'; readonly series: SeriesDescription; readonly last: readonly number[] };
 
 export interface SeriesDescription {
   readonly type: SeriesKind;
@@ -29,18 +31,59 @@ export const DEFAULT_BOUNDS: readonly number[] = [
 ];
 /** Label sets of one metric; beyond, they share a series that says so: peers choose label values. */
 export const MAX_LABEL_SETS = 10_000;
+/** How often a thread looks for series that stand still; freed slots are given out a sweep later. */
+export const EXPIRY_SWEEP_MS = 30_000;
+/** A labelled series that stood still for this long is dropped. */
+export const EXPIRY_MS = 15 * 60_000;
 const OVERFLOW: Labels = { overflow: 'true' };
+/** Counts label sets that found no room of their own. */
+export const OVERFLOW_COUNTER = 'server.stats_label_sets_overflowed';
+
+/** Which series are made at all, and with which buckets: stats_config. */
+export interface SeriesRules {
+  accepts(name: string): boolean;
+  bounds(name: string): readonly number[] | undefined;
+}
+
+type Handle = SlotCounter | SlotGauge | SlotHistogram;
+
+/** What is remembered of a labelled series, to see whether it stands still. */
+interface Labelled {
+  readonly key: string;
+  readonly description: SeriesDescription;
+  readonly slab: Float64Array;
+  readonly width: number;
+  lastTotal: number;
+  changedMs: number;
+}
+
+interface FreeSlot {
+  readonly slab: Float64Array;
+  readonly chunk: number;
+  readonly slot: number;
+  readonly width: number;
+}
 
 export class SlabStatistics implements Statistics {
   readonly #publish: (message: SlabMessage) => void;
-  readonly #known = new Map<string, SlotCounter | SlotGauge | SlotHistogram>();
+  readonly #rules: SeriesRules | undefined;
+  readonly #known = new Map<string, Handle>();
   readonly #labelSets = new Map<string, number>();
+  readonly #labelled = new Set<Labelled>();
+  /** By width. Those freed in the last sweep wait for the next one: a scrape may still be reading them. */
+  readonly #free = new Map<number, FreeSlot[]>();
+  #freed: FreeSlot[] = [];
   #chunk: Float64Array;
   #chunkIndex = -1;
   #nextSlot = CHUNK_SLOTS;
+  #nowMs = 0;
+  /** Where series go that stats_matcher keeps out: written, never read. */
+  #nowhere: Float64Array | undefined = undefined;
+  expirations = 0;
 
-  constructor(publish: (message: SlabMessage) => void) {
+  constructor(publish: (message: SlabMessage) => void, rules?: SeriesRules) {
     this.#publish = publish;
+    this.#rules = rules;
     this.#chunk = new Float64Array(0);
   }
 
@@ -52,8 +95,40 @@ export class SlabStatistics implements Statistics {
     return this.#series('gauge', name, labels, undefined, 1) as SlotGauge;
   }
 
-  histogram(name: string, labels?: Labels, bounds: readonly number[] = DEFAULT_BOUNDS): Histogram {
+  histogram(name: string, labels?: Labels, given: readonly number[] = DEFAULT_BOUNDS): Histogram {
+    const bounds = this.#rules?.bounds(name) ?? given;
     return this.#series('histogram', name, labels, bounds, bounds.length + 3) as SlotHistogram;
+  }
+
+  /** Drops labelled series that have not changed for `idleMs`. `nowMs`: any clock that goes forward. */
+  expire(nowMs: number, idleMs = EXPIRY_MS): void {
+    this.#nowMs = nowMs;
+    for (const { slab, slot, width, chunk } of this.#freed) {
+      slab.fill(0, slot, slot + width);
+      const list = this.#free.get(width) ?? [];
+      list.push({ slab, slot, width, chunk });
+      this.#free.set(width, list);
+    }
+    this.#freed = [];
+    for (const item of this.#labelled) {
+      const { description, slab, width } = item;
+      const total = slab[description.slot + width - 1] as number;
+      if (total !== item.lastTotal) {
+        item.lastTotal = total;
+        item.changedMs = nowMs;
+      } else if (nowMs - item.changedMs >= idleMs && !(description.type === 'gauge' && total !== 0)) this.#drop(item);
+    }
+  }
+
+  #drop(item: Labelled): void {
+    const { description, slab, width, key } = item;
+    const { name, chunk, slot } = description;
+    this.#labelled.delete(item);
+    this.#known.delete(key);
+    this.#labelSets.set(name, (this.#labelSets.get(name) ?? 1) - 1);
+    this.#freed.push({ slab, slot, width, chunk });
+    this.#publish({ kind: 'gone', series: description, last: [...slab.subarray(slot, slot + width)] });
+    this.expirations++;
   }
 
   #series(
@@ -61,33 +136,42 @@ export class SlabStatistics implements Statistics {
     name: string,
     given: Labels | undefined,
     bounds: readonly number[] | undefined,
-    slots: number,
-  ): SlotCounter | SlotGauge | SlotHistogram {
+    width: number,
+  ): Handle {
     let labels = given;
     let key = seriesKey(name, labels);
     const known = this.#known.get(key);
     if (known !== undefined) return known;
+    if (this.#rules?.accepts(name) === false) {
+      this.#nowhere ??= new Float64Array(4);
+      return handle(type, this.#nowhere, 0, bounds === undefined ? undefined : []);
+    }
     if (labels !== undefined) {
       const sets = this.#labelSets.get(name) ?? 0;
       if (sets >= MAX_LABEL_SETS) {
+        this.counter(OVERFLOW_COUNTER).inc();
         labels = OVERFLOW;
         key = seriesKey(name, labels);
         const overflow = this.#known.get(key);
         if (overflow !== undefined) return overflow;
       } else this.#labelSets.set(name, sets + 1);
     }
-    if (this.#nextSlot + slots > CHUNK_SLOTS) this.#newChunk();
-    const slot = this.#nextSlot;
-    this.#nextSlot += slots;
-    this.#publish({ kind: 'series', series: { type, name, labels, bounds, chunk: this.#chunkIndex, slot } });
-    const made =
-      bounds !== undefined
-        ? new SlotHistogram(this.#chunk, slot, bounds)
-        : type === 'counter'
-          ? new SlotCounter(this.#chunk, slot)
-          : new SlotGauge(this.#chunk, slot);
+    const place = this.#free.get(width)?.pop() ?? this.#newSlots(width);
+    const description: SeriesDescription = { type, name, labels, bounds, chunk: place.chunk, slot: place.slot };
+    this.#publish({ kind: 'series', series: description });
+    if (labels !== undefined && labels !== OVERFLOW) {
+      this.#labelled.add({ key, description, slab: place.slab, width, lastTotal: 0, changedMs: this.#nowMs });
+    }
+    const made = handle(type, place.slab, place.slot, bounds);
     this.#known.set(key, made);
     return made;
+  }
+
+  #newSlots(width: number): FreeSlot {
+    if (this.#nextSlot + width > CHUNK_SLOTS) this.#newChunk();
+    const slot = this.#nextSlot;
+    this.#nextSlot += width;
+    return { slab: this.#chunk, chunk: this.#chunkIndex, slot, width };
   }
 
   #newChunk(): void {
@@ -97,6 +181,11 @@ export class SlabStatistics implements Statistics {
     this.#nextSlot = 0;
     this.#publish({ kind: 'chunk', index: this.#chunkIndex, memory });
   }
+}
+
+function handle(type: SeriesKind, slab: Float64Array, slot: number, bounds: readonly number[] | undefined): Handle {
+  if (bounds !== undefined) return new SlotHistogram(slab, slot, bounds);
+  return type === 'counter' ? new SlotCounter(slab, slot) : new SlotGauge(slab, slot);
 }
 
 export function seriesKey(name: string, labels: Labels | undefined): string {

@@ -18,6 +18,11 @@ export type Labels = Readonly<Record<string, string>>;
 
 /** Hands out series. The same name and labels give the same slot. Names are Envoy's dotted names (`cluster.x.upstream_rq_total`). */
 export interface Statistics {
+  /**
+   * Series with labels that stand still for long expire, and their slots are given to others. Whoever keeps handles of
+   * labelled series drops them when this number has changed. undefined: nothing expires here.
+   */
+  readonly expirations?: number;
   counter(name: string, labels?: Labels): Counter;
   gauge(name: string, labels?: Labels): Gauge;
   /** `bounds`: upper bounds of the buckets, ascending. Default: Envoy's, in milliseconds. */

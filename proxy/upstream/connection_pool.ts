@@ -119,6 +119,8 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   connectFailed(attempt: ConnectionAttempt, reason: ResetReason, detail: string): void {
     this.#connecting.delete(attempt);
     this.options.breaker.release('connections');
+    this.options.host.counts.cxConnectFail++;
+    this.options.host.counts.cxActive--;
     this.#failPending(reason, detail);
   }
 
@@ -146,6 +148,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
     if (index >= 0) this.#ready.splice(index, 1);
     this.#full.delete(connection);
     this.options.breaker.release('connections');
+    this.options.host.counts.cxActive--;
     this.#connectIfNeeded();
   }
 
@@ -193,6 +196,9 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
         if (this.connections > 0) return;
         breaker.acquire('connections');
       }
+      const { counts } = this.options.host;
+      counts.cxTotal++;
+      counts.cxActive++;
       this.#connecting.add(new ConnectionAttempt(this));
     }
   }

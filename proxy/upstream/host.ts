@@ -10,6 +10,21 @@ export interface Locality {
   readonly subZone: string;
 }
 
+/** Envoy's host statistics. */
+export interface HostCounts {
+  cxTotal: number;
+  cxActive: number;
+  cxConnectFail: number;
+  rqTotal: number;
+  rqSuccess: number;
+  rqError: number;
+  rqTimeout: number;
+}
+
+export function noHostCounts(): HostCounts {
+  return { cxTotal: 0, cxActive: 0, cxConnectFail: 0, rqTotal: 0, rqSuccess: 0, rqError: 0, rqTimeout: 0 };
+}
+
 /**
  * One endpoint. The object lives as long as its address stays in the cluster: an update that keeps the address keeps
  * the object, with its pools and counts. Weight and metadata may be replaced by an update.
@@ -25,6 +40,8 @@ export interface Host {
   metadata: Metadata | undefined;
   /** Requests in flight from this thread; least_request looks at it. */
   activeRequests: number;
+  /** Of this thread, since the host came: /clusters adds them up. */
+  readonly counts: HostCounts;
   /** What configuration (EDS) says. */
   configuredHealth: HealthStatus;
   /** Configuration, active checks and ejection together. */

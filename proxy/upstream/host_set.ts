@@ -6,7 +6,7 @@ import { createLoadBalancer } from '../load_balancers/index.ts';
 import type { LoadBalancer, LoadBalancerConfig, LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import { type SocketAddress, socketAddress } from '../net/connection_info.ts';
 import type { Metadata } from '../http/stream_info.ts';
-import type { HealthStatus, Host, Locality } from './host.ts';
+import { type HealthStatus, type Host, type Locality, noHostCounts } from './host.ts';
 import type { Endpoint, LoadAssignment } from './load_assignment.ts';
 
 export interface HostSetOptions {
@@ -30,6 +30,7 @@ export class ClusterHost implements Host {
   locality: Locality;
   metadata: Metadata | undefined;
   activeRequests = 0;
+  readonly counts = noHostCounts();
   configuredHealth: HealthStatus;
   health: HealthStatus;
 
