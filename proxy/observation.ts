@@ -50,9 +50,8 @@ export class Observation {
         runtime: this.runtime,
       };
     });
-    this.profilers = new Profilers(
-      bootstrap.admin?.profile_path ?? join(tmpdir(), `pillion-${process.pid}`),
-      () => surroundings.threads().workers(),
+    this.profilers = new Profilers(bootstrap.admin?.profile_path ?? join(tmpdir(), `pillion-${process.pid}`), () =>
+      surroundings.threads().workers(),
     );
     this.#timers = [
       setInterval(() => this.aggregate.expire(performance.now()), EXPIRY_SWEEP_MS).unref(),
@@ -86,5 +85,7 @@ interface BootstrapParts {
 /** What istio_build says: the version of the mesh, `unknown` outside of one. */
 function istioVersion({ node }: ProxyOptions): string {
   const version = node.metadata['ISTIO_VERSION'];
-  return typeof version === 'string' && version !== '' ? version : (process.env['ISTIO_META_ISTIO_VERSION'] ?? 'unknown');
+  return typeof version === 'string' && version !== ''
+    ? version
+    : (process.env['ISTIO_META_ISTIO_VERSION'] ?? 'unknown');
 }

@@ -54,7 +54,11 @@ export interface ServerFacts {
   readonly startedMs: number;
   readonly warmingClusters: number;
   readonly warmingListeners: number;
-  readonly runtime: { readonly layerCount: number; readonly overrideCount: number; values(): ReadonlyMap<string, string> };
+  readonly runtime: {
+    readonly layerCount: number;
+    readonly overrideCount: number;
+    values(): ReadonlyMap<string, string>;
+  };
 }
 
 export class ServerStatistics {
