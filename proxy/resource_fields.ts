@@ -95,6 +95,11 @@ export class Fields {
     return this.message(name) ?? this.fail(name, 'is required');
   }
 
+  /** A message whose absence means that all its fields are absent. */
+  messageOrEmpty(name: string): Fields {
+    return this.message(name) ?? new Fields({}, this.at(name));
+  }
+
   /** A repeated field; empty when absent. */
   list(name: string): readonly unknown[] {
     const value = this.raw(name);
@@ -130,8 +135,12 @@ export class Fields {
   }
 }
 
-/** A value, quoted and short, for an error. */
+/** What may be a private key, as PEM or as base64 of it. */
+const KEY_LIKE = /PRIVATE KEY|LS0tLS1CRUdJTi/;
+
+/** A value, quoted and short, for an error; never a key. */
 export function show(value: unknown): string {
   const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value));
+  if (KEY_LIKE.test(text)) return 'something that looks like a certificate or key (not shown)';
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }

@@ -1,0 +1,231 @@
+/** What the mesh asks of a certificate, read from its own bytes: names as they stand there, never as a library prints them. */
+import { createHash } from 'node:crypto';
+import { type DerElement, derChildren, derOid, readDer } from './der.ts';
+
+/** Text is latin1: one character a byte, so that a NUL or a byte above 127 stays what it is (attacks.md row 54). */
+export interface SubjectAltName {
+  readonly type: 'uri' | 'dns' | 'email' | 'ip' | 'other';
+  readonly value: string;
+}
+
+const SUBJECT_ALT_NAME = '2.5.29.17';
+/** RFC 4514 §3, and what Envoy prints beside. */
+const SHORT_NAMES: Readonly<Record<string, string>> = {
+  '2.5.4.3': 'CN',
+  '2.5.4.5': 'serialNumber',
+  '2.5.4.6': 'C',
+  '2.5.4.7': 'L',
+  '2.5.4.8': 'ST',
+  '2.5.4.9': 'street',
+  '2.5.4.10': 'O',
+  '2.5.4.11': 'OU',
+  '0.9.2342.19200300.100.1.1': 'UID',
+  '0.9.2342.19200300.100.1.25': 'DC',
+  '1.2.840.113549.1.9.1': 'emailAddress',
+};
+
+/** A certificate whose parts are read when they are asked for. */
+export class Certificate {
+  readonly der: Buffer;
+  #names: readonly SubjectAltName[] | undefined = undefined;
+  #fields: CertificateFields | undefined = undefined;
+  #fingerprint = '';
+
+  /** `der` is kept. */
+  constructor(der: Buffer) {
+    this.der = der;
+  }
+
+  get names(): readonly SubjectAltName[] {
+    this.#names ??= subjectAltNames(this.#parsed().extensions);
+    return this.#names;
+  }
+
+  get uris(): readonly string[] {
+    return this.names.filter(({ type }) => type === 'uri').map(({ value }) => value);
+  }
+
+  get dnsNames(): readonly string[] {
+    return this.names.filter(({ type }) => type === 'dns').map(({ value }) => value);
+  }
+
+  /** RFC 2253 form, most specific first; empty for an empty subject. */
+  get subject(): string {
+    return distinguishedName(this.#parsed().subject);
+  }
+
+  get issuer(): string {
+    return distinguishedName(this.#parsed().issuer);
+  }
+
+  /** Lower-case hex without leading zero bytes. */
+  get serial(): string {
+    return this.#parsed().serial.toString('hex').replace(/^(?:00)+(?=.)/, '');
+  }
+
+  /** Epoch milliseconds. */
+  get validFromMs(): number {
+    return this.#parsed().validFromMs;
+  }
+
+  get validToMs(): number {
+    return this.#parsed().validToMs;
+  }
+
+  /** Hex SHA-256 of the certificate. */
+  get fingerprint(): string {
+    if (this.#fingerprint === '') this.#fingerprint = createHash('sha256').update(this.der).digest('hex');
+    return this.#fingerprint;
+  }
+
+  /** Hex SHA-1 of the certificate: access logs may ask for it. */
+  get fingerprintSha1(): string {
+    return createHash('sha1').update(this.der).digest('hex');
+  }
+
+  /** Base64 SHA-256 of the SubjectPublicKeyInfo. */
+  get publicKeyHash(): string {
+    return createHash('sha256').update(this.#parsed().publicKey).digest('base64');
+  }
+
+  get pem(): string {
+    const lines = this.der.toString('base64').match(/.{1,64}/g) ?? [];
+    return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`;
+  }
+
+  #parsed(): CertificateFields {
+    this.#fields ??= parseFields(this.der);
+    return this.#fields;
+  }
+}
+
+interface CertificateFields {
+  readonly serial: Buffer;
+  readonly issuer: Buffer;
+  readonly subject: Buffer;
+  readonly validFromMs: number;
+  readonly validToMs: number;
+  /** The whole SubjectPublicKeyInfo with its tag. */
+  readonly publicKey: Buffer;
+  readonly extensions: Buffer;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** RFC 5280 §4.1. Empty fields where the bytes are no certificate: then it matches nothing. */
+function parseFields(der: Buffer): CertificateFields {
+  const certificate = readDer(der);
+  const toBeSigned = certificate === undefined ? undefined : readDer(certificate.body);
+  const body = toBeSigned?.body ?? NOTHING;
+  const all = derChildren(body);
+  // Version 1 has no explicit version field.
+  const parts = all[0]?.tag === 0xa0 ? all.slice(1) : all;
+  const [from, to] = derChildren(parts[3]?.body ?? NOTHING);
+  const key = parts[5];
+  const explicit = parts.find(({ tag }) => tag === 0xa3);
+  return {
+    serial: parts[0]?.body ?? NOTHING,
+    issuer: parts[2]?.body ?? NOTHING,
+    validFromMs: timeOf(from),
+    validToMs: timeOf(to),
+    subject: parts[4]?.body ?? NOTHING,
+    publicKey: key === undefined ? NOTHING : body.subarray(key.end - encodedLength(key, body), key.end),
+    extensions: (explicit === undefined ? undefined : readDer(explicit.body))?.body ?? NOTHING,
+  };
+}
+
+/** Header and contents of an element that ends at `end`. */
+function encodedLength({ body, end }: DerElement, whole: Buffer): number {
+  const { length } = body;
+  const header = length < 0x80 ? 2 : length < 0x100 ? 3 : length < 0x1_0000 ? 4 : length < 0x100_0000 ? 5 : 6;
+  return Math.min(header + length, end, whole.length);
+}
+
+/** UTCTime (two digits of the year, RFC 5280 §4.1.2.5.1) or GeneralizedTime. NaN where it is neither. */
+function timeOf(element: DerElement | undefined): number {
+  if (element === undefined) return Number.NaN;
+  const text = element.body.latin1Slice();
+  const year = element.tag === 0x17 ? `${Number(text.slice(0, 2)) < 50 ? '20' : '19'}${text.slice(0, 2)}` : text.slice(0, 4);
+  const rest = text.slice(element.tag === 0x17 ? 2 : 4);
+  const part = (at: number): string => rest.slice(at, at + 2);
+  return Date.parse(`${year}-${part(0)}-${part(2)}T${part(4)}:${part(6)}:${part(8)}Z`);
+}
+
+function subjectAltNames(extensions: Buffer): SubjectAltName[] {
+  for (const extension of derChildren(extensions)) {
+    const [id, ...rest] = derChildren(extension.body);
+    if (id === undefined || derOid(id.body) !== SUBJECT_ALT_NAME) continue;
+    const value = rest.at(-1);
+    const names = value === undefined ? undefined : readDer(value.body);
+    return names === undefined ? [] : derChildren(names.body).flatMap(nameOf);
+  }
+  return [];
+}
+
+/** GeneralName, RFC 5280 §4.2.1.6. */
+function nameOf({ tag, body }: DerElement): SubjectAltName[] {
+  switch (tag) {
+    case 0x81:
+      return [{ type: 'email', value: body.latin1Slice() }];
+    case 0x82:
+      return [{ type: 'dns', value: body.latin1Slice() }];
+    case 0x86:
+      return [{ type: 'uri', value: body.latin1Slice() }];
+    case 0x87:
+      return [{ type: 'ip', value: ipText(body) }];
+    case 0xa0:
+      return [{ type: 'other', value: '' }];
+    default:
+      return [];
+  }
+}
+
+function ipText(body: Buffer): string {
+  if (body.length === 4) return [...body].join('.');
+  if (body.length !== 16) return '';
+  const words = Array.from({ length: 8 }, (_, index) => body.readUInt16BE(index * 2).toString(16));
+  // Canonical form (RFC 5952): the URL parser has it.
+  const host = new URL(`http://[${words.join(':')}]/`).hostname.slice(1, -1);
+  return host;
+}
+
+function distinguishedName(name: Buffer): string {
+  const parts: string[] = [];
+  for (const set of derChildren(name)) {
+    const attributes = derChildren(set.body).map((attribute) => {
+      const [type, value] = derChildren(attribute.body);
+      const oid = type === undefined ? '' : derOid(type.body);
+      const text = value === undefined ? '' : value.tag === 0x1e ? utf16(value.body) : value.body.toString('utf8');
+      return `${SHORT_NAMES[oid] ?? oid}=${escapeValue(text)}`;
+    });
+    parts.push(attributes.join('+'));
+  }
+  return parts.reverse().join(',');
+}
+
+function utf16(body: Buffer): string {
+  return Buffer.from(body.subarray(0, body.length & ~1)).swap16().toString('utf16le');
+}
+
+/** RFC 2253 §2.4. */
+function escapeValue(text: string): string {
+  let out = '';
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i] as string;
+    const code = char.charCodeAt(0);
+    const atEnds = (i === 0 && (char === ' ' || char === '#')) || (i === text.length - 1 && char === ' ');
+    if (',+"\\<>;'.includes(char) || atEnds) out += `\\${char}`;
+    else if (code < 0x20 || code === 0x7f) out += `\\${code.toString(16).toUpperCase().padStart(2, '0')}`;
+    else out += char;
+  }
+  return out;
+}
+
+/** The certificates of a PEM text, in order. */
+export function certificatesOf(pem: string): Certificate[] {
+  const out: Certificate[] = [];
+  for (const [, base64 = ''] of pem.matchAll(/-----BEGIN CERTIFICATE-----([\s\S]*?)-----END CERTIFICATE-----/g)) {
+    out.push(new Certificate(Buffer.from(base64.replace(/\s+/g, ''), 'base64')));
+  }
+  return out;
+}

@@ -1,0 +1,159 @@
+/** Judges a peer's certificate, after OpenSSL has judged its chain. */
+import type { Certificate } from './certificate.ts';
+import type { PeerRules } from './tls_material.ts';
+
+export interface VerificationFailure {
+  /** Which of Envoy's counters: ssl.fail_verify_… */
+  readonly kind: 'error' | 'san' | 'cert_hash' | 'no_cert';
+  /** Envoy's words, as %UPSTREAM_TRANSPORT_FAILURE_REASON% shows them. */
+  readonly reason: string;
+  /** For a person: what was shown and what was wanted. */
+  readonly explanation: string;
+}
+
+const SPIFFE = 'spiffe://';
+/** Names quoted in an explanation. */
+const MAX_QUOTED = 4;
+
+/**
+ * @param chainError OpenSSL's code (`CERT_HAS_EXPIRED`), undefined where the chain is good
+ * @returns undefined: the peer is whom the rules allow
+ */
+export function verifyPeer(
+  certificate: Certificate | undefined,
+  chainError: string | undefined,
+  rules: PeerRules,
+): VerificationFailure | undefined {
+  if (certificate === undefined) {
+    return {
+      kind: 'no_cert',
+      reason: tlsError('PEER_DID_NOT_RETURN_A_CERTIFICATE', ''),
+      explanation: `it showed no certificate; ${wanted(rules)}`,
+    };
+  }
+  if (rules.chain && chainError !== undefined) {
+    const text = chainErrors[chainError] ?? chainError.toLowerCase().replaceAll('_', ' ');
+    return {
+      kind: 'error',
+      reason: tlsError(
+        'CERTIFICATE_VERIFY_FAILED',
+        `verify cert failed: X509_verify_cert: certificate verification error at depth 0: ${text}`,
+      ),
+      explanation: `its certificate (${describe(certificate)}) is not accepted: ${text}`,
+    };
+  }
+  return verifyName(certificate, rules) ?? verifyHash(certificate, rules);
+}
+
+function verifyName(certificate: Certificate, rules: PeerRules): VerificationFailure | undefined {
+  if (rules.names.length === 0) return undefined;
+  const { names } = certificate;
+  const uris = names.filter(({ type }) => type === 'uri');
+  // A SPIFFE certificate has one URI, whose it is (SPIFFE X.509-SVID §2); with two it could be anybody's.
+  const several = uris.length > 1 && uris.some(({ value }) => value.startsWith(SPIFFE));
+  if (!several && rules.names.some((matcher) => names.some((name) => matcher.matches(name)))) return undefined;
+  return {
+    kind: 'san',
+    reason: tlsError('CERTIFICATE_VERIFY_FAILED', 'verify cert failed: SAN matcher'),
+    explanation: several
+      ? `its certificate has ${uris.length} URI names (${describe(certificate)}); a SPIFFE certificate has one`
+      : `its certificate is ${describe(certificate)}; ${wanted(rules)}`,
+  };
+}
+
+function verifyHash(certificate: Certificate, rules: PeerRules): VerificationFailure | undefined {
+  const { certificateHashes, publicKeyHashes } = rules;
+  if (certificateHashes.length === 0 && publicKeyHashes.length === 0) return undefined;
+  if (certificateHashes.includes(certificate.fingerprint)) return undefined;
+  if (publicKeyHashes.length > 0 && publicKeyHashes.includes(certificate.publicKeyHash)) return undefined;
+  return {
+    kind: 'cert_hash',
+    reason: tlsError('CERTIFICATE_VERIFY_FAILED', 'verify cert failed: cert hash and spki'),
+    explanation: `its certificate (${describe(certificate)}) has none of the hashes wanted`,
+  };
+}
+
+function wanted({ names }: PeerRules): string {
+  if (names.length === 0) return 'one from a trusted CA is wanted';
+  const some = names.slice(0, MAX_QUOTED).map(({ text }) => text);
+  return `wanted is ${some.join(' or ')}${names.length > MAX_QUOTED ? ` or ${names.length - MAX_QUOTED} others` : ''}`;
+}
+
+/** Names of a certificate, escaped and cut: a peer chose them. */
+export function describe(certificate: Certificate): string {
+  const names = certificate.names.slice(0, MAX_QUOTED).map(({ value }) => printable(value));
+  return names.length === 0 ? `without names, subject "${printable(certificate.subject)}"` : names.join(', ');
+}
+
+function printable(text: string): string {
+  const cut = text.length > 200 ? `${text.slice(0, 200)}…` : text;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  return cut.replace(/[\x00-\x1f\x7f-\xff]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
+/** BoringSSL's numbers, which Envoy prints and people search for. */
+const errorNumbers: Readonly<Record<string, number>> = {
+  CERTIFICATE_VERIFY_FAILED: 268435581,
+  WRONG_VERSION_NUMBER: 268435703,
+  PEER_DID_NOT_RETURN_A_CERTIFICATE: 268435648,
+  HANDSHAKE_FAILURE_ON_CLIENT_HELLO: 268435610,
+  SSLV3_ALERT_HANDSHAKE_FAILURE: 268436496,
+  SSLV3_ALERT_BAD_CERTIFICATE: 268436498,
+  SSLV3_ALERT_CERTIFICATE_REVOKED: 268436500,
+  SSLV3_ALERT_CERTIFICATE_EXPIRED: 268436501,
+  SSLV3_ALERT_CERTIFICATE_UNKNOWN: 268436502,
+  TLSV1_ALERT_UNKNOWN_CA: 268436504,
+  TLSV1_ALERT_PROTOCOL_VERSION: 268436526,
+  TLSV1_ALERT_NO_APPLICATION_PROTOCOL: 268436576,
+  TLSV1_ALERT_CERTIFICATE_REQUIRED: 268436572,
+  TLSV1_CERTIFICATE_REQUIRED: 268436572,
+  UNSUPPORTED_PROTOCOL: 268435696,
+  NO_SHARED_CIPHER: 268435640,
+};
+
+/** `TLS_error:|NUMBER:SSL routines:OPENSSL_internal:NAME:detail:TLS_error_end`, Envoy's form. */
+export function tlsError(name: string, detail: string): string {
+  const number = errorNumbers[name] ?? 0;
+  return `TLS_error:|${number}:SSL routines:OPENSSL_internal:${name}${detail === '' ? '' : `:${detail}`}:TLS_error_end`;
+}
+
+/** X509_verify_cert_error_string's texts, by Node's codes. */
+const chainErrors: Readonly<Record<string, string>> = {
+  UNABLE_TO_GET_ISSUER_CERT: 'unable to get issuer certificate',
+  UNABLE_TO_GET_CRL: 'unable to get certificate CRL',
+  CERT_SIGNATURE_FAILURE: 'certificate signature failure',
+  CERT_NOT_YET_VALID: 'certificate is not yet valid',
+  CERT_HAS_EXPIRED: 'certificate has expired',
+  CRL_NOT_YET_VALID: 'CRL is not yet valid',
+  CRL_HAS_EXPIRED: 'CRL has expired',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'self-signed certificate',
+  SELF_SIGNED_CERT_IN_CHAIN: 'self-signed certificate in certificate chain',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'unable to get local issuer certificate',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'unable to verify the first certificate',
+  CERT_CHAIN_TOO_LONG: 'certificate chain too long',
+  CERT_REVOKED: 'certificate revoked',
+  INVALID_CA: 'invalid CA certificate',
+  PATH_LENGTH_EXCEEDED: 'path length constraint exceeded',
+  INVALID_PURPOSE: 'unsupported certificate purpose',
+  CERT_UNTRUSTED: 'certificate not trusted',
+  CERT_REJECTED: 'certificate rejected',
+};
+
+/** Node's error of a handshake, in Envoy's form. */
+export function handshakeError(error: NodeJS.ErrnoException & { readonly reason?: string }): string {
+  const { code, reason } = error;
+  if (code === 'ECONNRESET' || code === 'EPIPE') return '';
+  if (code?.startsWith('ERR_SSL_')) return tlsError(boringName(code.slice('ERR_SSL_'.length)), '');
+  if (reason !== undefined) return tlsError(reason.toUpperCase().replaceAll(/[^A-Z0-9]+/g, '_'), '');
+  return `TLS_error:${code ?? error.message}:TLS_error_end`;
+}
+
+/** OpenSSL 3 names some of them otherwise. */
+function boringName(name: string): string {
+  if (name === 'PACKET_LENGTH_TOO_LONG' || name === 'BAD_RECORD_TYPE' || name === 'HTTP_REQUEST') {
+    return 'WRONG_VERSION_NUMBER';
+  }
+  if (name.startsWith('SSL/TLS_ALERT_')) return `SSLV3_ALERT_${name.slice('SSL/TLS_ALERT_'.length)}`;
+  if (name === 'TLSV13_ALERT_CERTIFICATE_REQUIRED') return 'TLSV1_ALERT_CERTIFICATE_REQUIRED';
+  return name;
+}

@@ -1,0 +1,92 @@
+/** TLS contexts of clusters and filter chains, read. Envoy: envoy.extensions.transport_sockets.tls.v3. */
+import type { SubjectAltName } from './certificate.ts';
+
+/** Bytes that stand in the resource, or in a file that the control thread reads and watches. */
+export type DataSource =
+  | { readonly kind: 'inline'; readonly bytes: Buffer }
+  | { readonly kind: 'file'; readonly path: string };
+
+/** TlsCertificate. */
+export interface CertificateConfig {
+  readonly chain: DataSource;
+  readonly key: DataSource;
+  readonly password: DataSource | undefined;
+}
+
+/** CertificateValidationContext. */
+export interface ValidationConfig {
+  /** PEM. undefined: see `systemRoots`. */
+  readonly trustedCa: DataSource | undefined;
+  /** What the operating system trusts. */
+  readonly systemRoots: boolean;
+  readonly crl: DataSource | undefined;
+  /** Any of them must match; none: any name. */
+  readonly names: readonly NameMatcher[];
+  /** Lower-case hex SHA-256 of certificates. */
+  readonly certificateHashes: readonly string[];
+  /** Base64 SHA-256 of public keys. */
+  readonly publicKeyHashes: readonly string[];
+  /** trust_chain_verification ACCEPT_UNTRUSTED: any certificate will do (insecureSkipVerify). */
+  readonly acceptUntrusted: boolean;
+}
+
+/** What a secret resource holds. Envoy: envoy.extensions.transport_sockets.tls.v3.Secret. */
+export type Secret =
+  | { readonly kind: 'certificate'; readonly certificate: CertificateConfig }
+  | { readonly kind: 'validation'; readonly validation: ValidationConfig }
+  | { readonly kind: 'ticket keys'; readonly keys: readonly DataSource[] }
+  | { readonly kind: 'bytes'; readonly bytes: DataSource };
+
+/** A name a certificate may have. */
+export interface NameMatcher {
+  matches(name: SubjectAltName): boolean;
+  /** As an operator would say it: `spiffe://cluster.local/ns/a/sa/b`, `spiffe://cluster.local/*`. */
+  readonly text: string;
+}
+
+/** Either in the context itself or a secret by name. */
+export type CertificateReference =
+  | { readonly kind: 'inline'; readonly certificate: CertificateConfig }
+  | { readonly kind: 'secret'; readonly name: string };
+
+export interface CommonTlsConfig {
+  readonly certificates: readonly CertificateReference[];
+  /** undefined: the peer is not verified. */
+  readonly validation: { readonly inline: ValidationConfig | undefined; readonly secret: string | undefined } | undefined;
+  /** OpenSSL names, `:` between them; undefined: Envoy's default. TLS 1.3 suites cannot be chosen, as in Envoy. */
+  readonly ciphers: string | undefined;
+  readonly curves: string | undefined;
+  readonly signatureAlgorithms: string | undefined;
+  readonly minVersion: TlsVersion;
+  readonly maxVersion: TlsVersion;
+  readonly alpn: readonly string[];
+  /** Where it stands, for messages. */
+  readonly origin: string;
+}
+
+export type TlsVersion = 'TLSv1' | 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3';
+
+export interface UpstreamTlsConfig {
+  readonly common: CommonTlsConfig;
+  /** Empty: none is sent. */
+  readonly sni: string;
+  /** auto_host_sni: the endpoint's hostname. */
+  readonly autoHostSni: boolean;
+  /** auto_sni_san_validation: the certificate must name the server name that was sent. */
+  readonly autoSniSan: boolean;
+  /** Sessions kept for resumption; 0: none. Default 1. */
+  readonly maxSessionKeys: number;
+}
+
+export interface DownstreamTlsConfig {
+  readonly common: CommonTlsConfig;
+  readonly requireClientCertificate: boolean;
+  /** disable_stateless_session_resumption. */
+  readonly tickets: boolean;
+  /** Keys given by the configuration; undefined: the process's own, the same on all threads. */
+  readonly ticketKeys: readonly DataSource[] | undefined;
+  /** Seconds; default 300 as OpenSSL. */
+  readonly sessionTimeoutS: number | undefined;
+  /** transport_socket_connect_timeout of the chain; 0: none. Default 15 s as Envoy. */
+  readonly handshakeTimeoutMs: number;
+}

@@ -1,0 +1,218 @@
+/** Certificates, keys and roots of one TLS context, put together from configuration and secrets; anew when a secret changes. */
+import { createHash } from 'node:crypto';
+import { getCACertificates, type SecureContextOptions } from 'node:tls';
+import { type Certificate, certificatesOf } from './certificate.ts';
+import { fileSecretName, type SecretCell, type SecretLookup } from './secrets.ts';
+import type { CertificateConfig, CommonTlsConfig, DataSource, NameMatcher, ValidationConfig } from './tls_config.ts';
+
+/** How the peer is judged. */
+export interface PeerRules {
+  /** Whether the chain must end at a trusted root. */
+  readonly chain: boolean;
+  readonly names: readonly NameMatcher[];
+  readonly certificateHashes: readonly string[];
+  readonly publicKeyHashes: readonly string[];
+}
+
+/** Everything is there. */
+export interface TlsMaterial {
+  /** Another one when anything is another: certificate, key, roots, names. Hex. */
+  readonly generation: string;
+  readonly options: SecureContextOptions;
+  /** undefined: any certificate will do. */
+  readonly rules: PeerRules | undefined;
+  /** Our own certificate; undefined: we show none. */
+  readonly own: Certificate | undefined;
+}
+
+/** Envoy's default list (envoy.extensions.transport_sockets.tls.v3.TlsParameters), AES first: all machines here have it. */
+const TLS12_CIPHERS =
+  'ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384';
+const TLS13_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
+/** Envoy's. OpenSSL's own begins with a post-quantum exchange that costs a second packet each way. */
+const CURVES = 'X25519:P-256';
+const SSL_OP_NO_RENEGOTIATION = 0x4000_0000;
+
+/** A secret that is not there yet, or cannot be used: the sentence says which. */
+export class MaterialError extends Error {}
+
+/** One context's material, kept until a secret that it was made of changes. */
+export class TlsMaterialSource {
+  readonly #config: CommonTlsConfig;
+  readonly #secrets: SecretLookup;
+  /** What the current material was made of: name and version seen. */
+  #used: [name: string, version: string | undefined][] = [];
+  #current: TlsMaterial | MaterialError | undefined = undefined;
+
+  constructor(config: CommonTlsConfig, secrets: SecretLookup) {
+    this.#config = config;
+    this.#secrets = secrets;
+  }
+
+  /** The newest. The same object as long as nothing has changed. */
+  get(): TlsMaterial | MaterialError {
+    if (this.#current !== undefined && this.#isCurrent()) return this.#current;
+    this.#used = [];
+    try {
+      this.#current = this.#make();
+    } catch (error) {
+      // OpenSSL's complaints name no secret, and may be of any kind.
+      this.#current =
+        error instanceof MaterialError
+          ? error
+          : new MaterialError(`the certificate, key or roots cannot be used: ${reasonOf(error)}`);
+    }
+    return this.#current;
+  }
+
+  #isCurrent(): boolean {
+    for (const [name, version] of this.#used) if (this.#secrets.get(name)?.version !== version) return false;
+    return true;
+  }
+
+  #make(): TlsMaterial {
+    const config = this.#config;
+    const certificates = config.certificates.map((reference) =>
+      reference.kind === 'inline' ? reference.certificate : this.#certificate(reference.name),
+    );
+    const pairs = certificates.map((certificate) => this.#pair(certificate));
+    const validation = this.#validation();
+    const trust = validation === undefined ? undefined : this.#trust(validation);
+    const hash = createHash('sha256');
+    for (const part of [
+      JSON.stringify([config.ciphers, config.curves, config.minVersion, config.maxVersion, config.alpn]),
+      ...pairs.flatMap(({ chain, key }) => [chain, key]),
+      ...(trust?.roots ?? []),
+      trust?.crl ?? '',
+      JSON.stringify(validation?.names.map(({ text }) => text) ?? null),
+      JSON.stringify([validation?.certificateHashes, validation?.publicKeyHashes]),
+    ]) {
+      hash.update(`${part.length} `).update(part);
+    }
+    return {
+      generation: hash.digest('hex'),
+      options: contextOptions(config, pairs, trust),
+      rules: validation === undefined || validation.acceptUntrusted ? undefined : rulesOf(validation, trust),
+      own: pairs[0] === undefined ? undefined : certificatesOf(pairs[0].chain)[0],
+    };
+  }
+
+  #validation(): ValidationConfig | undefined {
+    const { validation } = this.#config;
+    if (validation === undefined) return undefined;
+    const { inline, secret: name } = validation;
+    if (name === undefined) return inline;
+    const { secret } = this.#need(name);
+    if (secret.kind !== 'validation') throw new MaterialError(`secret "${name}" holds no validation context`);
+    const merged = inline === undefined ? secret.validation : merge(inline, secret.validation);
+    const { certificateHashes, publicKeyHashes, acceptUntrusted } = merged;
+    const pinned = merged.names.length === 0 && certificateHashes.length + publicKeyHashes.length > 0;
+    if (merged.trustedCa === undefined && !merged.systemRoots && !pinned && !acceptUntrusted) {
+      throw new MaterialError(`secret "${name}" holds no trusted CA: nobody could be told from anybody else`);
+    }
+    return merged;
+  }
+
+  #certificate(name: string): CertificateConfig {
+    const { secret } = this.#need(name);
+    if (secret.kind !== 'certificate') throw new MaterialError(`secret "${name}" holds no certificate`);
+    return secret.certificate;
+  }
+
+  #pair({ chain, key, password }: CertificateConfig): KeyPair {
+    return {
+      chain: this.#bytes(chain).toString('latin1'),
+      key: this.#bytes(key).toString('latin1'),
+      password: password === undefined ? undefined : this.#bytes(password).toString('utf8'),
+    };
+  }
+
+  #trust(validation: ValidationConfig): Trust {
+    const { trustedCa, systemRoots, crl } = validation;
+    const roots = trustedCa === undefined ? [] : [this.#bytes(trustedCa).toString('latin1')];
+    if (trustedCa !== undefined && certificatesOf(roots[0] ?? '').length === 0) {
+      throw new MaterialError('trusted_ca holds no certificate');
+    }
+    if (systemRoots) roots.push(...getCACertificates('system'));
+    return { roots, crl: crl === undefined ? undefined : this.#bytes(crl).toString('latin1') };
+  }
+
+  #bytes(source: DataSource): Buffer {
+    if (source.kind === 'inline') return source.bytes;
+    const { secret } = this.#need(fileSecretName(source.path), `file ${source.path} has not been read`);
+    if (secret.kind !== 'bytes' || secret.bytes.kind !== 'inline') {
+      throw new MaterialError(`file ${source.path} has not been read`);
+    }
+    return secret.bytes.bytes;
+  }
+
+  #need(name: string, otherwise = `secret "${name}" has not arrived`): SecretCell {
+    const cell = this.#secrets.get(name);
+    this.#used.push([name, cell?.version]);
+    if (cell === undefined) throw new MaterialError(otherwise);
+    return cell;
+  }
+}
+
+interface KeyPair {
+  readonly chain: string;
+  readonly key: string;
+  readonly password: string | undefined;
+}
+
+interface Trust {
+  readonly roots: readonly string[];
+  readonly crl: string | undefined;
+}
+
+/** Envoy merges the secret into the default: single fields are the secret's, lists are joined. */
+function merge(first: ValidationConfig, secret: ValidationConfig): ValidationConfig {
+  return {
+    trustedCa: secret.trustedCa ?? first.trustedCa,
+    systemRoots: secret.systemRoots || first.systemRoots,
+    crl: secret.crl ?? first.crl,
+    names: [...first.names, ...secret.names],
+    certificateHashes: [...first.certificateHashes, ...secret.certificateHashes],
+    publicKeyHashes: [...first.publicKeyHashes, ...secret.publicKeyHashes],
+    acceptUntrusted: secret.acceptUntrusted || first.acceptUntrusted,
+  };
+}
+
+function rulesOf(validation: ValidationConfig, trust: Trust | undefined): PeerRules | undefined {
+  const { names, certificateHashes, publicKeyHashes } = validation;
+  const chain = (trust?.roots.length ?? 0) > 0;
+  if (!chain && certificateHashes.length === 0 && publicKeyHashes.length === 0) return undefined;
+  return { chain, names, certificateHashes, publicKeyHashes };
+}
+
+function contextOptions(
+  config: CommonTlsConfig,
+  pairs: readonly KeyPair[],
+  trust: Trust | undefined,
+): SecureContextOptions {
+  return {
+    minVersion: config.minVersion,
+    maxVersion: config.maxVersion,
+    ciphers: `${TLS13_SUITES}:${config.ciphers ?? TLS12_CIPHERS}`,
+    ecdhCurve: config.curves ?? CURVES,
+    secureOptions: SSL_OP_NO_RENEGOTIATION,
+    allowPartialTrustChain: true,
+    // An empty list, lest Node takes its own roots.
+    ca: [...(trust?.roots ?? [])],
+    ...(trust?.crl !== undefined && { crl: trust.crl }),
+    ...(config.signatureAlgorithms !== undefined && { sigalgs: config.signatureAlgorithms }),
+    ...(pairs.length > 0 && {
+      cert: pairs.map(({ chain }) => chain),
+      key: pairs.map(({ key, password }) => ({
+        pem: key,
+        ...(password !== undefined && { passphrase: password }),
+      })),
+    }),
+  };
+}
+
+/** The code only: what a library says of a key may quote it. */
+function reasonOf(error: unknown): string {
+  const { code, reason } = error as { code?: string; reason?: string };
+  return reason ?? code ?? 'unreadable';
+}

@@ -1,0 +1,63 @@
+/** Envoy's counters of TLS, below `listener.<name>.ssl.` and `cluster.<name>.ssl.`. */
+import type { Counter, Statistics } from '../../telemetry/statistics.ts';
+import type { VerificationFailure } from './peer_verification.ts';
+
+export class TlsStatistics {
+  readonly handshake: Counter;
+  readonly sessionReused: Counter;
+  readonly noCertificate: Counter;
+  readonly connectionError: Counter;
+  /** Secrets have changed: contexts were made anew. */
+  readonly contextUpdates: Counter;
+  /** Connections refused because a secret was not there. */
+  readonly secretsNotReady: Counter;
+  readonly #failed: Readonly<Record<VerificationFailure['kind'], Counter>>;
+  readonly #statistics: Statistics;
+  readonly #prefix: string;
+  /** Ciphers and versions are what we offer: few. */
+  readonly #named = new Map<string, Counter>();
+
+  /** @param side `server` for listeners. */
+  constructor(statistics: Statistics, prefix: string, side: 'client' | 'server') {
+    const counter = (name: string): Counter => statistics.counter(`${prefix}.${name}`);
+    const factory = `${side}_ssl_socket_factory`;
+    this.#statistics = statistics;
+    this.#prefix = `${prefix}.ssl`;
+    this.handshake = counter('ssl.handshake');
+    this.sessionReused = counter('ssl.session_reused');
+    this.noCertificate = counter('ssl.no_certificate');
+    this.connectionError = counter('ssl.connection_error');
+    this.contextUpdates = counter(`${factory}.ssl_context_update_by_sds`);
+    this.secretsNotReady = counter(
+      `${factory}.${side === 'server' ? 'down' : 'up'}stream_context_secrets_not_ready`,
+    );
+    this.#failed = {
+      error: counter('ssl.fail_verify_error'),
+      san: counter('ssl.fail_verify_san'),
+      cert_hash: counter('ssl.fail_verify_cert_hash'),
+      no_cert: counter('ssl.fail_verify_no_cert'),
+    };
+  }
+
+  failed({ kind }: VerificationFailure): void {
+    this.#failed[kind].inc();
+  }
+
+  /** A handshake is through, and the peer is accepted. */
+  done(version: string, cipher: string, reused: boolean, peerShown: boolean): void {
+    this.handshake.inc();
+    if (reused) this.sessionReused.inc();
+    if (!peerShown) this.noCertificate.inc();
+    this.#of(`versions.${version}`).inc();
+    this.#of(`ciphers.${cipher}`).inc();
+  }
+
+  #of(name: string): Counter {
+    let counter = this.#named.get(name);
+    if (counter === undefined) {
+      counter = this.#statistics.counter(`${this.#prefix}.${name}`);
+      this.#named.set(name, counter);
+    }
+    return counter;
+  }
+}

@@ -1,0 +1,259 @@
+/** TLS over connections to hosts: the handshake, who the server has to be, and sessions to resume. */
+import { isIP, type Socket } from 'node:net';
+import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import { SocketStream } from '../socket_stream.ts';
+import type { SocketInfo } from '../acceptor.ts';
+import { Certificate } from './certificate.ts';
+import { matchesDnsName } from './dns_names.ts';
+import { describe, handshakeError, verifyPeer, type VerificationFailure } from './peer_verification.ts';
+import type { SecretLookup } from './secrets.ts';
+import { MaterialError, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
+import type { NameMatcher, UpstreamTlsConfig } from './tls_config.ts';
+import { TlsConnectionInfo } from './tls_info.ts';
+import type { TlsStatistics } from './tls_statistics.ts';
+
+/** What lies over a connected socket. */
+export interface UpstreamTransport {
+  /** `socket` is connected; nothing was read or written. One callback comes, later; none after abort. */
+  open(socket: Socket, info: SocketInfo, on: UpstreamTransportCallbacks): { abort(): void };
+}
+
+export interface UpstreamTransportCallbacks {
+  ready(stream: SocketStream): void;
+  /** Envoy's words; the socket is closed. */
+  failed(message: string): void;
+}
+
+/** One transport socket of a cluster on one thread. */
+export class UpstreamTls {
+  readonly config: UpstreamTlsConfig;
+  readonly #source: TlsMaterialSource;
+  readonly #statistics: TlsStatistics;
+  readonly #complain: (message: string) => void;
+  #made: { readonly material: TlsMaterial; readonly context: SecureContext } | undefined = undefined;
+
+  /** `complain` is told, in a sentence, of every connection that was refused because of who the server is. */
+  constructor(
+    config: UpstreamTlsConfig,
+    secrets: SecretLookup,
+    statistics: TlsStatistics,
+    complain: (message: string) => void,
+  ) {
+    this.config = config;
+    this.#source = new TlsMaterialSource(config.common, secrets);
+    this.#statistics = statistics;
+    this.#complain = complain;
+  }
+
+  /** One for each host and set of options: sessions are kept in it, and go to nobody else. */
+  transport(options: TransportOptions): UpstreamTransport {
+    return new HostTransport(this, this.#statistics, this.#complain, options);
+  }
+
+  /** The newest certificates and roots; made anew only when they have changed. */
+  context(): { readonly material: TlsMaterial; readonly context: SecureContext } | MaterialError {
+    const material = this.#source.get();
+    if (material instanceof MaterialError) return material;
+    if (this.#made?.material === material) return this.#made;
+    if (this.#made !== undefined) this.#statistics.contextUpdates.inc();
+    try {
+      this.#made = { material, context: createSecureContext(material.options) };
+    } catch (error) {
+      const { reason, code } = error as { reason?: string; code?: string };
+      return new MaterialError(`the certificate, key or roots cannot be used: ${reason ?? code ?? 'unreadable'}`);
+    }
+    return this.#made;
+  }
+}
+
+export interface TransportOptions {
+  /** Of the endpoint, as the log shows it. */
+  readonly address: string;
+  /** The endpoint's; for auto_host_sni. */
+  readonly hostname: string;
+  /** Instead of the configured list. */
+  readonly alpn: readonly string[] | undefined;
+  /** Instead of the configured name (auto_sni). */
+  readonly serverName: string | undefined;
+  /** A name the certificate must have, beside what is configured (auto_san_validation). */
+  readonly verifyName: string | undefined;
+}
+
+/** What a session was made with; only in the same circumstances it may be resumed. */
+interface KeptSession {
+  readonly session: Buffer;
+  readonly generation: string;
+  readonly peer: Certificate | undefined;
+}
+
+class HostTransport implements UpstreamTransport {
+  readonly #tls: UpstreamTls;
+  readonly #statistics: TlsStatistics;
+  readonly #complain: (message: string) => void;
+  readonly #options: TransportOptions;
+  readonly #serverName: string;
+  readonly #verifyName: string | undefined;
+  readonly #alpn: string[] | undefined;
+  #kept: KeptSession | undefined = undefined;
+
+  constructor(
+    tls: UpstreamTls,
+    statistics: TlsStatistics,
+    complain: (message: string) => void,
+    options: TransportOptions,
+  ) {
+    const { config } = tls;
+    this.#tls = tls;
+    this.#statistics = statistics;
+    this.#complain = complain;
+    this.#options = options;
+    const host = config.autoHostSni ? options.hostname : '';
+    this.#serverName = options.serverName ?? (host !== '' ? host : config.sni);
+    this.#verifyName = options.verifyName ?? (config.autoSniSan ? this.#serverName : undefined);
+    const alpn = options.alpn ?? config.common.alpn;
+    this.#alpn = alpn.length === 0 ? undefined : [...alpn];
+  }
+
+  open(socket: Socket, info: SocketInfo, on: UpstreamTransportCallbacks): { abort(): void } {
+    const made = this.#tls.context();
+    if (made instanceof MaterialError) {
+      this.#statistics.secretsNotReady.inc();
+      socket.on('error', () => {});
+      socket.destroy();
+      return later(() => on.failed(`TLS_error:${made.message}:TLS_error_end`));
+    }
+    const { material, context } = made;
+    const kept = this.#kept?.generation === material.generation && stillValid(this.#kept.peer) ? this.#kept : undefined;
+    const tls = connect({
+      socket,
+      secureContext: context,
+      // Judged below, in the terms of the configuration; nothing is sent before.
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined,
+      ...(this.#serverName !== '' && isIP(this.#serverName) === 0 && { servername: this.#serverName }),
+      ...(this.#alpn !== undefined && { ALPNProtocols: this.#alpn }),
+      ...(kept !== undefined && { session: kept.session }),
+    });
+    return this.#handshake(tls, socket, info, material, kept, on);
+  }
+
+  #handshake(
+    tls: TLSSocket,
+    raw: Socket,
+    info: SocketInfo,
+    material: TlsMaterial,
+    kept: KeptSession | undefined,
+    on: UpstreamTransportCallbacks,
+  ): { abort(): void } {
+    let done = false;
+    let lastError: NodeJS.ErrnoException | undefined;
+    const end = (): void => {
+      done = true;
+      tls.destroy();
+      raw.destroy();
+    };
+    const failed = (message: string): void => {
+      if (done) return;
+      end();
+      on.failed(message);
+    };
+    raw.on('error', () => {});
+    tls.on('error', (error: NodeJS.ErrnoException) => {
+      lastError ??= error;
+      if (done) return;
+      this.#statistics.connectionError.inc();
+      const reason = handshakeError(error);
+      this.#complain(`${this.#where(material)} and the handshake failed: ${inWords(error)}`);
+      failed(reason === '' ? 'delayed connect error: Connection reset by peer' : reason);
+    });
+    tls.once('close', () => {
+      if (done) return;
+      this.#statistics.connectionError.inc();
+      this.#complain(`${this.#where(material)} and the server ended the handshake without a word`);
+      failed(lastError === undefined ? 'connection closed during the handshake' : handshakeError(lastError));
+    });
+    tls.once('secureConnect', () => {
+      if (done) return;
+      const resumed = tls.isSessionReused();
+      const shown = tls.getPeerX509Certificate()?.raw;
+      const peer = resumed ? kept?.peer : shown === undefined ? undefined : new Certificate(shown);
+      const failure = this.#judge(peer, resumed ? undefined : (tls.authorizationError as unknown), material);
+      if (failure !== undefined) {
+        this.#statistics.failed(failure);
+        this.#kept = undefined;
+        this.#complain(`${this.#where(material)} and the server was refused: ${failure.explanation}`);
+        failed(failure.reason);
+        return;
+      }
+      done = true;
+      info.alpn = tls.alpnProtocol === false ? undefined : (tls.alpnProtocol ?? undefined);
+      info.tls = new TlsConnectionInfo(tls, peer, material.own, material.rules !== undefined);
+      this.#statistics.done(info.tls.version, info.tls.cipher, resumed, peer !== undefined);
+      if (this.#tls.config.maxSessionKeys > 0) {
+        tls.on('session', (session: Buffer) => {
+          this.#kept = { session, generation: material.generation, peer };
+        });
+      }
+      on.ready(new SocketStream(tls, info, undefined, raw));
+    });
+    return {
+      abort() {
+        if (!done) end();
+      },
+    };
+  }
+
+  #judge(peer: Certificate | undefined, chainError: unknown, material: TlsMaterial): VerificationFailure | undefined {
+    const { rules } = material;
+    const code = chainError instanceof Error ? chainError.message : (chainError as string | undefined);
+    const failure = rules === undefined ? undefined : verifyPeer(peer, code ?? undefined, rules);
+    if (failure !== undefined || this.#verifyName === undefined || rules === undefined) return failure;
+    return verifyPeer(peer, undefined, { ...rules, chain: false, names: [exactName(this.#verifyName)] });
+  }
+
+  /** What we did, for the log: `10.1.2.3:80: we offered mutual TLS (spiffe://…)`. */
+  #where({ own }: TlsMaterial): string {
+    const sni = this.#serverName === '' ? '' : ` for ${this.#serverName}`;
+    const mode = own === undefined ? 'TLS without a certificate of ours' : `mutual TLS as ${describe(own)}`;
+    return `${this.#options.address}: we offered ${mode}${sni}`;
+  }
+}
+
+/** A host name or address as a certificate may have it. */
+function exactName(text: string): NameMatcher {
+  return {
+    text,
+    matches: ({ type, value }) => (type === 'dns' ? matchesDnsName(value, text) : type !== 'other' && value === text),
+  };
+}
+
+/** A resumed session shows no certificate: what it showed then must hold still. */
+function stillValid(peer: Certificate | undefined): boolean {
+  return peer === undefined || peer.validToMs > Date.now();
+}
+
+/** What an operator can do something about. */
+function inWords(error: NodeJS.ErrnoException & { readonly reason?: string }): string {
+  const code = error.code ?? '';
+  if (handshakeError(error).includes('WRONG_VERSION_NUMBER')) {
+    return 'the answer is no TLS; the server takes plain text there';
+  }
+  if (code === 'ECONNRESET' || code === 'EPIPE') {
+    return 'the server reset the connection (it may want plain text, or does not accept our certificate)';
+  }
+  if (code.includes('ALERT')) return `the server refused us: ${error.reason ?? code}`;
+  return error.reason ?? code;
+}
+
+function later(work: () => void): { abort(): void } {
+  let aborted = false;
+  process.nextTick(() => {
+    if (!aborted) work();
+  });
+  return {
+    abort() {
+      aborted = true;
+    },
+  };
+}
+
