@@ -4,9 +4,12 @@ import { buildLoadAssignment } from '../config/build/endpoints.ts';
 import { buildListener } from '../config/build/listener.ts';
 import { buildRouteTable } from '../config/build/route_configuration.ts';
 import { perFilterConfig } from '../config/build/extensions.ts';
+import { buildSecret } from '../config/build/tls.ts';
 import { PackedResource, type Update } from './distribution.ts';
 import { type FilterMaker, ListenerRuntime } from './listener.ts';
 import { type SocketAddress, socketAddress } from './net/connection_info.ts';
+import type { SecretCell } from './net/tls/secrets.ts';
+import type { Secret } from './net/tls/tls_config.ts';
 import type { RouteTable } from './router/route.ts';
 import type { ThreadServices } from './thread_services.ts';
 import type { Cluster } from './upstream/cluster.ts';
@@ -21,6 +24,12 @@ interface ClusterCell {
   runtime: ClusterRuntime | undefined;
 }
 
+interface PackedSecret {
+  readonly version: string;
+  readonly packed: PackedResource;
+  secret: Secret | undefined;
+}
+
 interface RouteCell {
   packed: PackedResource;
   table: RouteTable | undefined;
@@ -32,6 +41,7 @@ export class Cells implements ClusterLookup {
   /** Which built clusters want a load assignment: by its name. */
   readonly #wantEndpoints = new Map<string, Set<ClusterRuntime>>();
   readonly #routes = new Map<string, RouteCell>();
+  readonly #secrets = new Map<string, PackedSecret>();
   readonly #listeners = new Map<string, ListenerRuntime>();
   /** By address; undefined: to be made anew. */
   #byAddress: Map<string, ListenerRuntime> | undefined = undefined;
@@ -60,6 +70,16 @@ export class Cells implements ClusterLookup {
         filterConfig: perFilterConfig,
       });
       return cell.table;
+    },
+  };
+
+  /** Read by TLS contexts at each new connection: a secret that changes holds for the next one. */
+  readonly secrets = {
+    get: (name: string): SecretCell | undefined => {
+      const cell = this.#secrets.get(name);
+      if (cell === undefined) return undefined;
+      cell.secret ??= buildSecret(cell.packed.decode());
+      return cell as SecretCell;
     },
   };
 
@@ -93,8 +113,11 @@ export class Cells implements ClusterLookup {
         case 'listener':
           listening.push(this.#replaceListener(packed, targets.get(packed.name) ?? []));
           break;
+        case 'secret':
+          this.#secrets.set(packed.name, { version: packed.version, packed, secret: undefined });
+          break;
         default:
-          // Secrets and extension configurations have no reader in this version.
+          // Extension configurations have no reader in this version.
           break;
       }
     }
@@ -110,6 +133,7 @@ export class Cells implements ClusterLookup {
       if (cell?.runtime !== undefined) this.#closeCluster(cell.runtime);
     } else if (type === 'endpoint') this.#endpoints.delete(name);
     else if (type === 'route') this.#routes.delete(name);
+    else if (type === 'secret') this.#secrets.delete(name);
     else if (type === 'listener') {
       const listener = this.#listeners.get(name);
       this.#listeners.delete(name);

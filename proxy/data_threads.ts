@@ -1,4 +1,5 @@
 /** The data threads as the control thread sees them: started, told, restarted when they die. */
+import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { Update } from './distribution.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
@@ -46,6 +47,7 @@ export class DataThreads {
   readonly #options: DataThreadsOptions;
   readonly #breakers: BreakerMemory = createBreakerMemory();
   readonly #threads: DataThread[] = [];
+  readonly #ticketSecret = randomBytes(32);
   #stopping = false;
   #nextId = 1;
 
@@ -137,6 +139,7 @@ export class DataThreads {
       breakerRow: row,
       logLevel: log.enabled('debug', 'thread') ? 'debug' : 'info',
       accessLogFlushMs,
+      ticketSecret: this.#ticketSecret,
       node,
       statsConfig,
       poisonReadBuffers,

@@ -61,8 +61,8 @@ export interface RunningProxy {
   /** Graceful: drains up to `deadlineMs`, resolves with what was cut ('' if nothing). */
   stop(how: 'graceful' | 'now', deadlineMs?: number): Promise<string>;
   readonly statistics: Aggregate;
-  /** For tests that kill one. */
-  readonly threads: { kill(index: number): Promise<void> };
+  /** For tests that kill one, or wait until they have said what they count. */
+  readonly threads: { kill(index: number): Promise<void>; describe(): Promise<unknown> };
   /** SIGUSR2. */
   reopenLogs(): void;
 }

@@ -14,6 +14,8 @@ export interface ThreadStart {
   readonly logLevel: LogLevel;
   /** Access-log lines leave after at most this long. */
   readonly accessLogFlushMs: number;
+  /** 32 random bytes: TLS session tickets made by one thread are read by all. */
+  readonly ticketSecret: Uint8Array;
   readonly node: NodeIdentity;
   /** envoy.config.metrics.v3.StatsConfig in JSON form, if any. */
   readonly statsConfig: unknown;

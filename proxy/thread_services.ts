@@ -6,6 +6,7 @@ import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
 import type { DnsResolver } from './upstream/dns.ts';
 import type { ForwardProxyGuard } from './upstream/forward_proxy_hosts.ts';
+import type { SecretLookup } from './net/tls/secrets.ts';
 import type { Deadlines } from './net/deadlines.ts';
 import type { NodeIdentity } from './proxy_options.ts';
 import type { RouteTable } from './router/route.ts';
@@ -18,6 +19,10 @@ export interface ThreadServices {
   /** Live RDS cells; undefined while a name has not arrived. */
   readonly routes: { get(name: string): RouteTable | undefined };
   readonly breakers: CircuitBreakers;
+  /** TLS certificates, keys and roots by name. */
+  readonly secrets: SecretLookup;
+  /** Where session-ticket keys come from: the same on all threads, and nowhere else. */
+  readonly ticketSecret: { readonly bytes: Uint8Array };
   readonly accessLogs: AccessLogSinks;
   readonly log: Logger;
   readonly deadlines: Deadlines;

@@ -56,6 +56,8 @@ const services: ThreadServices = {
   statistics,
   clusters: cells,
   routes: cells.routes,
+  secrets: cells.secrets,
+  ticketSecret: { bytes: start.ticketSecret },
   breakers: new SharedBreakers(start.breakers, start.breakerRow),
   accessLogs,
   deadlines: new Deadlines(nowMs),

@@ -8,6 +8,7 @@ import { dependenciesOf } from './dependencies.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { perFilterConfig } from './extensions.ts';
 import { buildListener } from './listener.ts';
+import { buildSecret, checkSecret } from './tls.ts';
 import { buildRouteTable } from './route_configuration.ts';
 
 /** What the control thread has to know of a resource that can be served. */
@@ -31,6 +32,11 @@ export function inspectResource(resource: Resource): Inspection | ConfigError {
         break;
       case 'route':
         buildRouteTable(json, { origin, filterConfig: perFilterConfig });
+        break;
+      case 'secret':
+        checkSecret(buildSecret(json));
+        break;
+      case 'extension':
         break;
       default:
         break;

@@ -10,6 +10,7 @@ import type { Json } from '../resources.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { parseMetadata } from './route_configuration.ts';
 import { typedConfig } from './extensions.ts';
+import { buildUpstreamTls } from './tls.ts';
 
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 const TYPE = 'type.googleapis.com/';
@@ -46,12 +47,12 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     sourceIp: fields.message('upstream_bind_config')?.message('source_address')?.string('address'),
     keepAliveIdleMs: keepAlive === undefined ? 0 : (keepAlive.integer('keepalive_time') ?? 7200) * 1000,
     transportSocket: fields.has('transport_socket')
-      ? buildSocket(fields.requiredMessage('transport_socket'))
+      ? buildSocket(fields.requiredMessage('transport_socket'), origin)
       : undefined,
     transportSocketMatches: fields.messages('transport_socket_matches').map((entry) => ({
       name: entry.requiredString('name'),
       match: entry.message('match')?.json ?? {},
-      socket: buildSocket(entry.requiredMessage('transport_socket')),
+      socket: buildSocket(entry.requiredMessage('transport_socket'), origin),
     })),
     inlineAssignment,
     origin,
@@ -254,6 +255,16 @@ function buildHttp(fields: Fields): UpstreamHttp {
     maxRequestsPerConnection:
       common?.integer('max_requests_per_connection') ?? fields.integer('max_requests_per_connection') ?? 0,
     maxHeadersCount: common?.integer('max_headers_count', 1) ?? 100,
+    ...buildAutoTls(options?.message('upstream_http_protocol_options')),
+  };
+}
+
+/** envoy.config.core.v3.UpstreamHttpProtocolOptions. */
+function buildAutoTls(options: Fields | undefined): Pick<UpstreamHttp, 'autoSni' | 'autoSanValidation'> {
+  if (options?.string('override_auto_sni_header')) options.fail('override_auto_sni_header', 'is not supported');
+  return {
+    autoSni: options?.boolean('auto_sni') ?? false,
+    autoSanValidation: options?.boolean('auto_san_validation') ?? false,
   };
 }
 
@@ -272,14 +283,16 @@ function buildProtocol(fields: Fields, options: Fields | undefined): UpstreamHtt
   return explicit.has('http2_protocol_options') ? 'http2' : 'http1';
 }
 
-function buildSocket(socket: Fields): TransportSocket {
+function buildSocket(socket: Fields, origin: string): TransportSocket {
   if (!socket.has('typed_config')) {
     if (socket.string('name') === 'envoy.transport_sockets.raw_buffer') return { kind: 'raw', json: {} };
     return socket.fail('typed_config', 'is required');
   }
   const { typeUrl, json } = typedConfig(socket.raw('typed_config'), socket.at('typed_config'));
   if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer`) return { kind: 'raw', json };
-  if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext`) return { kind: 'tls', json };
+  if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext`) {
+    return { kind: 'tls', json, tls: buildUpstreamTls(json, socket.at('typed_config'), origin) };
+  }
   if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport`) {
     return { kind: 'unavailable', json };
   }

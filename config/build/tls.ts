@@ -3,7 +3,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { getCiphers } from 'node:tls';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { parseStringMatcher } from '../../proxy/http/matchers.ts';
-import type { SubjectAltName } from '../../proxy/net/tls/certificate.ts';
+import { certificatesOf, type SubjectAltName } from '../../proxy/net/tls/certificate.ts';
 import { matchesDnsName } from '../../proxy/net/tls/dns_names.ts';
 import type {
   CertificateConfig,
@@ -114,6 +114,26 @@ export function checkKeyPair(chainPem: string, keyPem: string, password: string 
   if (!fits) throw new ConfigError(path, 'private_key does not belong to certificate_chain');
 }
 
+/** A pair that does not fit, or roots that are none, must not replace good ones. @throws {ConfigError} */
+export function checkSecret(secret: Secret): void {
+  if (secret.kind === 'certificate') {
+    const { chain, key, password } = secret.certificate;
+    if (chain.kind === 'inline' && key.kind === 'inline' && password?.kind !== 'file') {
+      checkKeyPair(
+        chain.bytes.toString('latin1'),
+        key.bytes.toString('latin1'),
+        password?.bytes.toString(),
+        'tls_certificate',
+      );
+    }
+  } else if (secret.kind === 'validation') {
+    const { trustedCa } = secret.validation;
+    if (trustedCa?.kind !== 'inline') return;
+    const roots = certificatesOf(trustedCa.bytes.toString('latin1'));
+    if (roots.length === 0) throw new ConfigError('validation_context.trusted_ca', 'holds no PEM certificate');
+  }
+}
+
 function buildCommon(fields: Fields, origin: string): CommonTlsConfig {
   refuse(fields, [
     'tls_certificate_certificate_provider',
@@ -168,10 +188,7 @@ function buildValidationReference(fields: Fields): CommonTlsConfig['validation']
   if (named !== undefined) return { inline: undefined, secret: secretName(named) };
   const combined = fields.message('combined_validation_context');
   if (combined === undefined) return undefined;
-  refuse(combined, [
-    'validation_context_certificate_provider',
-    'validation_context_certificate_provider_instance',
-  ]);
+  refuse(combined, ['validation_context_certificate_provider', 'validation_context_certificate_provider_instance']);
   return {
     inline: buildValidation(combined.messageOrEmpty('default_validation_context')),
     secret: secretName(combined.requiredMessage('validation_context_sds_secret_config')),
@@ -249,7 +266,11 @@ const SAN_TYPES = { EMAIL: 'email', DNS: 'dns', URI: 'uri', IP_ADDRESS: 'ip' } a
 
 function typedMatcher(fields: Fields): NameMatcher {
   if (fields.raw('san_type') === 'OTHER_NAME') fields.fail('san_type', 'OTHER_NAME is not supported');
-  const type = fields.oneOf('san_type', ['EMAIL', 'DNS', 'URI', 'IP_ADDRESS', 'SAN_TYPE_UNSPECIFIED'], 'SAN_TYPE_UNSPECIFIED');
+  const type = fields.oneOf(
+    'san_type',
+    ['EMAIL', 'DNS', 'URI', 'IP_ADDRESS', 'SAN_TYPE_UNSPECIFIED'],
+    'SAN_TYPE_UNSPECIFIED',
+  );
   if (type === 'SAN_TYPE_UNSPECIFIED') return fields.fail('san_type', 'is required');
   return nameMatcher(fields.requiredMessage('matcher'), SAN_TYPES[type]);
 }

@@ -36,6 +36,8 @@ export class StreamInfo {
   upstreamClusterStatName: string | undefined = undefined;
   upstreamTransportFailureReason: string | undefined = undefined;
   upstreamProtocol: string | undefined = undefined;
+  /** Offered instead of the cluster's ALPN list; set by istio.alpn. */
+  upstreamAlpn: readonly string[] | undefined = undefined;
   upstreamRequestAttemptCount = 0;
   /** `istio` and other metadata of the chosen cluster and host, for labels. */
   upstreamClusterMetadata: Metadata | undefined = undefined;

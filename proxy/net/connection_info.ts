@@ -48,4 +48,23 @@ export interface TlsInfo {
   /** Hex SHA-256 of the peer's certificate. */
   readonly peerFingerprint: string;
   readonly localUriSans: readonly string[];
+  /** Whether the session was resumed: the certificate is the one of its first connection. */
+  readonly resumed: boolean;
+  /** Whether it showed a certificate, verified or not. */
+  readonly peerPresented: boolean;
+  readonly peerIssuer: string;
+  /** Lower-case hex. */
+  readonly peerSerial: string;
+  /** Hex SHA-1. */
+  readonly peerFingerprintSha1: string;
+  /** Epoch milliseconds; 0 without a certificate. */
+  readonly peerValidFromMs: number;
+  readonly peerValidToMs: number;
+  /** PEM, empty without a certificate. */
+  readonly peerCertificatePem: string;
+  readonly localDnsSans: readonly string[];
+  /** RFC 2253. */
+  readonly localSubject: string;
+  /** Hex. */
+  readonly sessionId: string;
 }

@@ -2,7 +2,8 @@
 import { connect, type Socket, type TcpNetConnectOpts, type IpcNetConnectOpts } from 'node:net';
 import { SocketInfo } from './acceptor.ts';
 import { socketAddress, type SocketAddress } from './connection_info.ts';
-import { ReadTarget, SocketStream } from './socket_stream.ts';
+import { asOneEvent, ReadTarget, SocketStream } from './socket_stream.ts';
+import type { UpstreamTransport } from './tls/upstream_tls.ts';
 
 export interface ConnectOptions {
   readonly address: SocketAddress;
@@ -10,6 +11,8 @@ export interface ConnectOptions {
   readonly sourceIp: string | undefined;
   /** 0: no keep-alive probes. */
   readonly keepAliveIdleMs: number;
+  /** Laid over the socket before anybody else sees it; undefined: the bytes as they are. */
+  readonly transport?: UpstreamTransport | undefined;
   nowMs(): number;
   onConnected(stream: SocketStream): void;
   /** The message says why in Envoy's words (`delayed connect error: Connection refused`). Never after onConnected. */
@@ -23,10 +26,10 @@ export interface ConnectAttempt {
 
 /** Starts connecting; one of the callbacks comes later, unless aborted. */
 export function openConnection(options: ConnectOptions): ConnectAttempt {
-  const { address } = options;
-  const target = new ReadTarget();
-  const onread = { buffer: target.buffer as () => Uint8Array, callback: target.callback };
-  const common = { allowHalfOpen: true, noDelay: true, onread };
+  const { address, transport } = options;
+  const target = transport === undefined ? new ReadTarget() : undefined;
+  const onread = target && { buffer: target.buffer as () => Uint8Array, callback: target.callback };
+  const common = { allowHalfOpen: true, noDelay: true, ...(onread !== undefined && { onread }) };
   const where: TcpNetConnectOpts | IpcNetConnectOpts =
     address.port === 0 && address.ip.startsWith('/')
       ? { ...common, path: address.ip }
@@ -38,13 +41,28 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
           ...(options.keepAliveIdleMs > 0 ? { keepAlive: true, keepAliveInitialDelay: options.keepAliveIdleMs } : {}),
         };
   let done = false;
+  let handshake: ConnectAttempt | undefined;
   const socket: Socket = connect(where);
   socket.once('connect', () => {
     if (done) return;
-    done = true;
     socket.removeListener('error', failed);
     const local = socketAddress(socket.localAddress ?? '', socket.localPort ?? 0);
-    options.onConnected(new SocketStream(socket, new SocketInfo(local, address, options.nowMs()), target));
+    const info = new SocketInfo(local, address, options.nowMs());
+    if (transport === undefined) {
+      done = true;
+      options.onConnected(new SocketStream(socket, info, target));
+      return;
+    }
+    handshake = transport.open(socket, info, {
+      ready: (stream) => {
+        done = true;
+        asOneEvent(() => options.onConnected(stream));
+      },
+      failed: (message) => {
+        done = true;
+        options.onFailed(message);
+      },
+    });
   });
   const failed = (error: NodeJS.ErrnoException): void => {
     if (done) return;
@@ -56,6 +74,7 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
     abort() {
       if (done) return;
       done = true;
+      handshake?.abort();
       socket.on('error', () => {});
       socket.destroy();
     },

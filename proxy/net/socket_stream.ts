@@ -147,6 +147,8 @@ export class SocketStream implements ByteStream {
   onClose: (failure: Failure | undefined) => void = nothing;
   onDrain: () => void = nothing;
   readonly #socket: Socket;
+  /** What a reset is sent on: the socket below where `#socket` is TLS over it. */
+  readonly #carrier: Socket;
   #pending = '';
   #isDirty = false;
   #readHolders = 0;
@@ -159,11 +161,15 @@ export class SocketStream implements ByteStream {
   #lastReadBytes = 0;
   readonly #isUnix: boolean;
 
-  /** `socket` was made with `target` as its `onread`, or emits 'data' (the fallback) when there is no target. */
-  constructor(socket: Socket, info: ConnectionInfo, target: ReadTarget | undefined) {
+  /**
+   * `socket` was made with `target` as its `onread`, or emits 'data' (TLS, the fallback) when there is no target.
+   * `carrier`: the TCP socket below a TLS one.
+   */
+  constructor(socket: Socket, info: ConnectionInfo, target: ReadTarget | undefined, carrier: Socket = socket) {
     this.#socket = socket;
+    this.#carrier = carrier;
     this.info = info;
-    this.#isUnix = info.remoteAddress.port === 0;
+    this.#isUnix = (info.directRemoteAddress ?? info.remoteAddress).port === 0;
     if (target !== undefined) target.stream = this;
     else socket.on('data', (bytes: Buffer) => this.received(bytes.length, bytes));
     socket.on('end', () => {
@@ -249,8 +255,8 @@ export class SocketStream implements ByteStream {
       this.#pending = '';
       this.#endWanted = false;
       // Unix sockets know no RST.
-      if (this.#isUnix) this.#socket.destroy();
-      else this.#socket.resetAndDestroy();
+      if (this.#isUnix) this.#carrier.destroy();
+      else this.#carrier.resetAndDestroy();
       return;
     }
     this.flush();

@@ -6,7 +6,7 @@ import type { RequestSink, TerminalContext, TerminalFilter } from '../http/termi
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import { Deadline, type Deadlines } from '../net/deadlines.ts';
 import type { Counter } from '../telemetry/statistics.ts';
-import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
+import type { Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import { KeptBody } from './kept_body.ts';
 import { rewriteHost } from './rewrite.ts';
@@ -47,7 +47,7 @@ export function createRouter(config: RouterConfig, deps: RouterDeps): TerminalFi
   return { open: (stream) => new RoutedRequest(stream, config, deps) };
 }
 
-class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest {
+class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest, TransportWish {
   readonly #stream: TerminalContext;
   readonly #config: RouterConfig;
   readonly #deps: RouterDeps;
@@ -88,6 +88,16 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
 
   get metadataMatch() {
     return this.#forward.metadataMatch;
+  }
+
+  // ── TransportWish ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  get upstreamAlpn(): readonly string[] | undefined {
+    return this.#stream.info.upstreamAlpn;
+  }
+
+  get authority(): string {
+    return this.requestHeaders.authority;
   }
 
   get originalDestination(): { readonly ip: string; readonly port: number } {
@@ -286,7 +296,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     info.upstreamHost = host.address;
     info.upstreamHostMetadata = host.metadata;
     if (this.#forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
-    const pool = cluster.pool(host, this.#forward.priority, info.protocol);
+    const pool = cluster.pool(host, this.#forward.priority, info.protocol, this);
     if (typeof pool === 'string') {
       info.upstreamTransportFailureReason = pool;
       return this.#fail(failures.upstreamConnectFailure);

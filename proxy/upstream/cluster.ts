@@ -6,6 +6,7 @@ import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { ClusterStatistics } from './cluster_statistics.ts';
 import type { Failure } from '../failures.ts';
 import type { Host } from './host.ts';
+import type { UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { Pool } from './pool.ts';
 
 export interface Cluster {
@@ -21,8 +22,18 @@ export interface Cluster {
    * The connections of this thread to a host. A string says why there can be none (a transport that is not available).
    * `downstreamProtocol`: of the request, for clusters that use the same (`HTTP/1.1`, `HTTP/2`).
    */
-  pool(host: Host, priority: Priority, downstreamProtocol: string): Pool | string;
+  pool(host: Host, priority: Priority, downstreamProtocol: string, wish?: TransportWish): Pool | string;
+  /** For whoever opens connections of its own (TCP). undefined: raw. A string says why there can be none. */
+  transport(host: Host, wish?: TransportWish): UpstreamTransport | undefined | string;
   breaker(priority: Priority): Breaker;
+}
+
+/** What a request says of the connection that is to carry it; without meaning where the connection is not TLS. */
+export interface TransportWish {
+  /** Instead of the cluster's ALPN list; the same list is the same object. */
+  readonly upstreamAlpn: readonly string[] | undefined;
+  /** The request's host; for clusters with auto_sni. */
+  readonly authority: string;
 }
 
 /** What a balancer may ask, and what host-making clusters need of the request. */

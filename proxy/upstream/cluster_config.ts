@@ -1,6 +1,7 @@
 /** A cluster's configuration, read. Envoy: envoy.config.cluster.v3.Cluster. */
 import type { LoadBalancerConfig } from '../load_balancers/load_balancer.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import type { UpstreamTlsConfig } from '../net/tls/tls_config.ts';
 import type { BreakerLimits } from './circuit_breakers.ts';
 import type { LoadAssignment } from './load_assignment.ts';
 
@@ -44,6 +45,10 @@ export interface UpstreamHttp {
   readonly maxRequestsPerConnection: number;
   /** Default 100. */
   readonly maxHeadersCount: number;
+  /** auto_sni: the server name is the request's host. */
+  readonly autoSni: boolean;
+  /** auto_san_validation: the certificate must name the request's host. */
+  readonly autoSanValidation: boolean;
 }
 
 export interface DnsOptions {
@@ -53,11 +58,13 @@ export interface DnsOptions {
   readonly refreshMs: number;
 }
 
-/** TLS is kept as it stands: what cannot be executed is refused when a connection is wanted, never sent in the clear. */
+/** What cannot be executed is refused when a connection is wanted, never sent in the clear. */
 export interface TransportSocket {
   /** `unavailable`: known, and not executed by this version. */
   readonly kind: 'raw' | 'tls' | 'unavailable';
   readonly json: unknown;
+  /** Of kind tls. */
+  readonly tls?: UpstreamTlsConfig;
 }
 
 export interface TransportSocketMatch {

@@ -5,9 +5,11 @@ import type { RequestHeaders } from '../http/headers.ts';
 import type { Metadata } from '../http/stream_info.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import type { Breaker, Priority } from './circuit_breakers.ts';
-import type { Cluster, ClusterRequest } from './cluster.ts';
-import type { ClusterConfig, Discovery, TransportSocket } from './cluster_config.ts';
+import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
+import type { Cluster, ClusterRequest, TransportWish } from './cluster.ts';
+import type { ClusterConfig, Discovery } from './cluster_config.ts';
 import { ClusterStatistics } from './cluster_statistics.ts';
+import { ClusterTls } from './cluster_tls.ts';
 import { ConnectionPool } from './connection_pool.ts';
 import { ForwardProxyHosts } from './forward_proxy_hosts.ts';
 import type { Host } from './host.ts';
@@ -20,6 +22,11 @@ import type { Pool, PoolOptions } from './pool.ts';
 interface HostPools {
   default: ProtocolPools;
   high: ProtocolPools;
+  /** Of the host when they were made: another one may ask for another transport. */
+  metadata: Metadata | undefined;
+  readonly tls: UpstreamTls | undefined;
+  /** TLS with a request's own wishes: by priority, protocol, ALPN list and server name. */
+  special: Map<string, Pool> | undefined;
 }
 interface ProtocolPools {
   http1: Pool | undefined;
@@ -27,6 +34,8 @@ interface ProtocolPools {
   auto: Pool | undefined;
 }
 
+/** Pools of a host for different server names and ALPN lists; the oldest goes. Names come from clients. */
+const MAX_SPECIAL_POOLS = 64;
 /** Original-destination hosts kept at a time; the oldest goes. */
 const MAX_ORIGINAL_HOSTS = 1024;
 
@@ -42,6 +51,7 @@ export class ClusterRuntime implements Cluster {
   readonly #breakers: { readonly default: Breaker; readonly high: Breaker };
   readonly #forward: ForwardProxyHosts | undefined;
   readonly #originalHosts = new Map<string, ClusterHost>();
+  readonly #tls: ClusterTls;
 
   constructor(config: ClusterConfig, services: ThreadServices) {
     this.name = config.name;
@@ -59,6 +69,7 @@ export class ClusterRuntime implements Cluster {
       default: services.breakers.open(config.name, 'default', config.breakers.default),
       high: services.breakers.open(config.name, 'high', config.breakers.high),
     };
+    this.#tls = new ClusterTls(config, services);
     this.#forward =
       config.discovery.kind === 'dynamic_forward_proxy'
         ? new ForwardProxyHosts(config, services.dns, services.guard, services.nowMs, (host) => this.#dropPools(host))
@@ -113,29 +124,79 @@ export class ClusterRuntime implements Cluster {
     return this.#breakers[priority];
   }
 
-  pool(host: Host, priority: Priority, downstreamProtocol: string): Pool | string {
+  pool(host: Host, priority: Priority, downstreamProtocol: string, wish?: TransportWish): Pool | string {
     let pools = this.#pools.get(host);
+    if (pools !== undefined && pools.metadata !== host.metadata) {
+      pools.metadata = host.metadata;
+      if (pools.tls !== this.#tls.of(host)) {
+        this.#dropPools(host);
+        pools = undefined;
+      }
+    }
     if (pools === undefined) {
       const refusal = this.#refusal(host);
       if (refusal !== undefined) return refusal;
+      const tls = this.#tls.of(host);
+      if (typeof tls === 'string') return tls;
       pools = {
         default: { http1: undefined, http2: undefined, auto: undefined },
         high: { http1: undefined, http2: undefined, auto: undefined },
+        metadata: host.metadata,
+        tls,
+        special: undefined,
       };
       this.#pools.set(host, pools);
     }
     const configured = this.config.http.protocol;
     const protocol = configured === 'downstream' ? (downstreamProtocol === 'HTTP/2' ? 'http2' : 'http1') : configured;
+    if (pools.tls !== undefined && wish !== undefined && this.#tls.isSpecial(wish)) {
+      return this.#specialPool(host, pools, priority, protocol, wish);
+    }
     const byProtocol = pools[priority];
     let pool = byProtocol[protocol];
     if (pool === undefined) {
-      pool = this.#makePool(host, priority, protocol);
+      pool = this.#makePool(host, priority, protocol, pools.tls?.transport(this.#tls.options(host, undefined)));
       byProtocol[protocol] = pool;
     }
     return pool;
   }
 
-  #makePool(host: Host, priority: Priority, protocol: PoolOptions['protocol']): Pool {
+  transport(host: Host, wish?: TransportWish): UpstreamTransport | undefined | string {
+    const refusal = this.#refusal(host);
+    if (refusal !== undefined) return refusal;
+    const tls = this.#tls.of(host);
+    return typeof tls === 'object' ? tls.transport(this.#tls.options(host, wish)) : tls;
+  }
+
+  #specialPool(
+    host: Host,
+    pools: HostPools,
+    priority: Priority,
+    protocol: PoolOptions['protocol'],
+    wish: TransportWish,
+  ): Pool {
+    pools.special ??= new Map();
+    const key = `${priority} ${protocol} ${this.#tls.key(wish)}`;
+    let pool = pools.special.get(key);
+    if (pool !== undefined) return pool;
+    pool = this.#makePool(host, priority, protocol, pools.tls?.transport(this.#tls.options(host, wish)));
+    pools.special.set(key, pool);
+    if (pools.special.size > MAX_SPECIAL_POOLS) {
+      const [oldest] = pools.special;
+      if (oldest !== undefined) {
+        pools.special.delete(oldest[0]);
+        oldest[1].drain();
+      }
+    }
+    return pool;
+  }
+
+  #makePool(
+    host: Host,
+    priority: Priority,
+    protocol: PoolOptions['protocol'],
+    transport: UpstreamTransport | undefined,
+  ): Pool {
     const { config } = this;
     const { deadlines, nowMs } = this.#services;
     const options: PoolOptions = {
@@ -150,6 +211,7 @@ export class ClusterRuntime implements Cluster {
       maxHeadersCount: config.http.maxHeadersCount,
       sourceIp: config.sourceIp,
       keepAliveIdleMs: config.keepAliveIdleMs,
+      transport,
       deadlines,
       nowMs,
     };
@@ -158,24 +220,10 @@ export class ClusterRuntime implements Cluster {
 
   /** Why there can be no connection to this host: a transport or protocol that this version does not execute. */
   #refusal(host: Host): string | undefined {
-    const socket = this.#socketFor(host);
-    if (socket !== undefined && socket.kind !== 'raw') {
-      return `cluster "${this.name}" wants ${socket.kind === 'tls' ? 'TLS' : 'a transport socket'} to ${host.address.text}, which this version does not execute`;
-    }
     if (this.config.http.protocol === 'http2') {
       return `cluster "${this.name}" wants HTTP/2 to ${host.address.text}, which this version does not execute`;
     }
     return undefined;
-  }
-
-  #socketFor(host: Host): TransportSocket | undefined {
-    const { transportSocketMatches, transportSocket } = this.config;
-    if (transportSocketMatches.length === 0) return transportSocket;
-    const labels = host.metadata?.['envoy.transport_socket_match'] ?? {};
-    const fits = transportSocketMatches.find(({ match }) =>
-      Object.entries(match).every(([key, value]) => labels[key] === value),
-    );
-    return fits === undefined ? transportSocket : fits.socket;
   }
 
   #originalHost(request: ClusterRequest, discovery: Extract<Discovery, { kind: 'original_dst' }>): Host | undefined {
@@ -218,6 +266,7 @@ export class ClusterRuntime implements Cluster {
       http2?.drain();
       auto?.drain();
     }
+    for (const pool of pools.special?.values() ?? []) pool.drain();
   }
 }
 

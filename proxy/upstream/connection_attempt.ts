@@ -19,7 +19,7 @@ export class ConnectionAttempt {
 
   constructor(owner: AttemptOwner) {
     this.#owner = owner;
-    const { host, statistics, connectTimeout, sourceIp, keepAliveIdleMs, nowMs, protocol } = owner.options;
+    const { host, statistics, connectTimeout, sourceIp, keepAliveIdleMs, transport, nowMs, protocol } = owner.options;
     const startMs = nowMs();
     statistics.cxTotal.inc();
     if (protocol === 'http1') statistics.cxHttp1Total.inc();
@@ -35,6 +35,7 @@ export class ConnectionAttempt {
       address: host.address,
       sourceIp,
       keepAliveIdleMs,
+      transport,
       nowMs,
       onConnected: (stream) => {
         this.#deadline.cancel();

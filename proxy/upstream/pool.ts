@@ -2,6 +2,7 @@
 import type { ResetReason, StreamDecoder, StreamEncoder } from '../http/codec.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { DeadlineList } from '../net/deadlines.ts';
+import type { UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { Breaker } from './circuit_breakers.ts';
 import type { ClusterStatistics } from './cluster_statistics.ts';
 import type { Host } from './host.ts';
@@ -46,6 +47,8 @@ export interface PoolOptions {
   readonly maxHeadersCount: number;
   readonly sourceIp: string | undefined;
   readonly keepAliveIdleMs: number;
+  /** undefined: the bytes as they are. */
+  readonly transport: UpstreamTransport | undefined;
   readonly deadlines: { list(durationMs: number): DeadlineList };
   nowMs(): number;
 }

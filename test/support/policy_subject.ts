@@ -3,6 +3,7 @@ import { RequestHeaders } from '../../proxy/http/headers.ts';
 import type { Metadata } from '../../proxy/http/stream_info.ts';
 import { socketAddress, type ConnectionInfo } from '../../proxy/net/connection_info.ts';
 import type { PolicySubject } from '../../proxy/policy/facts.ts';
+import { tlsInfo } from './tls_info.ts';
 
 export interface SubjectOptions {
   readonly method?: string;
@@ -41,16 +42,11 @@ export function subject(options: SubjectOptions = {}): PolicySubject {
     requestedServerName: options.sni,
     alpn: undefined,
     tls: named
-      ? {
-          version: 'TLSv1.3',
-          cipher: '',
-          mutual: true,
+      ? tlsInfo({
           peerUriSans: options.principal === undefined ? [] : [options.principal],
           peerDnsSans: options.dnsSans ?? [],
           peerSubject: options.subject ?? '',
-          peerFingerprint: '',
-          localUriSans: [],
-        }
+        })
       : undefined,
     transportFailureReason: undefined,
     terminationDetails: undefined,

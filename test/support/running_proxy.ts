@@ -12,9 +12,15 @@ export interface TestProxy {
   readonly running: RunningProxy;
   readonly reports: UpdateReport[];
   readonly errors: string[];
+  /** `component: message` of level warning. */
+  readonly warnings: string[];
   /** Of a listener by name, or `admin`. */
   port(name?: string): number;
   set(resources: readonly Resource[]): UpdateResult;
+  /** After `set`: until all threads have it. */
+  settled(): Promise<void>;
+  /** What threads have said up to now is here: series made a moment ago have their values. */
+  counted(): Promise<void>;
   /** A counter or gauge, over all threads. */
   value(name: string): number;
   stop(): Promise<string>;
@@ -29,6 +35,8 @@ export async function startTestProxy(
   const source = new StaticSource(resources);
   const reports: UpdateReport[] = [];
   const errors: string[] = [];
+  const warnings: string[] = [];
+  let wake = (): void => {};
   const running = startProxy({
     concurrency: options.concurrency ?? 1,
     sources: [source],
@@ -36,9 +44,10 @@ export async function startTestProxy(
     status: undefined,
     metrics: undefined,
     log: {
-      enabled: (level) => level === 'error' || level === 'critical',
+      enabled: (level) => level === 'warning' || level === 'error' || level === 'critical',
       log: (level, component, message) => {
         if (level === 'error' || level === 'critical') errors.push(`${component}: ${message}`);
+        if (level === 'warning') warnings.push(`${component}: ${message}`);
       },
     },
     node: { id: 'test', cluster: 'test', metadata: {} },
@@ -46,7 +55,10 @@ export async function startTestProxy(
     drainTimeMs: 1000,
     accessLogFlushMs: 0,
     poisonReadBuffers: true,
-    onUpdate: (report) => reports.push(report),
+    onUpdate: (report) => {
+      reports.push(report);
+      wake();
+    },
   });
   let stopped: Promise<string> | undefined;
   const stop = (): Promise<string> => (stopped ??= running.stop('graceful', 500));
@@ -56,12 +68,18 @@ export async function startTestProxy(
     running,
     reports,
     errors,
+    warnings,
     port(name = 'test') {
       const address = running.addresses.get(name);
       if (address === undefined) throw new Error(`no listener "${name}"`);
       return address.port;
     },
     set: (changed) => source.set(changed),
+    counted: async () => void (await running.threads.describe()),
+    settled: () =>
+      new Promise((resolve) => {
+        wake = resolve;
+      }),
     value: (name) => running.statistics.value(name),
     stop,
   };

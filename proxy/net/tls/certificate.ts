@@ -60,7 +60,9 @@ export class Certificate {
 
   /** Lower-case hex without leading zero bytes. */
   get serial(): string {
-    return this.#parsed().serial.toString('hex').replace(/^(?:00)+(?=.)/, '');
+    return this.#parsed()
+      .serial.toString('hex')
+      .replace(/^(?:00)+(?=.)/, '');
   }
 
   /** Epoch milliseconds. */
@@ -145,7 +147,8 @@ function encodedLength({ body, end }: DerElement, whole: Buffer): number {
 function timeOf(element: DerElement | undefined): number {
   if (element === undefined) return Number.NaN;
   const text = element.body.latin1Slice();
-  const year = element.tag === 0x17 ? `${Number(text.slice(0, 2)) < 50 ? '20' : '19'}${text.slice(0, 2)}` : text.slice(0, 4);
+  const year =
+    element.tag === 0x17 ? `${Number(text.slice(0, 2)) < 50 ? '20' : '19'}${text.slice(0, 2)}` : text.slice(0, 4);
   const rest = text.slice(element.tag === 0x17 ? 2 : 4);
   const part = (at: number): string => rest.slice(at, at + 2);
   return Date.parse(`${year}-${part(0)}-${part(2)}T${part(4)}:${part(6)}:${part(8)}Z`);
@@ -204,7 +207,9 @@ function distinguishedName(name: Buffer): string {
 }
 
 function utf16(body: Buffer): string {
-  return Buffer.from(body.subarray(0, body.length & ~1)).swap16().toString('utf16le');
+  return Buffer.from(body.subarray(0, body.length & ~1))
+    .swap16()
+    .toString('utf16le');
 }
 
 /** RFC 2253 §2.4. */

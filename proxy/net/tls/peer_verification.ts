@@ -87,7 +87,6 @@ export function describe(certificate: Certificate): string {
 
 function printable(text: string): string {
   const cut = text.length > 200 ? `${text.slice(0, 200)}…` : text;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   return cut.replace(/[\x00-\x1f\x7f-\xff]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 

@@ -52,7 +52,9 @@ export type CertificateReference =
 export interface CommonTlsConfig {
   readonly certificates: readonly CertificateReference[];
   /** undefined: the peer is not verified. */
-  readonly validation: { readonly inline: ValidationConfig | undefined; readonly secret: string | undefined } | undefined;
+  readonly validation:
+    | { readonly inline: ValidationConfig | undefined; readonly secret: string | undefined }
+    | undefined;
   /** OpenSSL names, `:` between them; undefined: Envoy's default. TLS 1.3 suites cannot be chosen, as in Envoy. */
   readonly ciphers: string | undefined;
   readonly curves: string | undefined;

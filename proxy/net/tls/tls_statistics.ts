@@ -28,9 +28,7 @@ export class TlsStatistics {
     this.noCertificate = counter('ssl.no_certificate');
     this.connectionError = counter('ssl.connection_error');
     this.contextUpdates = counter(`${factory}.ssl_context_update_by_sds`);
-    this.secretsNotReady = counter(
-      `${factory}.${side === 'server' ? 'down' : 'up'}stream_context_secrets_not_ready`,
-    );
+    this.secretsNotReady = counter(`${factory}.${side === 'server' ? 'down' : 'up'}stream_context_secrets_not_ready`);
     this.#failed = {
       error: counter('ssl.fail_verify_error'),
       san: counter('ssl.fail_verify_san'),

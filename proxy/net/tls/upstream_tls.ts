@@ -256,4 +256,3 @@ function later(work: () => void): { abort(): void } {
     },
   };
 }
-

@@ -1,0 +1,91 @@
+/** Which TLS a cluster's connections have: endpoint by endpoint, and as a request wishes. */
+import { type LogLimit, limitedLog } from '../telemetry/log_limit.ts';
+import { TlsStatistics } from '../net/tls/tls_statistics.ts';
+import { type TransportOptions, UpstreamTls } from '../net/tls/upstream_tls.ts';
+import type { ThreadServices } from '../thread_services.ts';
+import type { TransportWish } from './cluster.ts';
+import type { ClusterConfig, TransportSocket } from './cluster_config.ts';
+import type { Host } from './host.ts';
+
+export class ClusterTls {
+  readonly #config: ClusterConfig;
+  readonly #services: ThreadServices;
+  readonly #made = new Map<TransportSocket, UpstreamTls>();
+  readonly #alpnKeys = new WeakMap<readonly string[], string>();
+  #statistics: TlsStatistics | undefined = undefined;
+  #log: LogLimit | undefined = undefined;
+
+  constructor(config: ClusterConfig, services: ThreadServices) {
+    this.#config = config;
+    this.#services = services;
+  }
+
+  /** undefined: raw. A string says why there can be no connection. */
+  of(host: Host): UpstreamTls | undefined | string {
+    const socket = this.#socketFor(host);
+    if (socket === undefined || socket.kind === 'raw') return undefined;
+    if (socket.tls === undefined) {
+      return `cluster "${this.#config.name}" wants a transport socket to ${host.address.text}, which this version does not execute`;
+    }
+    let made = this.#made.get(socket);
+    if (made === undefined) {
+      const { statistics, secrets, log } = this.#services;
+      const { name, altStatName, origin } = this.#config;
+      this.#statistics ??= new TlsStatistics(statistics, `cluster.${altStatName}`, 'client');
+      this.#log ??= limitedLog(log, 'tls');
+      const limited = this.#log;
+      made = new UpstreamTls(socket.tls, secrets, this.#statistics, (message) =>
+        limited('warning', `Cluster "${name}" (${origin}) at ${message}`),
+      );
+      this.#made.set(socket, made);
+    }
+    return made;
+  }
+
+  /** Whether a request with this wish cannot share the connections of those without. */
+  isSpecial({ upstreamAlpn }: TransportWish): boolean {
+    const { autoSni, autoSanValidation } = this.#config.http;
+    return upstreamAlpn !== undefined || autoSni || autoSanValidation;
+  }
+
+  /** Same key: same connections. */
+  key(wish: TransportWish): string {
+    const { upstreamAlpn } = wish;
+    const { autoSni, autoSanValidation } = this.#config.http;
+    let alpn = '';
+    if (upstreamAlpn !== undefined) {
+      alpn = this.#alpnKeys.get(upstreamAlpn) ?? upstreamAlpn.join();
+      this.#alpnKeys.set(upstreamAlpn, alpn);
+    }
+    return autoSni || autoSanValidation ? `${alpn} ${hostOf(wish.authority)}` : alpn;
+  }
+
+  options(host: Host, wish: TransportWish | undefined): TransportOptions {
+    const { autoSni, autoSanValidation } = this.#config.http;
+    const name = wish === undefined ? undefined : hostOf(wish.authority);
+    return {
+      address: host.address.text,
+      hostname: host.hostname,
+      alpn: wish?.upstreamAlpn,
+      serverName: autoSni ? name : undefined,
+      verifyName: autoSanValidation ? name : undefined,
+    };
+  }
+
+  #socketFor(host: Host): TransportSocket | undefined {
+    const { transportSocketMatches, transportSocket } = this.#config;
+    if (transportSocketMatches.length === 0) return transportSocket;
+    const labels = host.metadata?.['envoy.transport_socket_match'] ?? {};
+    const fits = transportSocketMatches.find(({ match }) =>
+      Object.entries(match).every(([key, value]) => labels[key] === value),
+    );
+    return fits === undefined ? transportSocket : fits.socket;
+  }
+}
+
+/** Without the port, lower-case. */
+function hostOf(authority: string): string {
+  const colon = authority.lastIndexOf(':');
+  const host = colon > authority.lastIndexOf(']') ? authority.slice(0, colon) : authority;
+  return (host.startsWith('[') ? host.slice(1, -1) : host).toLowerCase();
+}
