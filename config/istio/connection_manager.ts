@@ -10,6 +10,8 @@ export interface ConnectionManagerOptions {
   /** `rds` or `route_config`. */
   readonly routes: Json;
   readonly accessLog: 'TEXT' | 'JSON' | undefined;
+  /** Security filters, which come before all that act on a request. Default none. */
+  readonly policyFilters?: readonly Json[];
 }
 
 export function connectionManager(mesh: MeshConfig, options: ConnectionManagerOptions): Json {
@@ -21,7 +23,7 @@ export function connectionManager(mesh: MeshConfig, options: ConnectionManagerOp
     {
       stat_prefix: options.statPrefix,
       ...options.routes,
-      http_filters: httpFilters(mesh, inbound),
+      http_filters: [...(options.policyFilters ?? []), ...httpFilters(mesh, inbound)],
       ...(inbound && { server_name: 'istio-envoy' }),
       stream_idle_timeout: '0s',
       ...(logs.length > 0 && { access_log: logs }),

@@ -9,6 +9,7 @@ import { ownerOf } from './own_services.ts';
 import { isHttpOrSniffed } from './protocol.ts';
 import { HTTP_PROXY_ROUTES } from './route_configurations.ts';
 import type { CompileMode } from './target.ts';
+import { type WorkloadPolicy, workloadPolicy } from './workload_policy.ts';
 
 type Explicit = Extract<CompileMode, { kind: 'explicit' }>;
 
@@ -17,6 +18,7 @@ export function explicitListeners(context: CompileContext, mode: Explicit): Reso
   const out: Resource[] = [];
   if (mode.outbound !== undefined) out.push(outboundListener(context, mode.outbound, mode.accessLog));
   const ports = new Set<number>();
+  const policy = workloadPolicy(context);
   for (const entry of mode.inbound) {
     if (ports.has(entry.workloadPort)) {
       throw new ConfigError(
@@ -25,7 +27,7 @@ export function explicitListeners(context: CompileContext, mode: Explicit): Reso
       );
     }
     ports.add(entry.workloadPort);
-    out.push(...inboundListener(context, entry, mode.accessLog));
+    out.push(...inboundListener(context, entry, mode.accessLog, policy));
   }
   return out;
 }
@@ -54,6 +56,7 @@ function inboundListener(
   context: CompileContext,
   entry: Explicit['inbound'][number],
   accessLog: Explicit['accessLog'],
+  policy: WorkloadPolicy,
 ): Resource[] {
   const { ip, port, workloadPort, app } = entry;
   const owner = ownerOf(context, workloadPort);
@@ -69,6 +72,7 @@ function inboundListener(
     statPrefix: `inbound_0.0.0.0_${workloadPort};`,
     routes: { route_config: inboundRoutes(workloadPort, owner?.port.number ?? 0, owner?.service.host ?? '') },
     accessLog,
+    policyFilters: policy.httpFilters({ port: workloadPort, ip: context.client.ips[0] }),
   });
   const json: Json = {
     name,

@@ -2,6 +2,7 @@
 import { ConfigError } from '../../proxy/config_error.ts';
 import { show } from '../../proxy/resource_fields.ts';
 import type { KubeObject } from '../kube_object.ts';
+import { type AuthorizerSettings, EXT_AUTHZ_GRPC, EXT_AUTHZ_HTTP } from './extension_providers.ts';
 import { HTTP_RETRY, type HttpRetry } from './http_retry.ts';
 import {
   type At,
@@ -22,6 +23,8 @@ export interface MeshConfig {
   readonly connectTimeoutMs: number;
   /** Default cluster.local. */
   readonly trustDomain: string;
+  /** Other names of the same trust domain. */
+  readonly trustDomainAliases: readonly string[];
   /** Default istio-system. */
   readonly rootNamespace: string;
   readonly autoMtls: boolean;
@@ -44,16 +47,24 @@ export interface MeshConfig {
   readonly prometheusMetrics: boolean;
   /** Port of mesh-wide `proxyHttpPort`; 0: none. */
   readonly proxyHttpPort: number;
+  /** Whom AuthorizationPolicies of action CUSTOM may ask. */
+  readonly authorizers: readonly AuthorizerSettings[];
 }
 
 export const KEEPALIVE = openMessage({ probes: uint32, time: duration, interval: duration });
 export type Keepalive = Read<typeof KEEPALIVE>;
 
-const PROVIDER = openMessage({ name: text, prometheus: anything });
+const PROVIDER = openMessage({
+  name: text,
+  prometheus: anything,
+  envoyExtAuthzHttp: EXT_AUTHZ_HTTP,
+  envoyExtAuthzGrpc: EXT_AUTHZ_GRPC,
+});
 
 const MESH = openMessage({
   connectTimeout: duration,
   trustDomain: text,
+  trustDomainAliases: list(text),
   rootNamespace: text,
   enableAutoMtls: boolean,
   outboundTrafficPolicy: openMessage({ mode: oneOf('ALLOW_ANY', 'REGISTRY_ONLY', 'ALLOW_ANY_DYNAMIC_DNS') }),
@@ -87,6 +98,7 @@ export function meshConfig(json: Readonly<Record<string, unknown>>, origin = 'Me
   return {
     connectTimeoutMs: mesh.connectTimeout ?? 10_000,
     trustDomain: mesh.trustDomain ?? 'cluster.local',
+    trustDomainAliases: mesh.trustDomainAliases ?? [],
     rootNamespace: mesh.rootNamespace ?? 'istio-system',
     autoMtls: mesh.enableAutoMtls ?? true,
     outboundPolicy: policy === 'REGISTRY_ONLY' ? 'REGISTRY_ONLY' : 'ALLOW_ANY',
@@ -103,6 +115,7 @@ export function meshConfig(json: Readonly<Record<string, unknown>>, origin = 'Me
     tcpKeepalive: mesh.tcpKeepalive,
     prometheusMetrics: feedsPrometheus(mesh),
     proxyHttpPort: mesh.proxyHttpPort ?? 0,
+    authorizers: mesh.extensionProviders ?? [],
   };
 }
 

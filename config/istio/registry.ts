@@ -1,5 +1,6 @@
 /** Reads all objects once: services, workloads, rules. */
 import type { KubeObject } from '../kube_object.ts';
+import { type AuthorizationPolicy, parseAuthorizationPolicy } from './authorization_policy.ts';
 import { mergeDelegates } from './delegate.ts';
 import { DEPLOYMENT_KINDS, type DeploymentTemplate, parseDeployment } from './deployment.ts';
 import { type DestinationRule, DestinationRules, parseDestinationRule } from './destination_rule.ts';
@@ -9,6 +10,7 @@ import { gatewayRules } from './gateway_rules.ts';
 import type { MeshConfig } from './mesh.ts';
 import { type Instance, type Locality, type MeshService, selects } from './model.ts';
 import { byAge } from './order.ts';
+import { parsePeerAuthentication, type PeerAuthentication } from './peer_authentication.ts';
 import { parsePod } from './pod.ts';
 import { parseService } from './service.ts';
 import { parseSidecar, type Sidecar } from './sidecar.ts';
@@ -32,6 +34,9 @@ export interface Registry {
   readonly virtualServices: readonly VirtualService[];
   /** Oldest first. */
   readonly sidecars: readonly Sidecar[];
+  /** Oldest first, of all namespaces. */
+  readonly authorizationPolicies: readonly AuthorizationPolicy[];
+  readonly peerAuthentications: readonly PeerAuthentication[];
   /** Objects whose kind is security and is not enforced yet. */
   readonly unenforced: readonly KubeObject[];
   /** Objects of Istio's other kinds that are not compiled yet. */
@@ -52,6 +57,8 @@ interface Sorted {
   readonly sidecars: KubeObject[];
   readonly gatewayRoutes: KubeObject[];
   readonly referenceGrants: KubeObject[];
+  readonly authorizationPolicies: KubeObject[];
+  readonly peerAuthentications: KubeObject[];
   readonly unenforced: KubeObject[];
   readonly uncompiled: KubeObject[];
 }
@@ -102,6 +109,8 @@ export function readObjects(
     destinationRules: new DestinationRules(rules, mesh.rootNamespace),
     virtualServices: [...merged, ...gateway.virtualServices].sort((a, b) => byAge(a.object, b.object)),
     sidecars: sorted.sidecars.map((object) => parseSidecar(object, at(object))),
+    authorizationPolicies: sorted.authorizationPolicies.map((object) => parseAuthorizationPolicy(object, at(object))),
+    peerAuthentications: sorted.peerAuthentications.map((object) => parsePeerAuthentication(object, at(object))),
     unenforced: sorted.unenforced,
     uncompiled: sorted.uncompiled,
     warnings,
@@ -148,6 +157,8 @@ function sort(objects: readonly KubeObject[], allowUnknown: boolean): Sorted {
     sidecars: [],
     gatewayRoutes: [],
     referenceGrants: [],
+    authorizationPolicies: [],
+    peerAuthentications: [],
     unenforced: [],
     uncompiled: [],
   };
@@ -176,7 +187,8 @@ function roomOf(out: Sorted, group: string, kind: string): KubeObject[] | undefi
       if (kind === 'Sidecar') return out.sidecars;
       return kind === 'WorkloadEntry' ? out.workloadEntries : out.uncompiled;
     case 'security.istio.io':
-      return out.unenforced;
+      if (kind === 'AuthorizationPolicy') return out.authorizationPolicies;
+      return kind === 'PeerAuthentication' ? out.peerAuthentications : out.unenforced;
     case 'telemetry.istio.io':
     case 'extensions.istio.io':
       return out.uncompiled;

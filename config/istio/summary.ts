@@ -56,9 +56,10 @@ export function notYet(context: CompileContext): string[] {
   const say = (object: KubeObject, sentence: string) =>
     `${object.source.locate(['metadata', 'name'])}: ${object.kind} "${object.name}" ${sentence}`;
   return [
-    ...context.registry.unenforced
-      .filter(asksForMore)
-      .map((object) => say(object, 'is not enforced yet by this version.')),
+    ...context.registry.unenforced.map((object) => say(object, 'is not enforced yet by this version.')),
+    ...context.registry.peerAuthentications
+      .filter(({ object }) => asksForMore(object))
+      .map(({ object }) => say(object, 'is not enforced yet by this version.')),
     ...context.registry.uncompiled
       .filter(({ kind }) => kind !== 'Gateway' && kind !== 'GatewayClass')
       .map((object) => say(object, 'is ignored by this version.')),
@@ -72,8 +73,7 @@ export function notYet(context: CompileContext): string[] {
 }
 
 /** PeerAuthentication that takes plain text anyway asks for nothing that is missing. */
-function asksForMore({ kind, json }: KubeObject): boolean {
-  if (kind !== 'PeerAuthentication') return true;
+function asksForMore({ json }: KubeObject): boolean {
   const spec = fieldsOf(json['spec']);
   const modes = [spec['mtls'], ...Object.values(fieldsOf(spec['portLevelMtls']))];
   return modes.some((item) => fieldsOf(item)['mode'] === 'STRICT');

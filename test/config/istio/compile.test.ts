@@ -278,13 +278,6 @@ metadata: { name: n1, labels: { topology.kubernetes.io/region: r1, topology.kube
 });
 
 describe('warnings', () => {
-  it('a security policy is named with its place when it is not enforced', () => {
-    const policy = 'apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: deny }\nspec: {}\n';
-    assert.deepEqual(new Compiled(policy).result.warnings, [
-      'test.yaml:3:19: AuthorizationPolicy "deny" is not enforced yet by this version.',
-    ]);
-  });
-
   it('PeerAuthentication is named when it is STRICT only', () => {
     const policy = (mode: string) =>
       `apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: { name: a }\nspec: { mtls: { mode: ${mode} } }\n`;
