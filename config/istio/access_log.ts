@@ -37,20 +37,19 @@ export const JSON_FORMAT: Json = {
   upstream_transport_failure_reason: '%UPSTREAM_TRANSPORT_FAILURE_REASON%',
 };
 
-/** @param forced an encoding to standard output whatever the mesh says; undefined: as the mesh says */
-export function accessLogs(mesh: MeshConfig, forced: 'TEXT' | 'JSON' | undefined): Json[] {
-  const path = forced === undefined ? mesh.accessLogFile : '/dev/stdout';
-  if (path === '') return [];
-  const encoding = forced ?? mesh.accessLogEncoding;
-  return [
-    extension('envoy.access_loggers.file', 'envoy.extensions.access_loggers.file.v3.FileAccessLog', {
-      path,
-      log_format:
-        encoding === 'JSON'
-          ? { json_format: jsonFormat(mesh.accessLogFormat) }
-          : { text_format_source: { inline_string: textFormat(mesh.accessLogFormat) } },
-    }),
-  ];
+/** @param mesh its format, where it has one of its own */
+export function fileAccessLog(
+  mesh: Pick<MeshConfig, 'accessLogFormat'>,
+  path: string,
+  encoding: 'TEXT' | 'JSON',
+): Json {
+  return extension('envoy.access_loggers.file', 'envoy.extensions.access_loggers.file.v3.FileAccessLog', {
+    path,
+    log_format:
+      encoding === 'JSON'
+        ? { json_format: jsonFormat(mesh.accessLogFormat) }
+        : { text_format_source: { inline_string: textFormat(mesh.accessLogFormat) } },
+  });
 }
 
 /** A format of the mesh is written as a line; the proxy ends it. */

@@ -1,6 +1,6 @@
 /** The HTTP connection manager as Istio configures it for a sidecar (istio/istio: pilot/pkg/networking/core/networkfilter.go). */
 import type { Json } from '../resources.ts';
-import { accessLogs } from './access_log.ts';
+import type { CompileContext } from './context.ts';
 import { any, extension } from './envoy_json.ts';
 import type { MeshConfig } from './mesh.ts';
 
@@ -14,16 +14,22 @@ export interface ConnectionManagerOptions {
   readonly policyFilters?: readonly Json[];
 }
 
-export function connectionManager(mesh: MeshConfig, options: ConnectionManagerOptions): Json {
-  const inbound = options.direction === 'inbound';
-  const logs = accessLogs(mesh, options.accessLog);
+export function connectionManager(
+  { mesh, telemetry }: Pick<CompileContext, 'mesh' | 'telemetry'>,
+  options: ConnectionManagerOptions,
+): Json {
+  const { direction } = options;
+  const inbound = direction === 'inbound';
+  const logs = telemetry.accessLogs(direction, 'http', options.accessLog);
+  const tracing = telemetry.tracing(direction);
   return extension(
     'envoy.filters.network.http_connection_manager',
     'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
     {
       stat_prefix: options.statPrefix,
       ...options.routes,
-      http_filters: [...(options.policyFilters ?? []), ...httpFilters(mesh, inbound)],
+      http_filters: [...(options.policyFilters ?? []), ...httpFilters(telemetry.stats(direction))],
+      ...(tracing !== undefined && { tracing }),
       ...(inbound && { server_name: 'istio-envoy' }),
       stream_idle_timeout: '0s',
       ...(logs.length > 0 && { access_log: logs }),
@@ -45,13 +51,10 @@ export function connectionManager(mesh: MeshConfig, options: ConnectionManagerOp
   );
 }
 
-function httpFilters(mesh: MeshConfig, inbound: boolean): Json[] {
+function httpFilters(stats: Json | undefined): Json[] {
   return [
     extension('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors'),
-    ...(mesh.prometheusMetrics
-      ? // A server names the destination from its own service, never from the client's Host.
-        [extension('istio.stats', 'stats.PluginConfig', inbound ? { disable_host_header_fallback: true } : {})]
-      : []),
+    ...(stats === undefined ? [] : [stats]),
     extension('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router'),
   ];
 }

@@ -1,10 +1,13 @@
 /** What one compilation knows: the inputs read, and for whom it compiles. */
+import { outboundClusterName } from './cluster_names.ts';
 import type { DestinationRule } from './destination_rule.ts';
 import type { MeshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
 import type { Registry } from './registry.ts';
 import type { ServiceEndpoints } from './service_endpoints.ts';
 import type { SidecarScope } from './sidecar_scope.ts';
+import { telemetriesFor } from './telemetry.ts';
+import { TelemetryPolicy } from './telemetry_policy.ts';
 import type { VirtualService } from './virtual_service.ts';
 
 /** The workload on whose behalf requests are routed. */
@@ -30,6 +33,7 @@ export class CompileContext {
   readonly services: readonly MeshService[];
   readonly byHost: ReadonlyMap<string, MeshService>;
   readonly warnings: string[];
+  readonly telemetry: TelemetryPolicy;
   readonly #exportedByHost: ReadonlyMap<string, MeshService>;
   readonly #rules = new Map<string, DestinationRule | undefined>();
 
@@ -51,6 +55,27 @@ export class CompileContext {
     this.byHost = new Map(this.services.map((service) => [service.host, service]));
     this.#exportedByHost = new Map(parts.exported.map((service) => [service.host, service]));
     this.warnings = [...parts.registry.warnings];
+    this.telemetry = this.#telemetryPolicy();
+  }
+
+  #telemetryPolicy(): TelemetryPolicy {
+    const { namespace, labels } = this.client;
+    const levels = telemetriesFor(this.registry.telemetries, namespace, labels, this.mesh.rootNamespace);
+    const said = new Set<string>();
+    return new TelemetryPolicy(levels, {
+      mesh: this.mesh,
+      namespace,
+      labels,
+      clusterOf: (service, port) => {
+        const host = service.slice(service.indexOf('/') + 1);
+        return { cluster: outboundClusterName(port, '', host), host };
+      },
+      warn: (sentence) => {
+        if (said.has(sentence)) return;
+        said.add(sentence);
+        this.warnings.push(sentence);
+      },
+    });
   }
 
   /** VirtualServices of the mesh that the client sees, in the order in which they win. */

@@ -37,7 +37,7 @@ function outboundListener(
   { ip, port }: NonNullable<Explicit['outbound']>,
   accessLog: Explicit['accessLog'],
 ): Resource {
-  const manager = connectionManager(context.mesh, {
+  const manager = connectionManager(context, {
     direction: 'outbound',
     statPrefix: `outbound_${ip}_${port};`,
     routes: { rds: { config_source: ADS, route_config_name: HTTP_PROXY_ROUTES } },
@@ -67,7 +67,7 @@ function inboundListener(
     );
   }
   const name = `inbound_${workloadPort}`;
-  const manager = connectionManager(context.mesh, {
+  const manager = connectionManager(context, {
     direction: 'inbound',
     statPrefix: `inbound_0.0.0.0_${workloadPort};`,
     routes: { route_config: inboundRoutes(workloadPort, owner?.port.number ?? 0, owner?.service.host ?? '') },

@@ -3,14 +3,15 @@ import { ConfigError } from '../../proxy/config_error.ts';
 import { show } from '../../proxy/resource_fields.ts';
 import type { KubeObject } from '../kube_object.ts';
 import { type AuthorizerSettings, EXT_AUTHZ_GRPC, EXT_AUTHZ_HTTP } from './extension_providers.ts';
+import { TELEMETRY_PROVIDERS } from './telemetry_providers.ts';
 import { HTTP_RETRY, type HttpRetry } from './http_retry.ts';
 import {
   type At,
-  anything,
   boolean,
   duration,
   int32,
   list,
+  number,
   openMessage,
   oneOf,
   type Read,
@@ -49,6 +50,14 @@ export interface MeshConfig {
   readonly proxyHttpPort: number;
   /** Whom AuthorizationPolicies of action CUSTOM may ask. */
   readonly authorizers: readonly AuthorizerSettings[];
+  readonly extensionProviders: readonly ExtensionProvider[];
+  /** Where access logs go when Telemetry names nobody. */
+  readonly defaultLogProviders: readonly string[];
+  readonly defaultTracingProviders: readonly string[];
+  /** Default true: requests are traced where somebody is there to report to. */
+  readonly enableTracing: boolean;
+  /** Per cent of new traces. Default 1. */
+  readonly tracingSampling: number;
 }
 
 export const KEEPALIVE = openMessage({ probes: uint32, time: duration, interval: duration });
@@ -56,10 +65,12 @@ export type Keepalive = Read<typeof KEEPALIVE>;
 
 const PROVIDER = openMessage({
   name: text,
-  prometheus: anything,
+  ...TELEMETRY_PROVIDERS,
   envoyExtAuthzHttp: EXT_AUTHZ_HTTP,
   envoyExtAuthzGrpc: EXT_AUTHZ_GRPC,
 });
+
+export type ExtensionProvider = Read<typeof PROVIDER>;
 
 const MESH = openMessage({
   connectTimeout: duration,
@@ -81,7 +92,9 @@ const MESH = openMessage({
   h2UpgradePolicy: oneOf('DO_NOT_UPGRADE', 'UPGRADE'),
   defaultHttpRetryPolicy: HTTP_RETRY,
   tcpKeepalive: KEEPALIVE,
-  defaultProviders: openMessage({ metrics: list(text) }),
+  defaultProviders: openMessage({ metrics: list(text), tracing: list(text), accessLogging: list(text) }),
+  enableTracing: boolean,
+  defaultConfig: openMessage({ tracing: openMessage({ sampling: number(0, 100) }) }),
   extensionProviders: list(PROVIDER),
   proxyHttpPort: int32,
 });
@@ -116,6 +129,11 @@ export function meshConfig(json: Readonly<Record<string, unknown>>, origin = 'Me
     prometheusMetrics: feedsPrometheus(mesh),
     proxyHttpPort: mesh.proxyHttpPort ?? 0,
     authorizers: mesh.extensionProviders ?? [],
+    extensionProviders: mesh.extensionProviders ?? [],
+    defaultLogProviders: mesh.defaultProviders?.accessLogging ?? [],
+    defaultTracingProviders: mesh.defaultProviders?.tracing ?? [],
+    enableTracing: mesh.enableTracing ?? true,
+    tracingSampling: mesh.defaultConfig?.tracing?.sampling ?? 1,
   };
 }
 

@@ -9,6 +9,7 @@ import {
   type TrafficPolicy,
 } from './destination_rule.ts';
 import { ADS, any, extension, originOf, resource, seconds } from './envoy_json.ts';
+import { outboundClusterName } from './cluster_names.ts';
 import { inSubset, loadAssignment } from './load_assignment.ts';
 import type { Endpoint, MeshService, Resolution, ServicePort } from './model.ts';
 import {
@@ -22,10 +23,6 @@ import {
   upgradeToHttp2,
 } from './traffic_policy.ts';
 import { autoMutualTls, istioMutualTls, proxyProtocolSocket, userTls } from './upstream_tls.ts';
-
-export function outboundClusterName(port: number, subset: string, host: string): string {
-  return `outbound|${port}|${subset}|${host}`;
-}
 
 /** TCP connections open with a frame that carries the peer's metadata (reference/istio.md §2.7). */
 export const METADATA_EXCHANGE: Json = {

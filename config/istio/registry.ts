@@ -14,6 +14,7 @@ import { parsePeerAuthentication, type PeerAuthentication } from './peer_authent
 import { parsePod } from './pod.ts';
 import { parseService } from './service.ts';
 import { parseSidecar, type Sidecar } from './sidecar.ts';
+import { parseTelemetry, type Telemetry } from './telemetry.ts';
 import { parseServiceEntry } from './service_entry.ts';
 import { type At, fail } from './shape.ts';
 import { closest } from './spelling.ts';
@@ -34,6 +35,8 @@ export interface Registry {
   readonly virtualServices: readonly VirtualService[];
   /** Oldest first. */
   readonly sidecars: readonly Sidecar[];
+  /** Oldest first. */
+  readonly telemetries: readonly Telemetry[];
   /** Oldest first, of all namespaces. */
   readonly authorizationPolicies: readonly AuthorizationPolicy[];
   readonly peerAuthentications: readonly PeerAuthentication[];
@@ -55,6 +58,7 @@ interface Sorted {
   readonly virtualServices: KubeObject[];
   readonly destinationRules: KubeObject[];
   readonly sidecars: KubeObject[];
+  readonly telemetries: KubeObject[];
   readonly gatewayRoutes: KubeObject[];
   readonly referenceGrants: KubeObject[];
   readonly authorizationPolicies: KubeObject[];
@@ -109,6 +113,7 @@ export function readObjects(
     destinationRules: new DestinationRules(rules, mesh.rootNamespace),
     virtualServices: [...merged, ...gateway.virtualServices].sort((a, b) => byAge(a.object, b.object)),
     sidecars: sorted.sidecars.map((object) => parseSidecar(object, at(object))),
+    telemetries: sorted.telemetries.map((object) => parseTelemetry(object, at(object))),
     authorizationPolicies: sorted.authorizationPolicies.map((object) => parseAuthorizationPolicy(object, at(object))),
     peerAuthentications: sorted.peerAuthentications.map((object) => parsePeerAuthentication(object, at(object))),
     unenforced: sorted.unenforced,
@@ -155,6 +160,7 @@ function sort(objects: readonly KubeObject[], allowUnknown: boolean): Sorted {
     virtualServices: [],
     destinationRules: [],
     sidecars: [],
+    telemetries: [],
     gatewayRoutes: [],
     referenceGrants: [],
     authorizationPolicies: [],
@@ -190,6 +196,7 @@ function roomOf(out: Sorted, group: string, kind: string): KubeObject[] | undefi
       if (kind === 'AuthorizationPolicy') return out.authorizationPolicies;
       return kind === 'PeerAuthentication' ? out.peerAuthentications : out.unenforced;
     case 'telemetry.istio.io':
+      return out.telemetries;
     case 'extensions.istio.io':
       return out.uncompiled;
     case 'gateway.networking.k8s.io':

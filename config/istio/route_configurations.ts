@@ -3,7 +3,7 @@ import type { Json, Resource } from '../resources.ts';
 import type { CompileContext } from './context.ts';
 import { DYNAMIC_FORWARD_PROXY, OUTBOUND_PASSTHROUGH, resource } from './envoy_json.ts';
 import { resolveHost } from './hosts.ts';
-import { outboundClusterName } from './outbound_cluster.ts';
+import { outboundClusterName } from './cluster_names.ts';
 import { isHttp } from './protocol.ts';
 import { catchAllHost, type RouteRules, type VirtualHost, virtualHostJson } from './virtual_hosts.ts';
 

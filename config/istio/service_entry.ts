@@ -17,6 +17,7 @@ import {
   openMessage,
   port,
   type Read,
+  type Shape,
   text,
   within,
 } from './shape.ts';
@@ -25,10 +26,19 @@ import { entryInstance, WORKLOAD_ENTRY_SPEC } from './workload_entry.ts';
 
 const PORT = message({ number: port, protocol: text, name: text, targetPort: port });
 
+/** In a flow list YAML takes the end of `2001:db8::` for a key without a value. */
+const address: Shape<string> = (value, at) => {
+  if (value !== null && typeof value === 'object' && !Array.isArray(value)) {
+    const [[key, rest] = ['', undefined], ...others] = Object.entries(value);
+    if (key.includes(':') && rest === null && others.length === 0) return `${key}:`;
+  }
+  return text(value, at);
+};
+
 const SERVICE_ENTRY = openMessage({
   spec: message({
     hosts: list(text),
-    addresses: list(text),
+    addresses: list(address),
     ports: list(PORT),
     location: oneOf('MESH_EXTERNAL', 'MESH_INTERNAL'),
     resolution: oneOf('NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN', 'DYNAMIC_DNS'),
