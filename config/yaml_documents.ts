@@ -1,6 +1,7 @@
 /** YAML and JSON text to documents with positions. Every complaint names `file:line:col`. */
-import { type Document, isMap, isScalar, LineCounter, type Node, parseDocument, visit, type YAMLError } from 'yaml';
+import { type Document, isMap, isScalar, type Node, parseDocument, visit, type YAMLError } from 'yaml';
 import { ConfigError } from '../proxy/config_error.ts';
+import { JsonPlaces, parseJson } from './json_text.ts';
 import type { SourceDocument } from './kube_object.ts';
 
 /** A file larger than this is refused: parsing takes a third of a second per megabyte. */
@@ -15,8 +16,12 @@ export interface ParsedDocument {
   readonly source: SourceDocument;
 }
 
-/** Documents by their text: what did not change is not parsed again. */
-export type DocumentCache = Map<string, Document.Parsed>;
+/** By their text: what did not change is not parsed again. */
+export type DocumentCache = Map<string, ReadDocument>;
+interface ReadDocument {
+  readonly json: unknown;
+  readonly places: { offsetOf(path: readonly (string | number)[]): number };
+}
 
 /** The documents of a text, empty ones left out. @throws {ConfigError} with its origin. */
 export function parseDocuments(text: string, file: string, cache: DocumentCache = new Map()): ParsedDocument[] {
@@ -63,56 +68,84 @@ function split(text: string): Piece[] {
 }
 
 function parsePiece({ text, line }: Piece, file: string, cache: DocumentCache): ParsedDocument | undefined {
-  checkDepth(text, file, line);
-  let document = cache.get(text);
-  const lines = new LineCounter();
-  if (document === undefined) {
-    try {
-      document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true, version: '1.2' });
-    } catch (error) {
-      throw new ConfigError('', `Cannot read ${file}: ${(error as Error).message}`, {
-        cause: error,
-        origin: `${file}:${line}`,
-      });
-    }
-    cache.set(text, document);
+  const place = placesIn(text, file, line);
+  const document = new LazyDocument(text);
+  let read = cache.get(text);
+  if (read === undefined) {
+    checkDepth(text, file, line);
+    const json = parseJson(text);
+    read =
+      json !== undefined
+        ? { json, places: new JsonPlaces(text) }
+        : { json: parseYaml(document, place, `${file}:${line}`), places: document };
+    cache.set(text, read);
   }
-  const place = (offset: number): string => {
-    const found = placeIn(text, offset);
-    return `${file}:${line + found.line}:${found.column}`;
-  };
-  const [error] = document.errors;
-  if (error !== undefined) {
-    const origin = place(error.pos[0]);
-    throw new ConfigError('', `Cannot parse ${origin}: ${explain(error)}`, { origin });
-  }
-  let json: unknown;
-  try {
-    json = document.toJS({ maxAliasCount: MAX_ALIASES });
-  } catch (cause) {
-    // Only aliases can fail here: of one without an anchor the place is known.
-    const dangling = danglingAlias(document);
-    const origin = dangling === undefined ? `${file}:${line}` : place(dangling);
-    throw new ConfigError('', `Cannot read ${origin}: ${(cause as Error).message}`, { cause, origin });
-  }
+  const { json, places } = read;
   if (json === null || json === undefined) return undefined;
   if (typeof json !== 'object' || Array.isArray(json)) {
-    const origin = place(document.contents?.range?.[0] ?? 0);
+    const origin = place(document.get().contents?.range?.[0] ?? 0);
     throw new ConfigError(
       '',
       `Cannot use ${origin}: an object is wanted, got ${Array.isArray(json) ? 'a list' : 'a plain value'}`,
       { origin },
     );
   }
-  const contents = document;
   return {
     json: json as Record<string, unknown>,
     source: {
       file,
-      line: line + placeIn(text, document.contents?.range?.[0] ?? 0).line,
-      locate: (path) => place(offsetOf(contents, path)),
+      line: line + firstLine(text),
+      locate: (path) => place(places.offsetOf(path)),
     },
   };
+}
+
+/** @throws {ConfigError} */
+function parseYaml(lazy: LazyDocument, place: (offset: number) => string, start: string): unknown {
+  let document: Document.Parsed;
+  try {
+    document = lazy.get();
+  } catch (error) {
+    throw new ConfigError('', `Cannot read ${start}: ${(error as Error).message}`, { cause: error, origin: start });
+  }
+  const [error] = document.errors;
+  if (error !== undefined) {
+    const origin = place(error.pos[0]);
+    throw new ConfigError('', `Cannot parse ${origin}: ${explain(error)}`, { origin });
+  }
+  try {
+    return document.toJS({ maxAliasCount: MAX_ALIASES });
+  } catch (cause) {
+    // Only aliases can fail here: of one without an anchor the place is known.
+    const dangling = danglingAlias(document);
+    const origin = dangling === undefined ? start : place(dangling);
+    throw new ConfigError('', `Cannot read ${origin}: ${(cause as Error).message}`, { cause, origin });
+  }
+}
+
+/**
+ * The document with its positions: fifty times the text's size, and wanted only for complaints and origins. It goes
+ * when memory is wanted, and is parsed again when somebody asks for a place.
+ */
+class LazyDocument {
+  readonly #text: string;
+  #document: WeakRef<Document.Parsed> | undefined = undefined;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  get(): Document.Parsed {
+    const known = this.#document?.deref();
+    if (known !== undefined) return known;
+    const document = parseDocument(this.#text, { prettyErrors: false, uniqueKeys: true, version: '1.2' });
+    this.#document = new WeakRef(document);
+    return document;
+  }
+
+  offsetOf(path: readonly (string | number)[]): number {
+    return offsetIn(this.get(), path);
+  }
 }
 
 /** Where an alias stands that has no anchor before it. */
@@ -128,19 +161,38 @@ function danglingAlias(document: Document.Parsed): number | undefined {
   return found;
 }
 
-/** Line (from 0) and column (from 1) of an offset. */
-function placeIn(text: string, offset: number): { line: number; column: number } {
+/** `file:line:col` of an offset. The table of lines is made when it is first asked. */
+function placesIn(text: string, file: string, line: number): (offset: number) => string {
+  let starts: number[] | undefined;
+  return (offset) => {
+    if (starts === undefined) {
+      starts = [0];
+      for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) starts.push(at + 1);
+    }
+    let low = 0;
+    for (let high = starts.length - 1; low < high; ) {
+      const middle = (low + high + 1) >> 1;
+      if ((starts[middle] as number) <= offset) low = middle;
+      else high = middle - 1;
+    }
+    return `${file}:${line + low}:${offset - (starts[low] as number) + 1}`;
+  };
+}
+
+/** The line, from 0, on which the document's content begins: markers, directives, comments and blank lines come before. */
+function firstLine(text: string): number {
   let line = 0;
-  let lineStart = 0;
-  for (let newline = text.indexOf('\n'); newline >= 0 && newline < offset; newline = text.indexOf('\n', newline + 1)) {
-    line++;
-    lineStart = newline + 1;
+  for (let at = 0; at < text.length; line++) {
+    const newline = text.indexOf('\n', at);
+    const end = newline < 0 ? text.length : newline;
+    if (!/^(?:---)?\s*(?:#|$)|^%/.test(text.slice(at, end))) return line;
+    at = end + 1;
   }
-  return { line, column: offset - lineStart + 1 };
+  return line;
 }
 
 /** Where a field stands; of a field that is not there, its nearest parent. A key's place rather than its value's. */
-function offsetOf(document: Document.Parsed, path: readonly (string | number)[]): number {
+function offsetIn(document: Document.Parsed, path: readonly (string | number)[]): number {
   for (let length = path.length; length > 0; length--) {
     const parent = document.getIn(path.slice(0, length - 1), true) as Node | undefined;
     const key = path[length - 1];

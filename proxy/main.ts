@@ -15,6 +15,7 @@ import { ListeningSockets } from './listening_sockets.ts';
 import type { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
 import { Observation } from './observation.ts';
+import { keepMemorySmall } from './resident_memory.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
@@ -55,6 +56,7 @@ class ControlThread {
   #state: ServerState = 'INITIALIZING';
   readonly #initialized = new Set<number>();
   #stopped: Promise<string> | undefined = undefined;
+  #letMemoryGrow: () => void = () => {};
 
   constructor(options: ProxyOptions) {
     this.#options = options;
@@ -77,7 +79,7 @@ class ControlThread {
       node: options.node,
       statsConfig: options.statsConfig ?? (options.bootstrap as { stats_config?: unknown } | undefined)?.stats_config,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
-      bringUp: (thread) => this.#bringUp(thread),
+      bringUp: (thread, post) => this.#bringUp(thread, post),
     });
     this.#sockets = new ListeningSockets(options.concurrency);
     this.#configuration = new ConfigurationState({
@@ -332,6 +334,7 @@ class ControlThread {
       own.gauge('listener_manager.workers_started').set(1);
       this.#observed.server.initialized();
       this.#ready.resolve();
+      this.#letMemoryGrow = keepMemorySmall();
     });
   }
 
@@ -348,14 +351,11 @@ class ControlThread {
   }
 
   /** For a thread that takes a dead one's place: all there is, and its own descriptors again. */
-  #bringUp(thread: number): Promise<ToThread[]> {
+  #bringUp(thread: number, post: (message: ToThread) => void): Promise<void> {
     return this.#distributor.between(() => {
       const update = this.#distributor.snapshot(this.#configuration.active());
-      const ports = [...this.#addresses.values()].map(({ port }) => port);
-      return [
-        { kind: 'own-ports', ports },
-        { kind: 'update', update, listen: this.#descriptors(this.#sockets.all(), thread) },
-      ];
+      post({ kind: 'own-ports', ports: [...this.#addresses.values()].map(({ port }) => port) });
+      post({ kind: 'update', update, listen: this.#descriptors(this.#sockets.all(), thread) });
     });
   }
 
@@ -423,6 +423,7 @@ class ControlThread {
     this.#aggregate.own.gauge('server.state').set(1);
     for (const source of this.#options.sources) source.stop();
     this.#discovery.stop();
+    this.#letMemoryGrow();
     let cut = '';
     if (how === 'graceful') {
       this.#threads.broadcast({ kind: 'drain', stopAccepting: false });

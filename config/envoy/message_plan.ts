@@ -33,7 +33,8 @@ export interface MessagePlan {
 
 /** google.protobuf.FeatureSet.FieldPresence.IMPLICIT: a proto3 scalar that is not optional. */
 const IMPLICIT_PRESENCE = 2;
-const plans = new Map<DescMessage, MessagePlan>();
+/** Goes with the descriptors. */
+const plans = new WeakMap<DescMessage, MessagePlan>();
 
 export function planOf(type: DescMessage): MessagePlan {
   let plan = plans.get(type);
