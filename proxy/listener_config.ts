@@ -1,5 +1,6 @@
 /** A listener's configuration, read. Envoy: envoy.config.listener.v3.Listener. */
 import type { IpPrefix } from './net/ip_prefix.ts';
+import type { DownstreamTlsConfig } from './net/tls/tls_config.ts';
 import type { AccessLogConfig } from './telemetry/access_log_config.ts';
 
 export interface ListenerConfig {
@@ -54,10 +55,16 @@ export interface FilterChainConfig {
   readonly name: string;
   readonly match: FilterChainMatch;
   /** undefined: raw. */
-  readonly transportSocket: { readonly typeUrl: string; readonly json: unknown } | undefined;
+  readonly transportSocket: TransportSocketConfig | undefined;
   /** Default 0: none. */
   readonly transportSocketConnectTimeoutMs: number;
   readonly networkFilters: readonly NetworkFilterConfig[];
+}
+
+export interface TransportSocketConfig {
+  readonly typeUrl: string;
+  readonly json: unknown;
+  readonly tls: DownstreamTlsConfig;
 }
 
 export type SourceType = 'any' | 'same_ip_or_loopback' | 'external';

@@ -6,6 +6,9 @@ import type { FilterMaker } from './listener.ts';
 import { startConnectionIdsAt } from './net/acceptor.ts';
 import { asOneEvent, eventNowMs, poisonReadBuffers } from './net/socket_stream.ts';
 import { Deadlines } from './net/deadlines.ts';
+import { DownstreamTls } from './net/tls/downstream_tls.ts';
+import { TlsStatistics } from './net/tls/tls_statistics.ts';
+import { limitedLog } from './telemetry/log_limit.ts';
 import { EXPIRY_SWEEP_MS, SlabStatistics } from './telemetry/slab.ts';
 import { parseStatsConfig } from './telemetry/stats_config.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
@@ -85,7 +88,16 @@ const maker: FilterMaker = {
     return factory.create(config, deps);
   },
   // TLS is not executed yet: its chains are refused, never served in the clear.
-  transport: () => undefined,
+  transport({ tls }, { secrets, ticketSecret, log }, { listener, chain, statPrefix }) {
+    const limited = limitedLog(log, 'tls');
+    const where = `Listener "${listener.name}"${chain === '' ? '' : `, chain "${chain}"`} (${listener.origin})`;
+    return new DownstreamTls(tls, {
+      secrets,
+      ticketSecret: ticketSecret.bytes,
+      statistics: new TlsStatistics(statistics, statPrefix, 'server'),
+      complain: (message) => limited('warning', `${where}: ${message}`),
+    });
+  },
   http(parsed, deps) {
     // An optional filter that is not known: parsed to nothing, does nothing.
     if (parsed.typeUrl === '') return {};

@@ -10,12 +10,14 @@ import type {
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { BuildContext } from '../../proxy/build_context.ts';
 import type { Json } from '../resources.ts';
+import { buildDownstreamTls } from './tls.ts';
 import { buildContext, parseAt, typedConfig } from './extensions.ts';
 import { buildChainMatch, refuseOverlaps } from './filter_chain_match.ts';
 import { buildListenerFilters } from './listener_filters.ts';
 
 const DEFAULT_BUFFER_LIMIT_BYTES = 1024 * 1024;
 const DEFAULT_FILTERS_TIMEOUT_MS = 15_000;
+const DOWNSTREAM_TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext';
 const RAW_BUFFER = 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer';
 
 /** @throws {ConfigError} with the field's path. */
@@ -71,16 +73,23 @@ function buildAddress(address: Fields): ListenerAddress {
 
 function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {
   const socket = chain.message('transport_socket');
+  const handshakeTimeoutMs = chain.durationMs('transport_socket_connect_timeout');
   let transportSocket: FilterChainConfig['transportSocket'];
   if (socket !== undefined) {
-    const typed = typedConfig(socket.raw('typed_config') ?? {}, socket.at('typed_config'));
-    if (typed.typeUrl !== RAW_BUFFER) transportSocket = typed;
+    const { typeUrl, json } = typedConfig(socket.raw('typed_config') ?? {}, socket.at('typed_config'));
+    if (typeUrl === DOWNSTREAM_TLS) {
+      const tls = buildDownstreamTls(json, socket.at('typed_config'), context.origin, handshakeTimeoutMs);
+      transportSocket = { typeUrl, json, tls };
+    } else if (typeUrl !== RAW_BUFFER) {
+      const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+      socket.fail('typed_config', `transport socket ${type} is not supported`);
+    }
   }
   return {
     name: chain.string('name') ?? '',
     match: buildChainMatch(chain.message('filter_chain_match')),
     transportSocket,
-    transportSocketConnectTimeoutMs: chain.durationMs('transport_socket_connect_timeout') ?? 0,
+    transportSocketConnectTimeoutMs: handshakeTimeoutMs ?? 0,
     networkFilters: chain.messages('filters').map((filter) => buildNetworkFilter(filter, context)),
   };
 }

@@ -3,6 +3,7 @@ import type { FilterChainConfig, ListenerConfig } from '../listener_config.ts';
 import type { NetworkFilter, NetworkFilterDeps } from '../net/network_filter.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import { ChainIndex } from './chain_index.ts';
+import { listenerStatPrefix } from './statistics.ts';
 import { type DownstreamTransportSocket, rawTransport, type TransportSocketMaker } from './transport_socket.ts';
 
 export interface FilterChain {
@@ -32,11 +33,12 @@ export class FilterChains {
 
   constructor(config: ListenerConfig, maker: ChainMaker) {
     for (const chainConfig of config.filterChains) {
-      const chain = makeChain(chainConfig, maker);
+      const chain = makeChain(chainConfig, config, maker);
       this.#index.add(chainConfig.match, chain);
       this.#byKey.set(chain.key, chain);
     }
-    this.#fallback = config.defaultFilterChain === undefined ? undefined : makeChain(config.defaultFilterChain, maker);
+    this.#fallback =
+      config.defaultFilterChain === undefined ? undefined : makeChain(config.defaultFilterChain, config, maker);
     if (this.#fallback !== undefined) this.#byKey.set(this.#fallback.key, this.#fallback);
   }
 
@@ -54,18 +56,19 @@ export class FilterChains {
   }
 }
 
-function makeChain(config: FilterChainConfig, maker: ChainMaker): FilterChain {
+function makeChain(config: FilterChainConfig, listener: ListenerConfig, maker: ChainMaker): FilterChain {
   const { transportSocket } = config;
+  const place = { listener, chain: config.name, statPrefix: listenerStatPrefix(listener) };
   const filters = config.networkFilters.map(({ typeUrl, config: own }) => maker.network(typeUrl, own, maker.deps));
   return {
     config,
     key: JSON.stringify([
       config.name,
       config.match,
-      transportSocket,
+      transportSocket?.json,
       config.networkFilters.map(({ typeUrl, fingerprint }) => `${typeUrl} ${fingerprint}`),
     ]),
-    transport: transportSocket === undefined ? rawTransport : maker.transport(transportSocket, maker.services),
+    transport: transportSocket === undefined ? rawTransport : maker.transport(transportSocket, maker.services, place),
     terminal: filters.pop(),
     filters,
   };

@@ -2,6 +2,12 @@
 import type { ListenerConfig } from '../listener_config.ts';
 import type { Counter, Gauge, Statistics } from '../telemetry/statistics.ts';
 
+/** `listener.<address>`, or what stat_prefix says. */
+export function listenerStatPrefix({ addresses, statPrefix }: ListenerConfig): string {
+  const { ip, port } = addresses[0] ?? { ip: '', port: 0 };
+  return `listener.${statPrefix === '' ? `${ip.replaceAll(':', '_')}_${port}` : statPrefix}`;
+}
+
 /** Envoy's names below `listener.<address>.`. */
 export class ListenerStatistics {
   readonly cxTotal: Counter;
@@ -18,9 +24,7 @@ export class ListenerStatistics {
   readonly peekOverflow: Counter;
 
   constructor(statistics: Statistics, config: ListenerConfig) {
-    const { ip, port } = config.addresses[0] ?? { ip: '', port: 0 };
-    const name = config.statPrefix === '' ? `${ip.replaceAll(':', '_')}_${port}` : config.statPrefix;
-    const prefix = `listener.${name}`;
+    const prefix = listenerStatPrefix(config);
     this.cxTotal = statistics.counter(`${prefix}.downstream_cx_total`);
     this.cxActive = statistics.gauge(`${prefix}.downstream_cx_active`);
     this.cxDestroy = statistics.counter(`${prefix}.downstream_cx_destroy`);

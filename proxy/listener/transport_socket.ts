@@ -1,4 +1,5 @@
 /** The seam for transport sockets on accepted connections: raw bytes, TLS. */
+import type { ListenerConfig, TransportSocketConfig } from '../listener_config.ts';
 import type { ByteStream } from '../net/byte_stream.ts';
 import type { ConnectionFacts } from '../net/listener_filter.ts';
 import type { SocketStream } from '../net/socket_stream.ts';
@@ -47,10 +48,19 @@ export interface DownstreamTransportSocket {
   close?(): void;
 }
 
+/** Whose connections they are. */
+export interface TransportPlace {
+  readonly listener: ListenerConfig;
+  readonly chain: string;
+  /** `listener.<name>`, before its statistics. */
+  readonly statPrefix: string;
+}
+
 /** Makes a chain's transport socket; undefined: this one is not executed, and connections of the chain are reset. */
 export type TransportSocketMaker = (
-  socket: { readonly typeUrl: string; readonly json: unknown },
+  socket: TransportSocketConfig,
   services: ThreadServices,
+  place: TransportPlace,
 ) => DownstreamTransportSocket | undefined;
 
 const NOTHING_TO_ABORT = { abort(): void {} };

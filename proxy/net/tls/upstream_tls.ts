@@ -177,7 +177,7 @@ class HostTransport implements UpstreamTransport {
       const resumed = tls.isSessionReused();
       const shown = tls.getPeerX509Certificate()?.raw;
       const peer = resumed ? kept?.peer : shown === undefined ? undefined : new Certificate(shown);
-      const failure = this.#judge(peer, resumed ? undefined : (tls.authorizationError as unknown), material);
+      const failure = this.#judge(peer, resumed || tls.authorized ? undefined : chainErrorOf(tls), material);
       if (failure !== undefined) {
         this.#statistics.failed(failure);
         this.#kept = undefined;
@@ -203,10 +203,13 @@ class HostTransport implements UpstreamTransport {
     };
   }
 
-  #judge(peer: Certificate | undefined, chainError: unknown, material: TlsMaterial): VerificationFailure | undefined {
+  #judge(
+    peer: Certificate | undefined,
+    chainError: string | undefined,
+    material: TlsMaterial,
+  ): VerificationFailure | undefined {
     const { rules } = material;
-    const code = chainError instanceof Error ? chainError.message : (chainError as string | undefined);
-    const failure = rules === undefined ? undefined : verifyPeer(peer, code ?? undefined, rules);
+    const failure = rules === undefined ? undefined : verifyPeer(peer, chainError, rules);
     if (failure !== undefined || this.#verifyName === undefined || rules === undefined) return failure;
     return verifyPeer(peer, undefined, { ...rules, chain: false, names: [exactName(this.#verifyName)] });
   }
@@ -225,6 +228,13 @@ function exactName(text: string): NameMatcher {
     text,
     matches: ({ type, value }) => (type === 'dns' ? matchesDnsName(value, text) : type !== 'other' && value === text),
   };
+}
+
+/** OpenSSL's code; Node types it as an error, and gives text. */
+function chainErrorOf({ authorizationError }: TLSSocket): string {
+  const error: unknown = authorizationError;
+  if (typeof error === 'string') return error;
+  return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : 'CERT_UNTRUSTED';
 }
 
 /** A resumed session shows no certificate: what it showed then must hold still. */

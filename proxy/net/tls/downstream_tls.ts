@@ -1,0 +1,285 @@
+/**
+ * TLS on accepted connections, after their first bytes were looked at.
+ *
+ * Each filter chain has a `tls.Server` that never listens: a bare TLSSocket would not verify client certificates. It is
+ * made anew when a secret changes. Session-ticket keys are derived from the material, so that a session can be resumed
+ * on any thread, but only by the same identity, roots and names that judged it.
+ */
+import { hkdfSync } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
+import type {
+  DownstreamTransportSocket,
+  PeekedConnection,
+  TransportCallbacks,
+} from '../../listener/transport_socket.ts';
+import type { ConnectionInfo } from '../connection_info.ts';
+import { SocketStream } from '../socket_stream.ts';
+import { Certificate } from './certificate.ts';
+import { describe, handshakeError, type VerificationFailure, verifyPeer } from './peer_verification.ts';
+import type { SecretLookup } from './secrets.ts';
+import type { DownstreamTlsConfig } from './tls_config.ts';
+import { TlsConnectionInfo } from './tls_info.ts';
+import { peekHello } from './peek_hello.ts';
+import { MaterialError, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
+import type { TlsStatistics } from './tls_statistics.ts';
+
+const SSL_OP_NO_TICKET = 0x4000;
+
+/** What stands around the TLS of a chain. */
+export interface DownstreamTlsDeps {
+  readonly secrets: SecretLookup;
+  /** The same on all threads. */
+  readonly ticketSecret: Uint8Array;
+  readonly statistics: TlsStatistics;
+  /** Told, in a sentence, of every handshake that failed. */
+  complain(message: string): void;
+}
+
+/** A handshake under way. */
+interface Pending {
+  readonly info: ConnectionInfo;
+  readonly raw: Socket;
+  readonly material: TlsMaterial;
+  readonly on: TransportCallbacks;
+}
+
+/** The servers of one version of the material: ALPN is answered only where the lists overlap (else Node aborts). */
+interface Servers {
+  readonly material: TlsMaterial;
+  readonly withAlpn: Server | undefined;
+  readonly withoutAlpn: Server;
+}
+
+export class DownstreamTls implements DownstreamTransportSocket {
+  readonly #config: DownstreamTlsConfig;
+  readonly #deps: DownstreamTlsDeps;
+  readonly #source: TlsMaterialSource;
+  readonly #pending = new WeakMap<Socket, Pending>();
+  #servers: Servers | undefined = undefined;
+
+  constructor(config: DownstreamTlsConfig, deps: DownstreamTlsDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#source = new TlsMaterialSource(config.common, deps.secrets);
+  }
+
+  open({ stream, bytes, ended, facts }: PeekedConnection, on: TransportCallbacks): { abort(): void } {
+    const servers = this.#newest();
+    if (servers instanceof MaterialError) {
+      this.#deps.statistics.secretsNotReady.inc();
+      this.#deps.complain(`${stream.info.remoteAddress.text} was refused: ${servers.message}`);
+      stream.close('reset');
+      on.failed(`TLS_error:${servers.message}:TLS_error_end`);
+      return NOTHING_TO_ABORT;
+    }
+    const inspected = facts.transportProtocol !== '' || servers.withAlpn === undefined;
+    if (ended || inspected) {
+      return this.#start(servers, stream, bytes && Buffer.from(bytes), ended, facts.applicationProtocols, on);
+    }
+    let later: { abort(): void } | undefined;
+    const timer = setTimeout(() => {
+      peek.abandon();
+      stream.close('reset');
+      this.#early(stream.info, 'the TLS handshake took too long', on);
+    }, this.#config.handshakeTimeoutMs);
+    const peek = peekHello(stream, bytes, {
+      peeked: (hello) => {
+        clearTimeout(timer);
+        later = this.#start(servers, stream, hello.bytes, hello.ended, hello.applicationProtocols, on);
+      },
+      left: () => {
+        clearTimeout(timer);
+        this.#early(stream.info, 'the client closed the connection', on);
+      },
+    });
+    return {
+      abort: () => {
+        clearTimeout(timer);
+        peek.abandon();
+        if (later === undefined) stream.close('reset');
+        else later.abort();
+      },
+    };
+  }
+
+  #start(
+    servers: Servers,
+    stream: SocketStream,
+    first: Buffer | undefined,
+    ended: boolean,
+    offered: readonly string[],
+    on: TransportCallbacks,
+  ): { abort(): void } {
+    const raw = stream.release();
+    if (ended) {
+      raw.destroy();
+      this.#early(stream.info, 'the client ended the connection', on);
+      return NOTHING_TO_ABORT;
+    }
+    this.#pending.set(raw, { info: stream.info, raw, material: servers.material, on });
+    if (first !== undefined) raw.unshift(first);
+    const { alpn } = this.#config.common;
+    const overlaps = offered.some((protocol) => alpn.includes(protocol));
+    ((overlaps ? servers.withAlpn : undefined) ?? servers.withoutAlpn).emit('connection', raw);
+    return {
+      abort: () => {
+        this.#pending.delete(raw);
+        raw.destroy();
+      },
+    };
+  }
+
+  /** Nothing came of it before TLS began. */
+  #early({ remoteAddress }: ConnectionInfo, why: string, on: TransportCallbacks): void {
+    this.#deps.statistics.connectionError.inc();
+    this.#deps.complain(`the TLS handshake with ${remoteAddress.text} failed: ${why}`);
+    on.failed(why);
+  }
+
+  #newest(): Servers | MaterialError {
+    const material = this.#source.get();
+    if (material instanceof MaterialError) return material;
+    if (this.#servers?.material === material) return this.#servers;
+    if (this.#servers !== undefined) this.#deps.statistics.contextUpdates.inc();
+    try {
+      const { alpn } = this.#config.common;
+      this.#servers = {
+        material,
+        withAlpn: alpn.length === 0 ? undefined : this.#makeServer(material, [...alpn]),
+        withoutAlpn: this.#makeServer(material, undefined),
+      };
+    } catch (error) {
+      const { reason, code } = error as { reason?: string; code?: string };
+      return new MaterialError(`the certificate, key or roots cannot be used: ${reason ?? code ?? 'unreadable'}`);
+    }
+    return this.#servers;
+  }
+
+  #makeServer(material: TlsMaterial, alpn: string[] | undefined): Server {
+    const { common, tickets, sessionTimeoutS, handshakeTimeoutMs } = this.#config;
+    const { options } = material;
+    const server = createServer({
+      ...(options as SecureContextOptions),
+      ...(alpn !== undefined && { ALPNProtocols: alpn }),
+      honorCipherOrder: true,
+      requestCert: common.validation !== undefined,
+      // Judged below, where the certificate can still be named in the log; nothing is read or written before.
+      rejectUnauthorized: false,
+      handshakeTimeout: handshakeTimeoutMs,
+      sessionIdContext: material.generation.slice(0, 32),
+      ticketKeys: this.#ticketKeys(material),
+      ...(sessionTimeoutS !== undefined && { sessionTimeout: sessionTimeoutS }),
+      secureOptions: (options.secureOptions ?? 0) | (tickets ? 0 : SSL_OP_NO_TICKET),
+    });
+    allowPartialChains(server);
+    server.on('secureConnection', (socket) => this.#secure(socket));
+    server.on('tlsClientError', (error, socket) => this.#failed(error, socket));
+    return server;
+  }
+
+  /** All threads derive the same; another certificate, root or name means another key. */
+  #ticketKeys(material: TlsMaterial): Buffer {
+    const { ticketKeys, requireClientCertificate } = this.#config;
+    const [given] = ticketKeys ?? [];
+    const secret = given?.kind === 'inline' ? given.bytes : this.#deps.ticketSecret;
+    const salt = `${material.generation} ${requireClientCertificate}`;
+    return Buffer.from(hkdfSync('sha256', secret, salt, 'session tickets', 48));
+  }
+
+  #secure(socket: TLSSocket): void {
+    const pending = this.#take(socket);
+    if (pending === undefined) {
+      socket.destroy();
+      return;
+    }
+    const { info, raw, material, on } = pending;
+    socket.on('error', () => {});
+    const shown = socket.getPeerX509Certificate()?.raw;
+    const peer = shown === undefined ? undefined : new Certificate(shown);
+    const failure = this.#judge(socket, peer, material);
+    const { statistics } = this.#deps;
+    if (failure !== undefined) {
+      statistics.failed(failure);
+      this.#refused(info, failure, material);
+      socket.destroy();
+      raw.destroy();
+      on.failed(failure.reason);
+      return;
+    }
+    info.alpn = socket.alpnProtocol === false ? undefined : (socket.alpnProtocol ?? undefined);
+    const { servername } = socket as TLSSocket & { servername?: string | false | null };
+    if (typeof servername === 'string') info.requestedServerName ??= servername;
+    info.tls = new TlsConnectionInfo(socket, peer, material.own, material.rules !== undefined);
+    statistics.done(info.tls.version, info.tls.cipher, info.tls.resumed, peer !== undefined);
+    on.ready(new SocketStream(socket, info, undefined, raw), undefined, false);
+  }
+
+  #judge(socket: TLSSocket, peer: Certificate | undefined, material: TlsMaterial): VerificationFailure | undefined {
+    const { rules } = material;
+    const { requireClientCertificate } = this.#config;
+    if (peer === undefined && !requireClientCertificate) return undefined;
+    if (rules === undefined) {
+      return peer === undefined ? verifyPeer(undefined, undefined, NO_RULES) : undefined;
+    }
+    const chainError = socket.authorized ? undefined : (codeOf(socket.authorizationError) ?? 'CERT_UNTRUSTED');
+    // A resumed session was judged when it was made; time has gone by since.
+    const expired = peer !== undefined && socket.isSessionReused() && peer.validToMs <= Date.now();
+    return verifyPeer(peer, expired ? 'CERT_HAS_EXPIRED' : chainError, rules);
+  }
+
+  #refused(info: ConnectionInfo, { explanation }: VerificationFailure, { own }: TlsMaterial): void {
+    const mode = this.#config.requireClientCertificate ? 'mutual TLS' : 'TLS';
+    const as = own === undefined ? '' : ` as ${describe(own)}`;
+    this.#deps.complain(`the client ${info.remoteAddress.text} was refused by ${mode}${as}: ${explanation}`);
+  }
+
+  #failed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
+    const pending = this.#take(socket);
+    socket.on('error', () => {});
+    socket.destroy();
+    if (pending === undefined) return;
+    const { info, raw, on } = pending;
+    raw.destroy();
+    const { statistics } = this.#deps;
+    statistics.connectionError.inc();
+    const timedOut = error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT';
+    const reason = timedOut ? 'the TLS handshake took too long' : handshakeError(error);
+    this.#deps.complain(
+      `the TLS handshake with ${info.remoteAddress.text} failed: ${timedOut ? 'it took too long' : inWords(error)}`,
+    );
+    on.failed(reason === '' ? 'connection closed during the handshake' : reason);
+  }
+
+  #take(socket: TLSSocket): Pending | undefined {
+    // Node keeps the socket below here; without it nobody is served.
+    const raw = (socket as TLSSocket & { readonly _parent?: Socket })._parent;
+    const pending = raw === undefined ? undefined : this.#pending.get(raw);
+    if (raw !== undefined) this.#pending.delete(raw);
+    return pending;
+  }
+}
+
+const NOTHING_TO_ABORT = { abort(): void {} };
+const NO_RULES = { chain: false, names: [], certificateHashes: [], publicKeyHashes: [] };
+
+/** As Envoy: what stands in trusted_ca is trusted, root or not. `createServer` has no option for it. */
+function allowPartialChains(server: Server): void {
+  const { _sharedCreds: shared } = server as Server & {
+    readonly _sharedCreds?: { readonly context?: { setAllowPartialTrustChain?(): void } };
+  };
+  shared?.context?.setAllowPartialTrustChain?.();
+}
+
+/** Node types it as an error, and gives its code. */
+function codeOf(error: unknown): string | undefined {
+  if (typeof error === 'string') return error;
+  return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : undefined;
+}
+
+function inWords(error: NodeJS.ErrnoException & { readonly reason?: string }): string {
+  const code = error.code ?? '';
+  if (code === 'ECONNRESET' || code === 'EPIPE') return 'the client closed the connection';
+  if (code.includes('ALERT')) return `the client refused us: ${error.reason ?? code}`;
+  return error.reason ?? code;
+}
