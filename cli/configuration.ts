@@ -4,8 +4,10 @@ import { FileSource } from '../config/file_source.ts';
 import type { Inputs } from '../config/inputs.ts';
 import { compile, readWorkloads } from '../config/istio/compile.ts';
 import type { CompileResult, ProxyIdentity, Workload } from '../config/istio/target.ts';
-import type { Resource } from '../config/resources.ts';
+import type { ConfigSource, Resource } from '../config/resources.ts';
 import { ConfigError } from '../proxy/config_error.ts';
+import { VERSION } from '../proxy/version.ts';
+import type { Logger } from '../proxy/telemetry/log.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import type { Mocks } from './mocks.ts';
 import type { ProxyFlags } from './proxy_flags.ts';
@@ -81,6 +83,15 @@ export class Configuration {
     this.identity = identity;
     this.warnings = warnings;
     return resources;
+  }
+
+  /** What comes from control planes. @throws {ConfigError} when the bootstrap names one that cannot be used. */
+  async dynamicSources(log: Logger): Promise<ConfigSource[]> {
+    const { bootstrap } = this;
+    if (bootstrap === undefined) return [];
+    const { xdsSource } = await import('../config/xds/bootstrap_source.ts');
+    const overrides = { ...this.#flags.node, version: VERSION };
+    return [xdsSource(bootstrap.json, overrides, (level, message) => log.log(level, 'config', message))];
   }
 
   #identityIn(workloads: readonly Workload[], warnings: string[]): ProxyIdentity | undefined {

@@ -40,7 +40,7 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
   const stopping = Promise.withResolvers<'graceful' | 'now'>();
   const proxyOptions: ProxyOptions = {
     concurrency: flags.concurrency,
-    sources: [configuration.source],
+    sources: [configuration.source, ...(await configuration.dynamicSources(log))],
     admin: options.admin,
     status: options.status,
     metrics: options.metrics,

@@ -1,5 +1,6 @@
 /** `pillion validate` (Envoy: `--mode validate`): builds everything, opens no port. */
 import { checkResource } from '../config/build/check.ts';
+import { LeveledLogger, stderrOutput } from '../proxy/telemetry/logger.ts';
 import { Configuration } from './configuration.ts';
 import { exitCodes } from './exit_codes.ts';
 import { say, warn } from './print.ts';
@@ -9,6 +10,8 @@ import type { ProxyFlags } from './proxy_flags.ts';
 export async function validate(flags: ProxyFlags): Promise<number> {
   const configuration = new Configuration(flags, { dev: false, watch: false });
   const resources = await configuration.source.prepare();
+  const log = new LeveledLogger('warning', stderrOutput());
+  for (const source of await configuration.dynamicSources(log)) source.stop();
   for (const warning of configuration.warnings) warn(`warning: ${warning}`);
   const errors = resources.map(checkResource).filter((error) => error !== undefined);
   for (const error of errors) warn(error.message);

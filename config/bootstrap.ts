@@ -1,7 +1,8 @@
-/** Static resources of an Envoy bootstrap. */
+/** An Envoy bootstrap: its static resources, its admin, its node. What is pushed: xds/bootstrap_source.ts. */
 import { createHash } from 'node:crypto';
 import { ConfigError } from '../proxy/config_error.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { unsupportedPart } from './bootstrap_support.ts';
 import type { Json, Resource, ResourceType } from './resources.ts';
 import type { ParsedDocument } from './yaml_documents.ts';
 
@@ -41,17 +42,16 @@ export async function readBootstrap(
   };
   const canonical = await canonicalForm(json, options, fail);
   const fields = new Fields(canonical);
-  for (const field of ['dynamic_resources', 'hds_config', 'xds_config_tracker_extension']) {
-    if (fields.has(field))
-      fail([field], `${field}: configuration pushed by xDS comes with a later version; static_resources work`);
-  }
+  const unsupported = unsupportedPart(canonical);
+  if (unsupported !== undefined) fail([unsupported.field], `${unsupported.field}: ${unsupported.sentence}`);
   const statics = fields.message('static_resources');
   const resources: Resource[] = [];
   const seen = new Set<string>();
   for (const [list, type] of LISTS) {
     (statics?.list(list) ?? []).forEach((item, index) => {
-      const resource = item as Json;
-      const name = typeof resource['name'] === 'string' ? resource['name'] : `${list}[${index}]`;
+      const given = item as Json;
+      const name = typeof given['name'] === 'string' ? given['name'] : `${list}[${index}]`;
+      const resource = given['name'] === undefined ? { ...given, name } : given;
       if (seen.has(`${type} ${name}`))
         fail(['static_resources', list, index], `the ${type} "${name}" is configured twice`);
       seen.add(`${type} ${name}`);

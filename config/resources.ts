@@ -39,6 +39,8 @@ export interface Dependency {
   readonly initialFetchTimeoutMs: number;
   /** There is a default: nothing waits for it. */
   readonly withoutWarming?: boolean;
+  /** Where its statistics stand, where the name alone does not say: `http.outbound.rds.9080.`. */
+  readonly statPrefix?: string;
 }
 
 /** A change of one source's resources. `removed` names what is gone. `full`: what is not in `upserts` is gone. */
@@ -66,9 +68,19 @@ export interface ConfigSink {
   /** Why a resource cannot be served; undefined: it can. For sources that spread the work over many turns. */
   check(resource: Resource): string | undefined;
   /** A resource was refused before it could be given (its bytes, its type): its last good version stays. */
-  refused(resource: ResourceKey & { readonly version: string; readonly reason: string; readonly json?: Json }): void;
+  refused(
+    resource: ResourceKey & { readonly version: string; readonly reason: string; readonly json?: Json | undefined },
+  ): void;
   /** From a source that `announcesInitialized`: everything that a start waits for was given. */
   initialized(): void;
+  /** Calls back once nothing warms: at once, or later. */
+  whenWarmed(callback: () => void): void;
+  /** Envoy's names; `text` for those that are no numbers (version_text). */
+  readonly statistics: {
+    counter(name: string): { inc(): void; add(count: number): void };
+    gauge(name: string): { set(value: number): void };
+    text(name: string, value: string): void;
+  };
 }
 
 export interface ConfigSource {

@@ -1,5 +1,6 @@
 /** How configuration travels to data threads: as bytes in shared memory, decoded by whoever first needs a piece. */
 import type { Json, Resource, ResourceType } from '../config/resources.ts';
+import { Slices } from './telemetry/slices.ts';
 import type { HeldResource } from './held_resource.ts';
 
 /** What one update says; the same object goes to every thread. */
@@ -21,26 +22,8 @@ export interface UpdateEntry {
   readonly length: number;
 }
 
-/** Work between two turns of the control thread's event loop. */
-const SLICE_MS = 5;
 /** Memory lives as long as one of its resources: small pieces, so that a replaced resource holds little. */
 const PIECE_BYTES = 128 * 1024;
-
-/** Gives the event loop a turn when its slice of work is over. */
-export class Slices {
-  #endMs = performance.now() + SLICE_MS;
-
-  /** undefined: go on. */
-  pause(): Promise<void> | undefined {
-    if (performance.now() < this.#endMs) return undefined;
-    return new Promise((resolve) => {
-      setImmediate(() => {
-        this.#endMs = performance.now() + SLICE_MS;
-        resolve();
-      });
-    });
-  }
-}
 
 /** Writes what is not yet in shared memory there, in slices, so that admin and health keep answering. */
 export async function packResources(resources: readonly HeldResource[]): Promise<void> {
@@ -65,8 +48,7 @@ export async function packResources(resources: readonly HeldResource[]): Promise
     waiting.push({ resource, bytes });
     size += bytes.length;
     if (size >= PIECE_BYTES) write();
-    const pause = slices.pause();
-    if (pause !== undefined) await pause;
+    if (slices.over) await slices.next();
   }
   if (waiting.length > 0) write();
 }

@@ -55,6 +55,9 @@ class ControlThread {
   #failing = false;
   #state: ServerState = 'INITIALIZING';
   readonly #initialized = new Set<number>();
+  readonly #onWarmed: (() => void)[] = [];
+  /** Statistics that are no numbers. */
+  readonly #texts = new Map<string, string>();
   #stopped: Promise<string> | undefined = undefined;
   #letMemoryGrow: () => void = () => {};
 
@@ -173,6 +176,15 @@ class ControlThread {
           this.#initialized.add(index);
           this.#settled();
         },
+        whenWarmed: (callback) => {
+          this.#onWarmed.push(callback);
+          this.#settled();
+        },
+        statistics: {
+          counter: (name) => this.#aggregate.own.counter(name),
+          gauge: (name) => this.#aggregate.own.gauge(name),
+          text: (name, value) => void this.#texts.set(name, value),
+        },
       });
     });
   }
@@ -217,7 +229,8 @@ class ControlThread {
     }
     if (source.announcesInitialized !== true) this.#initialized.add(index);
     own.counter('config.update_success').inc();
-    if (change.atomic) {
+    // Beside a control plane, readiness looks at what that has pushed.
+    if (change.atomic && !this.#options.sources.some(({ announcesInitialized }) => announcesInitialized === true)) {
       own.counter('cluster_manager.cds.update_success').inc();
       own.counter('listener_manager.lds.update_success').inc();
     }
@@ -321,8 +334,9 @@ class ControlThread {
     this.#discovery.watch(config);
   }
 
-  /** Ready when every source has given what a start waits for, and nothing of it warms or is on its way. */
+  /** Tells who waits for that, when nothing warms. Ready when every source has given what a start waits for, and nothing of it warms or is on its way. */
   #settled(): void {
+    if (this.#configuration.warmingCount === 0) for (const callback of this.#onWarmed.splice(0)) callback();
     if (this.#state !== 'INITIALIZING' || this.#initialized.size < this.#options.sources.length) return;
     if (this.#configuration.warmingCount > 0) return;
     void this.#distributor.between(() => {
@@ -389,6 +403,7 @@ class ControlThread {
       resources: () => [...this.#configuration.active()],
       warming: () => [...this.#configuration.warming()],
       failed: () => [...this.#configuration.failed()],
+      texts: () => this.#texts,
       listeners: () => [...this.#addresses].filter(([name]) => !['admin', 'status', 'metrics'].includes(name)),
       describe: () => this.#threads.describe(),
       state: () => this.#state,

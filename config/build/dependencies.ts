@@ -37,12 +37,14 @@ function collect(value: unknown, found: Map<string, Dependency>, depth: number):
   if (json['sds_config'] !== undefined && typeof name === 'string') add(found, 'secret', name, json['sds_config']);
   const rds = json['rds'] as Json | undefined;
   if (rds !== null && typeof rds === 'object' && typeof rds['route_config_name'] === 'string') {
-    add(found, 'route', rds['route_config_name'], rds['config_source']);
+    const routes = rds['route_config_name'];
+    const manager = String(json['stat_prefix'] ?? '').replace(/;$/, '');
+    add(found, 'route', routes, rds['config_source'], { statPrefix: `http.${manager}.rds.${routes}.` });
   }
   const ecds = json['config_discovery'] as Json | undefined;
   if (ecds !== null && typeof ecds === 'object' && typeof name === 'string') {
-    if (ecds['apply_default_config_without_warming'] !== true) add(found, 'extension', name, ecds['config_source']);
-    else add(found, 'extension', name, ecds['config_source'], true);
+    const withoutWarming = ecds['apply_default_config_without_warming'] === true;
+    add(found, 'extension', name, ecds['config_source'], withoutWarming ? { withoutWarming } : {});
   }
   for (const key of Object.keys(json)) collect(json[key], found, depth + 1);
 }
@@ -52,17 +54,11 @@ function add(
   type: Dependency['type'],
   name: string,
   configSource: unknown,
-  withoutWarming = false,
+  more: Pick<Dependency, 'withoutWarming' | 'statPrefix'> = {},
 ): void {
   const key = `${type} ${name}`;
   if (found.has(key)) return;
   const source = new Fields(configSource ?? {}, 'config_source');
   const initialFetchTimeoutMs = source.durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
-  found.set(key, {
-    type,
-    name,
-    configSource: source.json,
-    initialFetchTimeoutMs,
-    ...(withoutWarming && { withoutWarming }),
-  });
+  found.set(key, { type, name, configSource: source.json, initialFetchTimeoutMs, ...more });
 }

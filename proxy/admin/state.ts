@@ -30,6 +30,8 @@ export interface AdminState {
   failed(): readonly FailedVersion[];
   /** What the start still waits for, in words. */
   unready(): readonly string[];
+  /** Statistics that are no numbers: `cluster_manager.cds.version_text`, `control_plane.identifier`. */
+  texts(): ReadonlyMap<string, string>;
   /** Name and real address of each listener. */
   listeners(): readonly (readonly [string, ListenAddress])[];
   describe(): Promise<readonly ThreadDescription[]>;

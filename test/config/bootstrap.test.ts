@@ -72,8 +72,12 @@ describe('readBootstrap', () => {
       'Cannot use envoy.yaml:4:5: the cluster "a" is configured twice',
     ],
     [
-      'static_resources: {}\ndynamic_resources:\n  ads_config: { api_type: GRPC }\n',
-      'Cannot use envoy.yaml:2:1: dynamic_resources: configuration pushed by xDS comes with a later version; static_resources work',
+      'static_resources: {}\nhds_config:\n  api_type: GRPC\n',
+      'Cannot use envoy.yaml:2:1: hds_config: health checks ordered by a server are not supported',
+    ],
+    [
+      'static_resources: {}\ncluster_manager: { load_stats_config: { api_type: GRPC } }\n',
+      'Cannot use envoy.yaml:2:1: cluster_manager: load_stats_config load reports to a server are not supported',
     ],
   ];
   for (const [text, message] of BAD) {

@@ -39,6 +39,8 @@ class Watched {
       check: () => undefined,
       refused: () => {},
       initialized: () => {},
+      whenWarmed: (callback) => callback(),
+      statistics: { counter: () => ({ inc() {}, add() {} }), gauge: () => ({ set() {} }), text: () => {} },
     });
   }
 

@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Json, Resource, UpdateResult } from '../../config/resources.ts';
+import type { ConfigSource, Json, Resource, UpdateResult } from '../../config/resources.ts';
 import { startProxy } from '../../proxy/main.ts';
 import type { RunningProxy, UpdateReport } from '../../proxy/proxy_options.ts';
 import type { Scope } from './scope.ts';
@@ -26,12 +26,25 @@ export interface TestProxy {
   stop(): Promise<string>;
 }
 
+export interface TestProxyOptions {
+  readonly concurrency?: number;
+  /** Beside the resources. */
+  readonly sources?: readonly ConfigSource[];
+}
+
 /** Starts, and stops with the test (or suite) that `t` stands for. */
 export async function startTestProxy(
   t: Scope,
   resources: readonly Resource[],
-  options: { readonly concurrency?: number } = {},
+  options: TestProxyOptions = {},
 ): Promise<TestProxy> {
+  const proxy = beginTestProxy(t, resources, options);
+  await proxy.running.ready;
+  return proxy;
+}
+
+/** As startTestProxy, before it is ready. */
+export function beginTestProxy(t: Scope, resources: readonly Resource[], options: TestProxyOptions = {}): TestProxy {
   const source = new StaticSource(resources);
   const reports: UpdateReport[] = [];
   const errors: string[] = [];
@@ -39,7 +52,7 @@ export async function startTestProxy(
   let wake = (): void => {};
   const running = startProxy({
     concurrency: options.concurrency ?? 1,
-    sources: [source],
+    sources: [source, ...(options.sources ?? [])],
     admin: { ip: '127.0.0.1', port: 0 },
     status: undefined,
     metrics: undefined,
@@ -63,7 +76,6 @@ export async function startTestProxy(
   let stopped: Promise<string> | undefined;
   const stop = (): Promise<string> => (stopped ??= running.stop('graceful', 500));
   t.after(stop);
-  await running.ready;
   return {
     running,
     reports,

@@ -1,0 +1,62 @@
+/** Parts of an Envoy bootstrap that Pillion does not execute, refused by name; the rest is used, or means nothing here. */
+import { Fields } from '../proxy/resource_fields.ts';
+import type { Json } from './resources.ts';
+
+/** Field, and what to do instead. */
+const REFUSED: Readonly<Record<string, string>> = {
+  hds_config: 'health checks ordered by a server are not supported',
+  stats_sinks: 'statistics are not pushed: scrape /stats/prometheus',
+  tracing: 'is the old place: name a tracing provider in each HTTP connection manager',
+  header_prefix: 'another prefix than x-envoy is not supported',
+  inline_headers: 'are not supported, and not needed',
+  fatal_actions: 'are not supported',
+  config_sources: 'authorities are not supported: use ads_config',
+  default_config_source: 'authorities are not supported: use ads_config',
+  default_socket_interface: 'other socket interfaces are not supported',
+  certificate_provider_instances: 'certificate providers are not supported: use SDS',
+  xds_delegate_extension: 'is not supported',
+  xds_config_tracker_extension: 'is not supported',
+  perf_tracing_file_path: 'is not supported: use /cpuprofiler',
+};
+
+const INTERNAL_LISTENER = 'type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener';
+const GOOGLE_RE2 = 'type.googleapis.com/envoy.extensions.regex_engines.v3.GoogleRE2';
+const LISTENER_MANAGER = 'type.googleapis.com/envoy.config.listener.v3.ListenerManager';
+
+/** The first field that cannot be executed, and why; undefined: all of it can. */
+export function unsupportedPart(bootstrap: Json): { readonly field: string; readonly sentence: string } | undefined {
+  for (const [field, sentence] of Object.entries(REFUSED)) {
+    const value = bootstrap[field];
+    if (value !== undefined && !(Array.isArray(value) && value.length === 0)) return { field, sentence };
+  }
+  const fields = new Fields(bootstrap);
+  for (const extension of fields.messages('bootstrap_extensions')) {
+    const typeUrl = innerType(extension.message('typed_config'));
+    if (typeUrl === INTERNAL_LISTENER) continue;
+    return { field: 'bootstrap_extensions', sentence: `the extension ${shortName(typeUrl)} is not supported` };
+  }
+  for (const [field, known] of [
+    ['default_regex_engine', GOOGLE_RE2],
+    ['listener_manager', LISTENER_MANAGER],
+  ] as const) {
+    const typeUrl = innerType(fields.message(field)?.message('typed_config'));
+    if (typeUrl !== '' && typeUrl !== known) return { field, sentence: `${shortName(typeUrl)} is not supported` };
+  }
+  const manager = fields.message('cluster_manager');
+  for (const [field, sentence] of [
+    ['load_stats_config', 'load reports to a server are not supported'],
+    ['upstream_bind_config', 'is not supported here: set it on each cluster'],
+  ] as const) {
+    if (manager?.has(field) === true) return { field: 'cluster_manager', sentence: `${field} ${sentence}` };
+  }
+  return undefined;
+}
+
+function innerType(any: Fields | undefined): string {
+  const typeUrl = any?.string('@type') ?? '';
+  return typeUrl.endsWith('.TypedStruct') ? (any?.string('type_url') ?? '') : typeUrl;
+}
+
+function shortName(typeUrl: string): string {
+  return typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+}

@@ -1,0 +1,52 @@
+/** The control planes that an Envoy bootstrap names. Envoy: envoy.config.bootstrap.v3.Bootstrap.DynamicResources. */
+import { ConfigError } from '../../proxy/config_error.ts';
+import { Fields } from '../../proxy/resource_fields.ts';
+import type { Json } from '../resources.ts';
+import { readConfigServer } from './servers.ts';
+import { XdsSource, type XdsOptions } from './xds_source.ts';
+
+export interface NodeOverrides {
+  readonly id: string;
+  readonly cluster: string;
+  readonly version: string;
+}
+
+/**
+ * One source for all that comes by xDS, for static resources that name a config source too.
+ * @throws {ConfigError} with the field's path.
+ */
+export function xdsSource(bootstrap: Json, overrides: NodeOverrides, log: XdsOptions['log']): XdsSource {
+  const fields = new Fields(bootstrap);
+  const dynamic = fields.message('dynamic_resources');
+  const statics = fields.message('static_resources')?.messages('clusters') ?? [];
+  const staticClusters = new Map(statics.map((cluster) => [cluster.requiredString('name'), cluster.json]));
+  for (const field of ['lds_resources_locator', 'cds_resources_locator']) {
+    if (dynamic?.has(field)) dynamic.fail(field, 'xdstp names are not supported: use lds_config and cds_config');
+  }
+  const ads = dynamic?.message('ads_config');
+  const node = nodeOf(fields.message('node'), overrides);
+  if (dynamic !== undefined && (node['id'] === '' || node['cluster'] === '')) {
+    throw new ConfigError(
+      'node',
+      'id and cluster are required with dynamic_resources: a control plane knows its clients by them (--service-node, --service-cluster)',
+    );
+  }
+  return new XdsSource({
+    node,
+    ads: ads === undefined ? undefined : readConfigServer(ads, staticClusters),
+    clusters: dynamic?.message('cds_config')?.json,
+    listeners: dynamic?.message('lds_config')?.json,
+    staticClusters,
+    log,
+  });
+}
+
+function nodeOf(node: Fields | undefined, { id, cluster, version }: NodeOverrides): Json {
+  return {
+    ...node?.json,
+    id: id || (node?.string('id') ?? ''),
+    cluster: cluster || (node?.string('cluster') ?? ''),
+    user_agent_name: 'pillion',
+    user_agent_version: version,
+  };
+}

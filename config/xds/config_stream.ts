@@ -1,0 +1,178 @@
+/** Keeps one stream to a config server: connects, asks, acknowledges, comes back after a loss with what it has. */
+import { WireError } from '../envoy/wire_reader.ts';
+import type { Json } from '../resources.ts';
+import type { Backoff } from './backoff.ts';
+import { encodeMessage, type Push, readPush } from './discovery_messages.ts';
+import type { XdsType } from './resource_types.ts';
+import { DeltaSubscription, SotwSubscription, type Subscription } from './subscriptions.ts';
+import { openStream, type ServerAddress, type Stream } from './transport.ts';
+
+export type Protocol = 'delta' | 'sotw';
+
+/** What became of a push. */
+export interface PushOutcome {
+  /** By name and version, of what was taken over (also what it had already). */
+  readonly accepted: readonly { readonly name: string; readonly version: string }[];
+  readonly removed: readonly string[];
+  /** Sentences: the NACK's text. */
+  readonly errors: readonly string[];
+}
+
+export interface ConfigStreamOptions {
+  readonly server: ServerAddress;
+  readonly method: string;
+  readonly protocol: Protocol;
+  /** envoy.config.core.v3.Node. */
+  readonly node: Json;
+  readonly backoff: Backoff;
+  onPush(type: XdsType, push: Push, names: ReadonlySet<string>): Promise<PushOutcome>;
+  onConnected(isConnected: boolean, reason: string): void;
+  /** A request was sent that asks for something. */
+  onAsked(type: XdsType): void;
+  /** The server does what the protocol forbids; the stream goes on. */
+  onComplaint(sentence: string): void;
+}
+
+const REQUESTS = {
+  delta: 'envoy.service.discovery.v3.DeltaDiscoveryRequest',
+  sotw: 'envoy.service.discovery.v3.DiscoveryRequest',
+} as const;
+
+export class ConfigStream {
+  readonly #options: ConfigStreamOptions;
+  readonly #subscriptions = new Map<string, Subscription>();
+  #stream: Stream | undefined = undefined;
+  #retry: NodeJS.Timeout | undefined = undefined;
+  #isNodeSent = false;
+  #isFlushScheduled = false;
+  #isStarted = false;
+  #isStopped = false;
+
+  constructor(options: ConfigStreamOptions) {
+    this.#options = options;
+  }
+
+  /** Idempotent. */
+  start(): void {
+    if (this.#isStarted || this.#isStopped) return;
+    this.#isStarted = true;
+    void this.#connect();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    clearTimeout(this.#retry);
+    const stream = this.#stream;
+    this.#stream = undefined;
+    stream?.close();
+  }
+
+  /** Asks for everything there is of a type. */
+  subscribeAll(type: XdsType): void {
+    const before = this.#subscriptions.get(type.url);
+    if (before !== undefined) return;
+    this.#open(type);
+    if (this.#stream !== undefined) this.#sendFirst(this.#open(type));
+  }
+
+  /** Names that are given in one turn of the event loop go in one request. */
+  subscribe(type: XdsType, name: string): void {
+    this.#open(type).add(name);
+    this.#scheduleFlush();
+  }
+
+  unsubscribe(type: XdsType, name: string): void {
+    this.#subscriptions.get(type.url)?.remove(name);
+    this.#scheduleFlush();
+  }
+
+  #open(type: XdsType): Subscription {
+    let subscription = this.#subscriptions.get(type.url);
+    if (subscription === undefined) {
+      subscription = this.#options.protocol === 'delta' ? new DeltaSubscription(type) : new SotwSubscription(type);
+      this.#subscriptions.set(type.url, subscription);
+    }
+    return subscription;
+  }
+
+  #scheduleFlush(): void {
+    if (this.#isFlushScheduled) return;
+    this.#isFlushScheduled = true;
+    setImmediate(() => {
+      this.#isFlushScheduled = false;
+      if (this.#stream === undefined) return;
+      for (const subscription of this.#subscriptions.values()) {
+        const changes = subscription.changes();
+        if (changes === undefined) continue;
+        this.#options.onAsked(subscription.type);
+        this.#send(changes);
+      }
+    });
+  }
+
+  async #connect(): Promise<void> {
+    const { server, method, onConnected } = this.#options;
+    let isOver = false;
+    const stream = await openStream(server, method, {
+      // What comes before anything was asked for is thrown away.
+      onMessage: (bytes) => (this.#stream === undefined ? Promise.resolve() : this.#receive(this.#stream, bytes)),
+      onEnd: (reason) => {
+        isOver = true;
+        this.#stream = undefined;
+        if (this.#isStopped) return;
+        onConnected(false, reason);
+        this.#retry = setTimeout(() => void this.#connect(), this.#options.backoff.nextMs()).unref();
+      },
+    });
+    // The end of a stream that could not even be opened is told in a microtask.
+    await Promise.resolve();
+    if (isOver) return;
+    if (this.#isStopped) {
+      stream.close();
+      return;
+    }
+    this.#stream = stream;
+    this.#isNodeSent = false;
+    onConnected(true, '');
+    for (const subscription of this.#subscriptions.values()) this.#sendFirst(subscription);
+  }
+
+  #sendFirst(subscription: Subscription): void {
+    const first = subscription.first();
+    if (first === undefined) return;
+    this.#options.onAsked(subscription.type);
+    this.#send(first);
+  }
+
+  #send(request: Json): void {
+    const withNode = this.#isNodeSent ? request : { ...request, node: this.#options.node };
+    this.#isNodeSent = true;
+    this.#stream?.send(encodeMessage(REQUESTS[this.#options.protocol], withNode));
+  }
+
+  async #receive(stream: Stream, bytes: Buffer): Promise<void> {
+    const { protocol, onComplaint, onPush, backoff } = this.#options;
+    let push: Push;
+    try {
+      push = readPush(bytes, protocol);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      onComplaint(`It sent bytes that are no discovery response: ${error.message}`);
+      stream.close();
+      return;
+    }
+    const subscription = this.#subscriptions.get(push.typeUrl);
+    if (subscription === undefined) {
+      onComplaint(`It pushed type "${push.typeUrl.slice(0, 200)}", which was not asked for`);
+      return;
+    }
+    backoff.reset();
+    const { accepted, removed, errors } = await onPush(subscription.type, push, subscription.names);
+    for (const { name, version } of accepted) {
+      if (subscription.type.isWildcard || subscription.names.has(name)) subscription.accepted(name, version);
+    }
+    for (const name of removed) subscription.gone(name);
+    // The answer to a stream that is gone means nothing to the next one.
+    if (this.#stream === stream) this.#send(subscription.answer(push.nonce, push.version, errors));
+  }
+}

@@ -1,0 +1,323 @@
+/**
+ * Resources pushed by control planes: over one aggregated stream (ADS), over streams of their own, from files that a
+ * config source names. Clusters come first, listeners when no cluster warms any more, everything else when it is named.
+ */
+import { ConfigError } from '../../proxy/config_error.ts';
+import { Fields } from '../../proxy/resource_fields.ts';
+import type { ConfigSink, ConfigSource, Dependency, Json, ResourceKey } from '../resources.ts';
+import { Slices } from '../../proxy/telemetry/slices.ts';
+import { Backoff, STREAM_BACKOFF } from './backoff.ts';
+import { ConfigStream, type PushOutcome } from './config_stream.ts';
+import type { Push } from './discovery_messages.ts';
+import { PathSubscription } from './path_subscription.ts';
+import { type KnownVersion, readResources } from './pushed_resources.ts';
+import { AGGREGATED, CLUSTER, LISTENER, NAME_TABLE, namedType, type XdsType } from './resource_types.ts';
+import { type ConfigServer, readConfigServer, type StaticClusters } from './servers.ts';
+import { UpdateCounts } from './update_statistics.ts';
+
+export interface XdsOptions {
+  /** envoy.config.core.v3.Node. */
+  readonly node: Json;
+  readonly ads: ConfigServer | undefined;
+  /** envoy.config.core.v3.ConfigSource each; undefined: none come. */
+  readonly clusters: Json | undefined;
+  readonly listeners: Json | undefined;
+  readonly staticClusters: StaticClusters;
+  /** istio.networking.nds.v1.NameTable, where Istio's DNS proxy is on. */
+  readonly onNameTable?: (table: Json) => void;
+  log(level: 'debug' | 'info' | 'warning' | 'error', message: string): void;
+  readonly random?: () => number;
+}
+
+interface Wildcard {
+  readonly type: XdsType;
+  isGiven: boolean;
+  timer: NodeJS.Timeout | undefined;
+}
+
+const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
+/** Unknown fields that a warning has been given of. */
+const MAX_WARNED_FIELDS = 1000;
+
+export class XdsSource implements ConfigSource {
+  readonly announcesInitialized = true;
+  readonly #options: XdsOptions;
+  readonly #slices = new Slices();
+  #sink: ConfigSink | undefined = undefined;
+  readonly #streams = new Map<string, ConfigStream>();
+  readonly #paths = new Map<string, PathSubscription>();
+  /** By type and name, what was taken over. */
+  readonly #known = new Map<string, Map<string, KnownVersion>>();
+  /** What is subscribed to: by key, how to let go, and where its statistics stand. */
+  readonly #wanted = new Map<string, { readonly dependency: Dependency; unsubscribe(): void }>();
+  readonly #awaited: Wildcard[] = [];
+  readonly #warnedFields = new Set<string>();
+  #connected = 0;
+  #isStarted = false;
+
+  /** @throws {ConfigError} when a config source of the bootstrap cannot be used. */
+  constructor(options: XdsOptions) {
+    this.#options = options;
+    // What cannot be resolved is told before anything runs.
+    for (const [field, source] of [
+      ['dynamic_resources.cds_config', options.clusters],
+      ['dynamic_resources.lds_config', options.listeners],
+    ] as const) {
+      if (source !== undefined) this.#resolve(new Fields(source, field));
+    }
+  }
+
+  start(on: ConfigSink): void {
+    this.#sink = on;
+    this.#isStarted = true;
+    on.statistics.gauge('control_plane.connected_state').set(0);
+    const { clusters, listeners, onNameTable, ads } = this.#options;
+    const cds = clusters === undefined ? undefined : this.#await(CLUSTER, clusters);
+    const lds = listeners === undefined ? undefined : this.#await(LISTENER, listeners);
+    if (cds !== undefined && clusters !== undefined) this.#subscribeAll(CLUSTER, clusters);
+    if (lds !== undefined && listeners !== undefined && cds === undefined) this.#subscribeAll(LISTENER, listeners);
+    if (onNameTable !== undefined && ads !== undefined) this.#stream(ads, NAME_TABLE, '').subscribeAll(NAME_TABLE);
+    for (const stream of this.#streams.values()) stream.start();
+    if (this.#awaited.length === 0) on.initialized();
+  }
+
+  stop(): void {
+    for (const stream of this.#streams.values()) stream.stop();
+    for (const path of this.#paths.values()) path.stop();
+    for (const { timer } of this.#awaited) clearTimeout(timer);
+  }
+
+  subscribe(dependency: Dependency): boolean {
+    const { type, name } = dependency;
+    let server: ConfigServer | string | undefined;
+    try {
+      server = this.#resolve(new Fields(dependency.configSource));
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      this.#options.log('warning', `The ${type} "${name}" cannot be subscribed to: ${error.message}`);
+      return false;
+    }
+    if (server === undefined) return false;
+    const xdsType = namedType(type);
+    if (typeof server === 'string') {
+      const path = this.#path(server, xdsType);
+      path.subscribe(name);
+      this.#wanted.set(`${type} ${name}`, { dependency, unsubscribe: () => path.unsubscribe(name) });
+    } else {
+      // As Envoy: each secret of an SDS server on a stream of its own.
+      const stream = this.#stream(server, xdsType, type === 'secret' ? name : '');
+      stream.subscribe(xdsType, name);
+      if (this.#isStarted) stream.start();
+      this.#wanted.set(`${type} ${name}`, { dependency, unsubscribe: () => stream.unsubscribe(xdsType, name) });
+    }
+    return true;
+  }
+
+  unsubscribe({ type, name }: Dependency): void {
+    const key = `${type} ${name}`;
+    this.#wanted.get(key)?.unsubscribe();
+    this.#wanted.delete(key);
+    this.#known.get(namedType(type).url)?.delete(name);
+  }
+
+  /** @returns a server, or the path of a file. undefined: the source names nobody. @throws {ConfigError} */
+  #resolve(source: Fields): ConfigServer | string | undefined {
+    if (source.raw('resource_api_version') === 'V2') source.fail('resource_api_version', 'V2 is gone: use V3');
+    const path = source.message('path_config_source')?.requiredString('path') ?? source.string('path');
+    if (path !== undefined) return path;
+    const api = source.message('api_config_source');
+    if (api !== undefined) return readConfigServer(api, this.#options.staticClusters);
+    return source.has('ads') || source.has('self') ? this.#options.ads : undefined;
+  }
+
+  #await(type: XdsType, source: Json): Wildcard {
+    const awaited: Wildcard = { type, isGiven: false, timer: undefined };
+    const timeoutMs = new Fields(source).durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
+    if (timeoutMs > 0) {
+      awaited.timer = setTimeout(() => {
+        this.#counts(type).fetchTimeout();
+        this.#options.log('warning', `No ${type.resource}s were pushed within ${timeoutMs / 1000} s: starting without`);
+        this.#given(type);
+      }, timeoutMs).unref();
+    }
+    this.#awaited.push(awaited);
+    return awaited;
+  }
+
+  /** The first push of a type was dealt with, or did not come in time. */
+  #given(type: XdsType): void {
+    const awaited = this.#awaited.find((entry) => entry.type === type && !entry.isGiven);
+    if (awaited === undefined) return;
+    awaited.isGiven = true;
+    clearTimeout(awaited.timer);
+    const { listeners } = this.#options;
+    if (type === CLUSTER && listeners !== undefined) {
+      this.#sink?.whenWarmed(() => this.#subscribeAll(LISTENER, listeners));
+    }
+    if (this.#awaited.every(({ isGiven }) => isGiven)) this.#sink?.initialized();
+  }
+
+  #subscribeAll(type: XdsType, source: Json): void {
+    const server = this.#resolve(new Fields(source));
+    if (server === undefined) {
+      this.#given(type);
+      return;
+    }
+    if (typeof server === 'string') this.#path(server, type).subscribeAll();
+    else {
+      const stream = this.#stream(server, type, '');
+      stream.subscribeAll(type);
+      stream.start();
+    }
+  }
+
+  #path(path: string, type: XdsType): PathSubscription {
+    const key = `${path} ${type.url}`;
+    let found = this.#paths.get(key);
+    if (found === undefined) {
+      found = new PathSubscription(path, type, {
+        onPush: (push, names) => this.#pushed(type, push, names, path),
+        onUnreadable: (reason) => {
+          this.#counts(type).rejected();
+          this.#options.log('error', reason);
+          this.#given(type);
+        },
+      });
+      this.#paths.set(key, found);
+    }
+    return found;
+  }
+
+  #stream(server: ConfigServer, type: XdsType, of: string): ConfigStream {
+    const { address, protocol, isAggregated } = server;
+    const isAds = server === this.#options.ads;
+    const key = isAds ? 'ads' : `${address.target} ${protocol} ${isAggregated ? 'all' : `${type.url} ${of}`}`;
+    let stream = this.#streams.get(key);
+    if (stream === undefined) {
+      stream = this.#open(server, isAds || isAggregated ? AGGREGATED[protocol] : type.methods[protocol]);
+      this.#streams.set(key, stream);
+    }
+    return stream;
+  }
+
+  #open({ address, protocol }: ConfigServer, method: string): ConfigStream {
+    const { log, node, random } = this.#options;
+    let isConnected = false;
+    return new ConfigStream({
+      server: address,
+      method,
+      protocol,
+      node,
+      backoff: new Backoff({ ...STREAM_BACKOFF, random: random ?? Math.random }),
+      onPush: (type, push, names) => this.#pushed(type, push, names, `xDS server ${address.name}`),
+      onConnected: (connected, reason) => {
+        if (connected !== isConnected) this.#connected += connected ? 1 : -1;
+        isConnected = connected;
+        this.#sink?.statistics.gauge('control_plane.connected_state').set(this.#connected > 0 ? 1 : 0);
+        if (connected) log('info', `Connected to the config server ${address.name}`);
+        else log('warning', `The stream to the config server ${address.name} is lost: ${reason}; what is served stays`);
+      },
+      onAsked: (type) => this.#counts(type).attempt(),
+      onComplaint: (sentence) => log('warning', `Config server ${address.name}: ${sentence}`),
+    });
+  }
+
+  async #pushed(type: XdsType, push: Push, names: ReadonlySet<string>, origin: string): Promise<PushOutcome> {
+    const sink = this.#sink as ConfigSink;
+    if (push.controlPlane !== '') sink.statistics.text('control_plane.identifier', push.controlPlane);
+    const known = this.#known.get(type.url) ?? new Map<string, KnownVersion>();
+    this.#known.set(type.url, known);
+    const read = await readResources(push, {
+      type,
+      names: type.isWildcard ? undefined : names,
+      origin,
+      known,
+      check: (resource) => sink.check(resource),
+      pause: () => (this.#slices.over ? this.#slices.next() : undefined),
+    });
+    this.#warnOfUnknown(read.unknownFields, origin);
+    const contested = new Set(read.bad.map(({ name }) => name));
+    const removed = (
+      type.isWildcard && push.removed.length === 0 ? this.#missing(push, read, known) : push.removed
+    ).filter((name) => !contested.has(name));
+    for (const { name, version, reason, json } of read.bad) {
+      this.#options.log('warning', reason);
+      if (type.resource !== undefined) sink.refused({ type: type.resource, name, version, reason, json });
+    }
+    // Let go while it was read.
+    const isWanted = ({ name }: { name: string }): boolean => type.isWildcard || names.has(name);
+    const changed = read.changed.filter(isWanted);
+    for (const [name, version] of read.hashes) if (isWanted({ name })) known.set(name, version);
+    for (const name of removed) known.delete(name);
+    if (type.resource === undefined) {
+      for (const { json } of changed) this.#options.onNameTable?.(json);
+    } else if (changed.length > 0 || removed.length > 0) {
+      const { resource } = type;
+      const gone = removed.map((name): ResourceKey => ({ type: resource, name }));
+      sink.update({ upserts: changed, removed: gone, full: false, atomic: false, checked: true });
+    }
+    this.#count(type, push, read.bad, changed);
+    this.#given(type);
+    return { accepted: read.good.filter(isWanted), removed, errors: read.bad.map(({ reason }) => reason) };
+  }
+
+  /** State of the world: what a push of everything leaves out is gone, unless it may be what could not be read. */
+  #missing(
+    push: Push,
+    { good, bad }: { good: readonly { name: string }[]; bad: readonly { name: string }[] },
+    known: ReadonlyMap<string, KnownVersion>,
+  ): string[] {
+    // A delta push names what is gone; it gives each resource a name.
+    if (!push.isComplete || bad.some(({ name }) => name === '')) return [];
+    const given = new Set([...good, ...bad].map(({ name }) => name));
+    return [...known.keys()].filter((name) => !given.has(name));
+  }
+
+  #count(type: XdsType, push: Push, bad: readonly { name: string }[], changed: readonly { name: string }[]): void {
+    if (type.isWildcard) {
+      const counts = this.#counts(type);
+      if (bad.length > 0) counts.rejected();
+      else counts.success(push.version);
+      return;
+    }
+    for (const { name } of bad) this.#counts(type, name).rejected();
+    for (const { name } of changed) this.#counts(type, name).success(push.version);
+  }
+
+  #counts(type: XdsType, name = ''): UpdateCounts {
+    const { statistics } = this.#sink as ConfigSink;
+    return new UpdateCounts(this.#prefix(type, name), statistics);
+  }
+
+  /** Envoy's scopes. */
+  #prefix({ resource }: XdsType, name: string): string {
+    switch (resource) {
+      case 'cluster':
+        return 'cluster_manager.cds.';
+      case 'listener':
+        return 'listener_manager.lds.';
+      case 'route':
+        return this.#wanted.get(`route ${name}`)?.dependency.statPrefix ?? 'rds.';
+      case 'endpoint':
+        return name === '' ? 'cluster_manager.eds.' : `cluster.${name}.`;
+      case 'secret':
+        return name === '' ? 'sds.' : `sds.${name}.`;
+      case 'extension':
+        return name === '' ? 'extension_config_discovery.' : `extension_config_discovery.http_filter.${name}.`;
+      default:
+        return 'istio.nds.';
+    }
+  }
+
+  /** Once for each field; each time for the counter. */
+  #warnOfUnknown(fields: ReadonlySet<string>, origin: string): void {
+    if (fields.size === 0) return;
+    this.#sink?.statistics.counter('server.dynamic_unknown_fields').add(fields.size);
+    for (const field of fields) {
+      if (this.#warnedFields.has(field) || this.#warnedFields.size >= MAX_WARNED_FIELDS) continue;
+      this.#warnedFields.add(field);
+      const [message, number] = field.split(' ');
+      this.#options.log('warning', `${origin} sends field ${number} of ${message}, which this version does not know`);
+    }
+  }
+}
