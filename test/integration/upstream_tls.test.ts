@@ -78,7 +78,7 @@ const refusals: Readonly<Record<string, Refusal>> = {
   'has another name': {
     shows: ca.issue('spiffe://cluster.local/ns/shop/sa/thief'),
     reason:
-      /^TLS_error:\|268435581:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_SAN_matcher:TLS_error_end$/,
+      /^TLS_error:\|268435581:SSL_routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_SAN_matcher,_certificate_SANs_are_\[spiffe:\/\/cluster\.local\/ns\/shop\/sa\/thief\]:TLS_error_end$/,
     explained:
       /its certificate is spiffe:\/\/cluster\.local\/ns\/shop\/sa\/thief; wanted is spiffe:\/\/cluster\.local\/ns\/shop\/sa\/backend/,
     counted: 'fail_verify_san',
@@ -116,7 +116,7 @@ const refusals: Readonly<Record<string, Refusal>> = {
   'was revoked': {
     shows: ca.issue(BACKEND, { serial: revoked }),
     validation: { crl: { inline_string: ca.revocations([revoked]) } },
-    reason: /certificate_revoked/,
+    reason: /against_provided_CRLs_failed:_certificate_revoked/,
     explained: /certificate revoked/,
     counted: 'fail_verify_error',
   },

@@ -37,7 +37,19 @@ export async function startEnvoy(scope: Scope, resources: readonly Resource[]): 
   writeFileSync(config, JSON.stringify(bootstrapOf(resources)));
   const child = spawn(
     'envoy',
-    ['-c', config, '--concurrency', '1', '-l', 'error', '--disable-hot-restart', '--admin-address-path', adminFile],
+    [
+      '-c',
+      config,
+      '--concurrency',
+      '1',
+      '-l',
+      'error',
+      '--disable-hot-restart',
+      '--file-flush-interval-msec',
+      '20',
+      '--admin-address-path',
+      adminFile,
+    ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
   let complaint = '';

@@ -52,9 +52,13 @@ function verifyName(certificate: Certificate, rules: PeerRules): VerificationFai
   // A SPIFFE certificate has one URI, whose it is (SPIFFE X.509-SVID §2); with two it could be anybody's.
   const several = uris.length > 1 && uris.some(({ value }) => value.startsWith(SPIFFE));
   if (!several && rules.names.some((matcher) => names.some((name) => matcher.matches(name)))) return undefined;
+  const shown = names
+    .slice(0, MAX_QUOTED)
+    .map(({ value }) => printable(value))
+    .join(', ');
   return {
     kind: 'san',
-    reason: tlsError('CERTIFICATE_VERIFY_FAILED', 'verify cert failed: SAN matcher'),
+    reason: tlsError('CERTIFICATE_VERIFY_FAILED', `verify cert failed: SAN matcher, certificate SANs are [${shown}]`),
     explanation: several
       ? `its certificate has ${uris.length} URI names (${describe(certificate)}); a SPIFFE certificate has one`
       : `its certificate is ${describe(certificate)}; ${wanted(rules)}`,
@@ -130,7 +134,7 @@ const chainErrors: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'unable to get local issuer certificate',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'unable to verify the first certificate',
   CERT_CHAIN_TOO_LONG: 'certificate chain too long',
-  CERT_REVOKED: 'certificate revoked',
+  CERT_REVOKED: 'certificate revocation check against provided CRLs failed: certificate revoked',
   INVALID_CA: 'invalid CA certificate',
   PATH_LENGTH_EXCEEDED: 'path length constraint exceeded',
   INVALID_PURPOSE: 'unsupported certificate purpose',

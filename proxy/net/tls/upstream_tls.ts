@@ -160,9 +160,16 @@ class HostTransport implements UpstreamTransport {
     raw.on('error', () => {});
     tls.on('error', (error: NodeJS.ErrnoException) => {
       lastError ??= error;
-      if (done) return;
-      this.#statistics.connectionError.inc();
       const reason = handshakeError(error);
+      if (done) {
+        // In TLS 1.3 the server judges our certificate when we are already through.
+        if (info.tls === undefined || !reason.includes('ALERT')) return;
+        info.transportFailureReason ??= reason;
+        this.#statistics.connectionError.inc();
+        this.#complain(`${this.#where(material)} and ${inWords(error)}`);
+        return;
+      }
+      this.#statistics.connectionError.inc();
       this.#complain(`${this.#where(material)} and the handshake failed: ${inWords(error)}`);
       failed(reason === '' ? 'delayed connect error: Connection reset by peer' : reason);
     });
