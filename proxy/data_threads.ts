@@ -24,6 +24,7 @@ export interface DataThreadsOptions {
   readonly accessLogFlushMs: number;
   readonly node: NodeIdentity;
   readonly statsConfig: unknown;
+  readonly drainTimeMs: number;
   readonly poisonReadBuffers: boolean;
   /** Posts everything that a new thread has to be told, with descriptors of its own, before any later update. */
   bringUp(thread: number, post: (message: ToThread) => void): Promise<void>;
@@ -135,7 +136,7 @@ export class DataThreads {
   }
 
   #spawn(index: number): DataThread {
-    const { aggregate, log, accessLogFlushMs, node, statsConfig, poisonReadBuffers } = this.#options;
+    const { aggregate, log, accessLogFlushMs, node, statsConfig, drainTimeMs, poisonReadBuffers } = this.#options;
     const row = createBreakerRow();
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
@@ -147,6 +148,7 @@ export class DataThreads {
       ticketSecret: this.#ticketSecret,
       node,
       statsConfig,
+      drainTimeMs,
       poisonReadBuffers,
     };
     // Whatever this file itself is: .ts in a checkout, .js in dist.

@@ -81,6 +81,7 @@ class ControlThread {
       accessLogFlushMs: options.accessLogFlushMs ?? 1000,
       node: options.node,
       statsConfig: options.statsConfig ?? (options.bootstrap as { stats_config?: unknown } | undefined)?.stats_config,
+      drainTimeMs: options.drainTimeMs,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
       bringUp: (thread, post) => this.#bringUp(thread, post),
     });

@@ -19,6 +19,7 @@ export interface ThreadStart {
   readonly node: NodeIdentity;
   /** envoy.config.metrics.v3.StatsConfig in JSON form, if any. */
   readonly statsConfig: unknown;
+  readonly drainTimeMs: number;
   readonly poisonReadBuffers: boolean;
 }
 

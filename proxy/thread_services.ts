@@ -29,6 +29,8 @@ export interface ThreadServices {
   readonly dns: DnsResolver;
   readonly guard: ForwardProxyGuard;
   readonly node: NodeIdentity;
+  /** How long connections of a filter chain that is gone may go on. */
+  readonly drainTimeMs: number;
   random(): number;
   nowMs(): number;
 }

@@ -73,6 +73,7 @@ const services: ThreadServices = {
     },
   },
   node: start.node,
+  drainTimeMs: start.drainTimeMs,
   random: Math.random,
   nowMs,
 };

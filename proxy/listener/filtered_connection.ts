@@ -150,7 +150,6 @@ export class FilteredConnection implements ConnectionContext, ConnectionOwner {
       this.#lateEnd ||= end;
       return;
     }
-    this.info.bytesReceived += bytes.length;
     this.#pass(0, bytes, end);
   }
 
@@ -245,7 +244,6 @@ export class FilteredConnection implements ConnectionContext, ConnectionOwner {
       else if (result !== 'stop') this.#failed(new Error('onWrite answered with a promise'));
       return true;
     }
-    this.info.bytesSent += body.bytes.length;
     const taken = body.bytes.length === 0 || this.#stream.write(body.bytes);
     if (end) this.#stream.endWrite();
     return taken;

@@ -6,8 +6,7 @@ import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { ClusterStatistics } from './cluster_statistics.ts';
 import type { Failure } from '../failures.ts';
 import type { Host } from './host.ts';
-import type { UpstreamTransport } from '../net/tls/upstream_tls.ts';
-import type { Pool } from './pool.ts';
+import type { Pool, PoolOptions } from './pool.ts';
 
 export interface Cluster {
   readonly name: string;
@@ -23,8 +22,8 @@ export interface Cluster {
    * `downstreamProtocol`: of the request, for clusters that use the same (`HTTP/1.1`, `HTTP/2`).
    */
   pool(host: Host, priority: Priority, downstreamProtocol: string, wish?: TransportWish): Pool | string;
-  /** For whoever opens connections of its own (TCP). undefined: raw. A string says why there can be none. */
-  transport(host: Host, wish?: TransportWish): UpstreamTransport | undefined | string;
+  /** For connections outside any pool (TCP): how they are made. A string says why there can be none. */
+  connectionOptions(host: Host, priority: Priority, wish?: TransportWish): PoolOptions | string;
   breaker(priority: Priority): Breaker;
 }
 

@@ -161,11 +161,10 @@ export class ClusterRuntime implements Cluster {
     return pool;
   }
 
-  transport(host: Host, wish?: TransportWish): UpstreamTransport | undefined | string {
-    const refusal = this.#refusal(host);
-    if (refusal !== undefined) return refusal;
+  connectionOptions(host: Host, priority: Priority, wish?: TransportWish): PoolOptions | string {
     const tls = this.#tls.of(host);
-    return typeof tls === 'object' ? tls.transport(this.#tls.options(host, wish)) : tls;
+    if (typeof tls === 'string') return tls;
+    return this.#options(host, priority, 'tcp', tls?.transport(this.#tls.options(host, wish)));
   }
 
   #specialPool(
@@ -197,9 +196,19 @@ export class ClusterRuntime implements Cluster {
     protocol: PoolOptions['protocol'],
     transport: UpstreamTransport | undefined,
   ): Pool {
+    const options = this.#options(host, priority, protocol, transport);
+    return new ConnectionPool(options, (holder, stream) => new Http1Connection(holder, stream));
+  }
+
+  #options(
+    host: Host,
+    priority: Priority,
+    protocol: PoolOptions['protocol'],
+    transport: UpstreamTransport | undefined,
+  ): PoolOptions {
     const { config } = this;
     const { deadlines, nowMs } = this.#services;
-    const options: PoolOptions = {
+    return {
       protocol,
       host,
       breaker: this.#breakers[priority],
@@ -215,7 +224,6 @@ export class ClusterRuntime implements Cluster {
       deadlines,
       nowMs,
     };
-    return new ConnectionPool(options, (holder, stream) => new Http1Connection(holder, stream));
   }
 
   /** Why there can be no connection to this host: a transport or protocol that this version does not execute. */

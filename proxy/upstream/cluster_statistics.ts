@@ -17,6 +17,10 @@ export class ClusterStatistics {
   readonly cxMaxRequests: Counter;
   readonly cxProtocolError: Counter;
   readonly cxNoneHealthy: Counter;
+  /** TCP: attempts used up. */
+  readonly cxConnectAttemptsExceeded: Counter;
+  readonly cxRxBytes: Counter;
+  readonly cxTxBytes: Counter;
   readonly rqTotal: Counter;
   readonly rqActive: Gauge;
   readonly rqCompleted: Counter;
@@ -60,6 +64,9 @@ export class ClusterStatistics {
     this.cxMaxRequests = counter('upstream_cx_max_requests');
     this.cxProtocolError = counter('upstream_cx_protocol_error');
     this.cxNoneHealthy = counter('upstream_cx_none_healthy');
+    this.cxConnectAttemptsExceeded = counter('upstream_cx_connect_attempts_exceeded');
+    this.cxRxBytes = counter('upstream_cx_rx_bytes_total');
+    this.cxTxBytes = counter('upstream_cx_tx_bytes_total');
     this.rqTotal = counter('upstream_rq_total');
     this.rqActive = gauge('upstream_rq_active');
     this.rqCompleted = counter('upstream_rq_completed');

@@ -34,7 +34,7 @@ export interface Pool {
 
 export interface PoolOptions {
   /** auto: each connection speaks what ALPN chose, HTTP/1.1 without. */
-  readonly protocol: 'http1' | 'http2' | 'auto';
+  readonly protocol: 'http1' | 'http2' | 'auto' | 'tcp';
   readonly host: Host;
   readonly breaker: Breaker;
   readonly statistics: ClusterStatistics;

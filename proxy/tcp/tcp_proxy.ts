@@ -1,0 +1,319 @@
+/**
+ * One proxied TCP connection.
+ *
+ *   connecting ─ opened ─► relaying ─ both ended, reset, idle, too old ─► over
+ *      │ ▲                                                               ▲
+ *      │ └─ failed, attempts left ─┘                                     │
+ *      └─ no cluster, no host, over a limit, attempts used up ───────────┘
+ */
+import type { ResponseFlag } from '../failures.ts';
+import type { ResetReason } from '../http/codec.ts';
+import { RequestHeaders } from '../http/headers.ts';
+import type { Metadata, StreamInfo } from '../http/stream_info.ts';
+import { xxHash64OfText } from '../load_balancers/xx_hash64.ts';
+import type { ByteStream } from '../net/byte_stream.ts';
+import type { SocketAddress } from '../net/connection_info.ts';
+import { Deadline } from '../net/deadlines.ts';
+import type { ConnectionOwner, TerminalConnection } from '../net/network_filter.ts';
+import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
+import type { Host } from '../upstream/host.ts';
+import { Relay, type RelayObserver, type Side } from './relay.ts';
+import type { TcpProxyRuntime } from './tcp_proxy_runtime.ts';
+import {
+  TcpUpstream,
+  tunnelRequest,
+  TunnelUpstream,
+  type UpstreamAttempt,
+  type UpstreamCallbacks,
+} from './tcp_upstream.ts';
+
+/** What a client may send before there is an upstream; then it is not read until there is one. */
+const MAX_EARLY_BYTES = 65_536;
+/** Which cluster to take, whatever is configured; set by sni_cluster. Envoy's name for it. */
+export const CLUSTER_STATE_KEY = 'envoy.tcp_proxy.cluster';
+/** TCP has no headers to choose a host by. */
+const NO_HEADERS = new RequestHeaders();
+
+export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, RelayObserver, UpstreamCallbacks {
+  onClosed: (() => void) | undefined = undefined;
+  readonly requestHeaders = NO_HEADERS;
+  readonly originalDestination: SocketAddress;
+  readonly metadataMatch: Metadata | undefined;
+  hashHigh = 0;
+  hashLow = 0;
+  hasHash = false;
+  attempt = 0;
+  readonly #down: ByteStream;
+  readonly #runtime: TcpProxyRuntime;
+  readonly #info: StreamInfo;
+  readonly #clusterName: string;
+  #cluster: Cluster | undefined = undefined;
+  #upstream: UpstreamAttempt | undefined = undefined;
+  #relay: Relay | undefined = undefined;
+  #early: Buffer[] | undefined = undefined;
+  #earlyBytes = 0;
+  #earlyEnd = false;
+  #earlyPaused = false;
+  #backoff: NodeJS.Timeout | undefined = undefined;
+  #idle: Deadline | undefined = undefined;
+  #deadlines: Deadline[] = [];
+  /** We have said that it ends. */
+  #ending = false;
+  /** It has ended. */
+  #done = false;
+
+  constructor(down: ByteStream, runtime: TcpProxyRuntime, connection: TerminalConnection) {
+    this.#down = down;
+    this.#runtime = runtime;
+    this.#info = connection.info;
+    this.originalDestination = down.info.localAddress;
+    const chosen = runtime.choose();
+    const named = down.info.filterState?.get(CLUSTER_STATE_KEY);
+    this.#clusterName = typeof named === 'string' ? named : chosen.cluster;
+    this.metadataMatch = chosen.metadataMatch;
+    this.#hash();
+    runtime.statistics.cxTotal.inc();
+    down.onData = (bytes) => this.#receivedEarly(bytes);
+    down.onEnd = () => {
+      this.#earlyEnd = true;
+    };
+    down.onClose = () => this.#leftEarly();
+    const { maxDurationMs } = runtime;
+    if (maxDurationMs > 0) this.#limitDuration(maxDurationMs);
+    this.#connect();
+  }
+
+  get activeCount(): number {
+    return this.#ending ? 0 : 1;
+  }
+
+  /** Goes on for the drain time, then ends. */
+  drain(): void {
+    const { drainTimeMs, deadlines } = this.#runtime.services;
+    if (drainTimeMs === 0) this.#end('flush');
+    else this.#after(drainTimeMs, deadlines, () => this.#end('flush'));
+  }
+
+  destroy(): void {
+    this.#end('reset');
+  }
+
+  shouldSkip(_host: Host): boolean {
+    return false;
+  }
+
+  // ── connecting ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #connect(): void {
+    const { services, config } = this.#runtime;
+    const cluster = services.clusters.get(this.#clusterName);
+    if (cluster === undefined) {
+      this.#runtime.statistics.cxNoRoute.inc();
+      this.#info.upstreamCluster = this.#clusterName;
+      return this.#fail('NC');
+    }
+    this.#cluster = cluster;
+    this.#info.upstreamCluster = cluster.name;
+    this.#info.upstreamClusterStatName = cluster.altStatName;
+    this.#info.upstreamClusterMetadata = cluster.metadata;
+    if (this.attempt >= config.maxConnectAttempts) {
+      cluster.statistics.cxConnectAttemptsExceeded.inc();
+      return this.#fail('URX');
+    }
+    const host = cluster.chooseHost(this);
+    if (host === undefined) {
+      cluster.statistics.cxNoneHealthy.inc();
+      return this.#fail('UH');
+    }
+    this.#info.upstreamHost = host.address;
+    this.#info.upstreamHostMetadata = host.metadata;
+    this.attempt++;
+    this.#info.upstreamRequestAttemptCount = this.attempt;
+    if (config.tunnel === undefined) this.#open(cluster, host);
+    else this.#tunnel(cluster, host);
+  }
+
+  #open(cluster: Cluster, host: Host): void {
+    const options = cluster.connectionOptions(host, 'default');
+    if (typeof options === 'string') {
+      this.#info.upstreamTransportFailureReason = options;
+      return this.#fail('UF');
+    }
+    if (!options.breaker.tryAcquire('connections')) {
+      cluster.statistics.cxOverflow.inc();
+      return this.#fail('UO');
+    }
+    const upstream = new TcpUpstream(options, this);
+    this.#upstream = upstream;
+    upstream.start();
+  }
+
+  #tunnel(cluster: Cluster, host: Host): void {
+    const { tunnel } = this.#runtime.config;
+    const pool = cluster.pool(host, 'default', 'HTTP/1.1');
+    if (tunnel === undefined || typeof pool === 'string') {
+      this.#info.upstreamTransportFailureReason = pool as string;
+      return this.#fail('UF');
+    }
+    const input = {
+      info: this.#info,
+      requestHeaders: undefined,
+      responseHeaders: undefined,
+      responseTrailers: undefined,
+    };
+    const request = tunnelRequest(tunnel.method, tunnel.hostname.format(input), tunnel.path);
+    tunnel.headers?.apply(request, input);
+    const upstream = new TunnelUpstream(pool, request, this);
+    this.#upstream = upstream;
+    upstream.start();
+  }
+
+  opened(stream: ByteStream): void {
+    this.#upstream = undefined;
+    const info = this.#info;
+    info.upstreamLocalAddress = stream.info.localAddress;
+    const relay = new Relay(this.#down, stream, this);
+    this.#relay = relay;
+    const { idle, config, accessLogs } = this.#runtime;
+    if (idle !== undefined) {
+      this.#idle = new Deadline(() => {
+        this.#runtime.statistics.idleTimeout.inc();
+        this.#end('flush');
+      });
+      this.#deadlines.push(this.#idle);
+      idle.arm(this.#idle);
+    }
+    if (config.logOnConnected) for (const log of accessLogs) log.log(this.#logInput());
+    const early = this.#early;
+    this.#early = undefined;
+    for (const bytes of early ?? []) relay.fromClient(bytes);
+    if (this.#earlyEnd) relay.clientEnded();
+    if (this.#earlyPaused) this.#down.readDisable(false);
+  }
+
+  failed(reason: ResetReason, detail: string): void {
+    this.#upstream = undefined;
+    const { config } = this.#runtime;
+    if (detail !== '') this.#info.upstreamTransportFailureReason = detail;
+    this.#info.addFlag(reason === 'overflow' ? 'UO' : 'UF');
+    if (reason === 'overflow') return this.#fail('UO');
+    const { backoffBaseMs: base, backoffMaxMs: most } = config;
+    if (base === 0 || this.attempt >= config.maxConnectAttempts) return this.#connect();
+    const ceiling = Math.min(most, base * 2 ** (this.attempt - 1));
+    const delayMs = Math.floor(this.#runtime.services.random() * ceiling);
+    this.#backoff = setTimeout(() => this.#connect(), delayMs);
+  }
+
+  #fail(flag: ResponseFlag): void {
+    this.#info.addFlag(flag);
+    this.#end('flush');
+  }
+
+  #receivedEarly(bytes: Buffer): void {
+    if (this.#ending) return;
+    if (this.#early === undefined) {
+      this.#early = [];
+      this.#runtime.statistics.earlyData.inc();
+    }
+    this.#early.push(Buffer.from(bytes));
+    this.#earlyBytes += bytes.length;
+    if (this.#earlyBytes < MAX_EARLY_BYTES || this.#earlyPaused) return;
+    this.#earlyPaused = true;
+    this.#down.readDisable(true);
+  }
+
+  #leftEarly(): void {
+    clearTimeout(this.#backoff);
+    this.#upstream?.abort();
+    this.#upstream = undefined;
+    if (!this.#ending && this.#info.flags === undefined) this.#info.addFlag('DC');
+    this.over(undefined);
+  }
+
+  // ── relaying ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  sent(bytes: number): void {
+    this.#info.bytesReceived += bytes;
+    this.#runtime.statistics.rxBytes.add(bytes);
+    this.#cluster?.statistics.cxTxBytes.add(bytes);
+    if (this.#idle !== undefined) this.#runtime.idle?.arm(this.#idle);
+  }
+
+  received(bytes: number): void {
+    this.#info.bytesSent += bytes;
+    this.#runtime.statistics.txBytes.add(bytes);
+    this.#cluster?.statistics.cxRxBytes.add(bytes);
+    if (this.#idle !== undefined) this.#runtime.idle?.arm(this.#idle);
+  }
+
+  paused(side: Side): void {
+    if (side === 'downstream') this.#runtime.statistics.flowPaused.inc();
+  }
+
+  resumed(side: Side): void {
+    if (side === 'downstream') this.#runtime.statistics.flowResumed.inc();
+  }
+
+  over(cut: { readonly side: Side } | undefined): void {
+    if (this.#done) return;
+    this.#done = true;
+    this.#ending = true;
+    for (const deadline of this.#deadlines) deadline.cancel();
+    const info = this.#info;
+    if (cut !== undefined && info.flags === undefined) info.addFlag(cut.side === 'upstream' ? 'UR' : 'DR');
+    info.connectionTerminationDetails ??= info.connection.terminationDetails;
+    info.endMs = this.#runtime.services.nowMs();
+    for (const log of this.#runtime.accessLogs) log.log(this.#logInput());
+    this.onClosed?.();
+  }
+
+  // ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #end(how: 'flush' | 'reset'): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    if (this.#relay !== undefined) {
+      this.#relay.close(how);
+      return;
+    }
+    clearTimeout(this.#backoff);
+    this.#upstream?.abort();
+    this.#upstream = undefined;
+    this.#down.close(how);
+  }
+
+  #limitDuration(limitMs: number): void {
+    this.#after(limitMs, this.#runtime.services.deadlines, () => {
+      this.#runtime.statistics.maxDuration.inc();
+      this.#info.addFlag('DT');
+      this.#end('flush');
+    });
+  }
+
+  #after(ms: number, deadlines: TcpProxyRuntime['services']['deadlines'], then: () => void): void {
+    const deadline = new Deadline(then);
+    this.#deadlines.push(deadline);
+    deadlines.list(ms).arm(deadline);
+  }
+
+  #hash(): void {
+    const { hashPolicy } = this.#runtime.config;
+    if (hashPolicy === undefined) return;
+    const { remoteAddress, filterState } = this.#down.info;
+    const key = hashPolicy.kind === 'source_ip' ? remoteAddress.ip : filterState?.get(hashPolicy.key);
+    if (typeof key !== 'string' || key === '') return;
+    const { high, low } = xxHash64OfText(key);
+    this.hashHigh = high;
+    this.hashLow = low;
+    this.hasHash = true;
+  }
+
+  #logInput() {
+    return {
+      info: this.#info,
+      requestHeaders: undefined,
+      responseHeaders: undefined,
+      responseTrailers: undefined,
+    };
+  }
+}
