@@ -108,10 +108,12 @@ test('tcp_proxy tells a reset from an end when the server resets', async (t) => 
   const { server, log, proxy } = await proxied(t);
   const client = await byteClient(t, proxy.port());
   const upstream = await server.next();
+  upstream.write('hi');
+  await readBytes(client, 2);
   const ended = ending(client);
   upstream.resetAndDestroy();
   assert.equal(await ended, 'ECONNRESET');
-  assert.match((await log.lines(1))[0] as string, /^- 0 UR 0 0 /);
+  assert.match((await log.lines(1))[0] as string, /^- 0 UR 0 2 /);
 });
 
 test('tcp_proxy carries 20 MB each way unchanged when both readers are slow, and reads no faster than they do', async (t) => {
