@@ -61,7 +61,7 @@ export class AdsServer {
   answersByItself = true;
   #resources = new Map<List, Map<string, { readonly version: string; readonly bytes: Buffer }>>();
   readonly #streams = new Set<ClientStream>();
-  readonly #events = new EventEmitter();
+  readonly #events = new EventEmitter().setMaxListeners(0);
   #server: Server | undefined = undefined;
   #version = 0;
   port = 0;
@@ -203,11 +203,13 @@ export class AdsServer {
 
   #next(timeoutMs?: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = timeoutMs === undefined ? undefined : setTimeout(resolve, timeoutMs);
-      this.#events.once('change', () => {
+      const changed = (): void => {
         clearTimeout(timer);
+        this.#events.off('change', changed);
         resolve();
-      });
+      };
+      const timer = timeoutMs === undefined ? undefined : setTimeout(changed, timeoutMs);
+      this.#events.on('change', changed);
     });
   }
 
