@@ -11,8 +11,6 @@ const STILL_REFUSED: readonly (readonly ['http' | 'network', string])[] = [
   ['http', 'io.istio.http.peer_metadata.Config'],
   ['http', 'envoy.extensions.filters.http.fault.v3.HTTPFault'],
   ['network', 'envoy.tcp.metadataexchange.config.MetadataExchange'],
-  ['network', 'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy'],
-  ['network', 'envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy'],
   ['network', 'stats.PluginConfig'],
 ];
 
