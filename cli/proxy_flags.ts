@@ -5,7 +5,6 @@ import type { ListenAddress } from '../proxy/proxy_options.ts';
 import type { LogLevel } from '../proxy/telemetry/log.ts';
 import { parseLogLevel } from '../proxy/telemetry/logger.ts';
 import { type InboundAddress, parseAddress, parseInbound } from './addresses.ts';
-import { defaultConcurrency } from './cpu_limit.ts';
 import { envoyFlags } from './envoy_flags.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 
@@ -23,7 +22,8 @@ export interface ProxyFlags {
   readonly admin: ListenAddress | undefined;
   readonly status: ListenAddress | undefined;
   readonly metrics: ListenAddress | undefined;
-  readonly concurrency: number;
+  /** undefined: as ProxyConfig says, else the CPU limit. */
+  readonly concurrency: number | undefined;
   /** undefined: not given. */
   readonly logLevel: LogLevel | undefined;
   readonly componentLevels: ReadonlyMap<string, LogLevel>;
@@ -101,7 +101,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     admin: address('admin'),
     status: address('status'),
     metrics: address('metrics'),
-    concurrency: wholeNumber(text('concurrency'), '--concurrency', 1, 256) ?? defaultConcurrency(),
+    concurrency: wholeNumber(text('concurrency'), '--concurrency', 1, 256),
     logLevel: logLevel(text('logLevel'), '--log-level'),
     componentLevels: componentLevels(text('componentLogLevel')),
     logPath: text('logPath'),

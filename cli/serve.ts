@@ -1,4 +1,5 @@
 /** Starts the proxy, follows signals, ends with an exit code: what `run` and `dev` have in common. */
+import { availableParallelism } from 'node:os';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { ISTIO_STATS_CONFIG } from '../config/istio/stats_config.ts';
 import { ConfigError } from '../proxy/config_error.ts';
@@ -8,6 +9,7 @@ import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '..
 import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/logger.ts';
 import { showAddress } from './addresses.ts';
 import type { Configuration } from './configuration.ts';
+import { defaultConcurrency } from './cpu_limit.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import type { ProxyFlags } from './proxy_flags.ts';
 
@@ -39,14 +41,14 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
   const { flags, configuration, log } = options;
   const stopping = Promise.withResolvers<'graceful' | 'now'>();
   const proxyOptions: ProxyOptions = {
-    concurrency: flags.concurrency,
+    concurrency: concurrencyOf(flags, configuration),
     sources: [configuration.source, ...(await configuration.dynamicSources(log))],
     admin: options.admin,
     status: options.status,
     metrics: options.metrics,
     log,
     node: nodeOf(flags, configuration),
-    commandLine: commandLine(flags),
+    commandLine: commandLine(flags, concurrencyOf(flags, configuration)),
     bootstrap: configuration.bootstrap?.json,
     statsConfig:
       configuration.bootstrap?.json['stats_config'] ??
@@ -82,6 +84,12 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
   if (cut === '') return exitCodes.fine;
   log.log('warning', 'drain', `The drain time of ${flags.drainTimeMs / 1000} s passed; closed ${cut}`);
   return exitCodes.drainDeadline;
+}
+
+/** The flag, else ProxyConfig (0: one a core), else the CPU limit. */
+function concurrencyOf({ concurrency }: ProxyFlags, { compiled }: Configuration): number {
+  const configured = compiled?.proxyConfig.concurrency;
+  return concurrency ?? (configured === 0 ? availableParallelism() : configured) ?? defaultConcurrency();
 }
 
 function nodeOf({ node }: ProxyFlags, { bootstrap, identity }: Configuration): ProxyOptions['node'] {
@@ -129,9 +137,9 @@ function asCommandError(error: unknown, options: ServeOptions): unknown {
   return new CommandError(exitCodes.bind, `${error.message}; ${advice}`, { cause: error });
 }
 
-function commandLine(flags: ProxyFlags): Record<string, unknown> {
+function commandLine(flags: ProxyFlags, concurrency: number): Record<string, unknown> {
   return {
-    concurrency: flags.concurrency,
+    concurrency,
     config_path: flags.paths.join(','),
     config_yaml: flags.configYaml ?? '',
     log_level: flags.logLevel ?? 'info',

@@ -1,12 +1,17 @@
 /** Compiles Kubernetes and Istio objects to Envoy resources, as istiod does. */
 import type { Resource } from '../resources.ts';
 import { CompileContext } from './context.ts';
+import { applyEnvoyFilters, envoyFiltersFor } from './envoy_filter_patches.ts';
+import { originOf } from './envoy_json.ts';
+import { fail } from './shape.ts';
+import { holdsFor } from './workload_selector.ts';
 import { explicitListeners } from './explicit_listeners.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
 import { meshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
 import { outboundResources } from './outbound_cluster.ts';
 import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
+import { proxyConfigFor } from './proxy_config.ts';
 import { readObjects } from './registry.ts';
 import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
 import { ServiceEndpoints } from './service_endpoints.ts';
@@ -54,13 +59,39 @@ export function compile(input: CompileInput): CompileResult {
   } else {
     resources.push(dynamicForwardProxy(context), explicitRoutes(context, rules), ...explicitListeners(context, mode));
   }
+  refuseForeignCode(context, input.proxy !== undefined);
+  const patched = patchResources(context, resources, input.proxy !== undefined);
   context.warnings.push(...notYet(context));
   return {
-    resources,
+    resources: patched,
     services: serviceSummaries(context),
     workloads: allWorkloads(context),
+    proxyConfig: proxyConfigFor(registry.proxyConfigs, client.namespace, client.labels, mesh.rootNamespace),
     warnings: context.warnings,
   };
+}
+
+/** Without a workload nobody can say whether a patch or plug-in concerns it: it is named instead. */
+function patchResources(context: CompileContext, resources: readonly Resource[], known: boolean): readonly Resource[] {
+  const { client, mesh, registry } = context;
+  const filters = envoyFiltersFor(registry.envoyFilters, client.namespace, client.labels, mesh.rootNamespace);
+  if (known) return applyEnvoyFilters(filters, resources);
+  for (const { object } of filters) {
+    context.warnings.push(
+      `${originOf(object)}: EnvoyFilter "${object.name}" applies to workloads; name one with --workload.`,
+    );
+  }
+  return resources;
+}
+
+function refuseForeignCode(context: CompileContext, known: boolean): void {
+  const { client, mesh, registry } = context;
+  for (const { object, scope } of registry.foreignCode) {
+    if (!holdsFor(object, scope, client, mesh.rootNamespace)) continue;
+    const sentence = `${object.kind} "${object.name}" asks for Wasm or Lua, which Pillion does not run`;
+    if (known) fail(scope.at, `${sentence}; remove it, or let its selector leave this workload out`);
+    context.warnings.push(`${originOf(object)}: ${sentence}.`);
+  }
 }
 
 function onlyIpv6(ips: readonly string[]): boolean {

@@ -10,6 +10,10 @@ import { gatewayRules } from './gateway_rules.ts';
 import type { MeshConfig } from './mesh.ts';
 import { type Instance, type Locality, type MeshService, selects } from './model.ts';
 import { byAge } from './order.ts';
+import { type EnvoyFilter, parseEnvoyFilter } from './envoy_filter.ts';
+import { parseProxyConfig, type ProxyConfig } from './proxy_config.ts';
+import { type ForeignCode, parseForeignCode } from './wasm_plugin.ts';
+import { checkWorkloadGroup } from './workload_group.ts';
 import { parsePeerAuthentication, type PeerAuthentication } from './peer_authentication.ts';
 import { parsePod } from './pod.ts';
 import { parseService } from './service.ts';
@@ -37,34 +41,18 @@ export interface Registry {
   readonly sidecars: readonly Sidecar[];
   /** Oldest first. */
   readonly telemetries: readonly Telemetry[];
+  readonly envoyFilters: readonly EnvoyFilter[];
+  readonly proxyConfigs: readonly ProxyConfig[];
+  /** WasmPlugin and TrafficExtension. */
+  readonly foreignCode: readonly ForeignCode[];
   /** Oldest first, of all namespaces. */
   readonly authorizationPolicies: readonly AuthorizationPolicy[];
   readonly peerAuthentications: readonly PeerAuthentication[];
   /** Objects whose kind is security and is not enforced yet. */
   readonly unenforced: readonly KubeObject[];
-  /** Objects of Istio's other kinds that are not compiled yet. */
+  /** Kinds of the Gateway API that are not compiled. */
   readonly uncompiled: readonly KubeObject[];
   readonly warnings: readonly string[];
-}
-
-interface Sorted {
-  readonly services: KubeObject[];
-  readonly pods: KubeObject[];
-  readonly deployments: KubeObject[];
-  readonly slices: KubeObject[];
-  readonly nodes: KubeObject[];
-  readonly serviceEntries: KubeObject[];
-  readonly workloadEntries: KubeObject[];
-  readonly virtualServices: KubeObject[];
-  readonly destinationRules: KubeObject[];
-  readonly sidecars: KubeObject[];
-  readonly telemetries: KubeObject[];
-  readonly gatewayRoutes: KubeObject[];
-  readonly referenceGrants: KubeObject[];
-  readonly authorizationPolicies: KubeObject[];
-  readonly peerAuthentications: KubeObject[];
-  readonly unenforced: KubeObject[];
-  readonly uncompiled: KubeObject[];
 }
 
 /** @throws {ConfigError} at the first object that is wrong. */
@@ -74,29 +62,35 @@ export function readObjects(
   domain: string,
   allowUnknown: boolean,
 ): Registry {
-  const sorted = sort(objects, allowUnknown);
+  const kinds = new ObjectsByKind(objects, allowUnknown);
   const at = (object: KubeObject): At => ({ object, path: [], allowUnknown });
-  const localities = nodeLocalities(sorted.nodes);
-  const pods = sorted.pods
+  for (const object of kinds.of(NETWORKING, 'WorkloadGroup')) checkWorkloadGroup(object, at(object));
+  const localities = nodeLocalities(kinds.of('', 'Node'));
+  const pods = kinds
+    .of('', 'Pod')
     .map((object) => parsePod(object, at(object), (node) => localities.get(node)))
     .filter((pod) => isLive(pod.object));
-  const entries = sorted.workloadEntries.map((object) => parseWorkloadEntry(object, at(object)));
-  const templates = sorted.deployments.map((object) => parseDeployment(object, at(object)));
+  const entries = kinds.of(NETWORKING, 'WorkloadEntry').map((object) => parseWorkloadEntry(object, at(object)));
+  const templates = kinds.of('apps', ...DEPLOYMENT_KINDS).map((object) => parseDeployment(object, at(object)));
   const instances = new InstanceIndex([...pods, ...withoutPods(templates, pods), ...entries]);
   const warnings: string[] = [];
-  const rules: DestinationRule[] = sorted.destinationRules.map((object) =>
-    parseDestinationRule(object, at(object), domain, mesh),
-  );
-  const virtualServices = sorted.virtualServices.map((object) => parseVirtualService(object, at(object), domain, mesh));
+  const rules: DestinationRule[] = kinds
+    .of(NETWORKING, 'DestinationRule')
+    .map((object) => parseDestinationRule(object, at(object), domain, mesh));
+  const virtualServices = kinds
+    .of(NETWORKING, 'VirtualService')
+    .map((object) => parseVirtualService(object, at(object), domain, mesh));
   const services = [
-    ...sorted.services.map((object) => parseService(object, at(object), domain, mesh)),
-    ...sorted.serviceEntries.flatMap((object) => parseServiceEntry(object, at(object), mesh)),
+    ...kinds.of('', 'Service').map((object) => parseService(object, at(object), domain, mesh)),
+    ...kinds.of(NETWORKING, 'ServiceEntry').flatMap((object) => parseServiceEntry(object, at(object), mesh)),
   ];
   const gateway = gatewayRules(
-    sorted.gatewayRoutes.map((object) =>
-      object.kind === 'HTTPRoute' ? parseHttpRoute(object, at(object)) : parseGrpcRoute(object, at(object)),
-    ),
-    sorted.referenceGrants.map((object) => parseReferenceGrant(object, at(object))),
+    kinds
+      .of(GATEWAY_API, 'HTTPRoute', 'GRPCRoute')
+      .map((object) =>
+        object.kind === 'HTTPRoute' ? parseHttpRoute(object, at(object)) : parseGrpcRoute(object, at(object)),
+      ),
+    kinds.of(GATEWAY_API, 'ReferenceGrant').map((object) => parseReferenceGrant(object, at(object))),
     services,
     domain,
   );
@@ -107,20 +101,35 @@ export function readObjects(
   return {
     services,
     instances,
-    slices: slicesByService(sorted.slices.map((object) => parseEndpointSlice(object, at(object)))),
+    slices: slicesByService(
+      kinds.of('discovery.k8s.io', 'EndpointSlice').map((object) => parseEndpointSlice(object, at(object))),
+    ),
     pods: new Map(pods.map((pod) => [`${pod.workload.namespace}/${pod.workload.name}`, pod])),
     podsByIp: new Map(pods.flatMap((pod) => pod.workload.ips.map((ip) => [ip, pod] as const))),
     destinationRules: new DestinationRules(rules, mesh.rootNamespace),
     virtualServices: [...merged, ...gateway.virtualServices].sort((a, b) => byAge(a.object, b.object)),
-    sidecars: sorted.sidecars.map((object) => parseSidecar(object, at(object))),
-    telemetries: sorted.telemetries.map((object) => parseTelemetry(object, at(object))),
-    authorizationPolicies: sorted.authorizationPolicies.map((object) => parseAuthorizationPolicy(object, at(object))),
-    peerAuthentications: sorted.peerAuthentications.map((object) => parsePeerAuthentication(object, at(object))),
-    unenforced: sorted.unenforced,
-    uncompiled: sorted.uncompiled,
+    sidecars: kinds.of(NETWORKING, 'Sidecar').map((object) => parseSidecar(object, at(object))),
+    envoyFilters: kinds.of(NETWORKING, 'EnvoyFilter').map((object) => parseEnvoyFilter(object, at(object))),
+    proxyConfigs: kinds.of(NETWORKING, 'ProxyConfig').map((object) => parseProxyConfig(object, at(object))),
+    foreignCode: kinds
+      .of('extensions.istio.io', 'WasmPlugin', 'TrafficExtension')
+      .map((object) => parseForeignCode(object, at(object))),
+    telemetries: kinds.of('telemetry.istio.io', 'Telemetry').map((object) => parseTelemetry(object, at(object))),
+    authorizationPolicies: kinds
+      .of(SECURITY, 'AuthorizationPolicy')
+      .map((object) => parseAuthorizationPolicy(object, at(object))),
+    peerAuthentications: kinds
+      .of(SECURITY, 'PeerAuthentication')
+      .map((object) => parsePeerAuthentication(object, at(object))),
+    unenforced: kinds.of(SECURITY, 'RequestAuthentication'),
+    uncompiled: kinds.of(GATEWAY_API, 'Gateway', 'TLSRoute', 'TCPRoute', 'UDPRoute', 'BackendTLSPolicy'),
     warnings,
   };
 }
+
+const NETWORKING = 'networking.istio.io';
+const SECURITY = 'security.istio.io';
+const GATEWAY_API = 'gateway.networking.k8s.io';
 
 /** Every kind of Istio's API groups; another one is a slip of the pen. */
 const ISTIO_KINDS: Readonly<Record<string, readonly string[]>> = {
@@ -148,62 +157,26 @@ function checkKind(object: KubeObject, group: string): void {
   fail({ object, path: ['kind'], allowUnknown: false }, `${group} has no kind "${object.kind}"; ${hint}`);
 }
 
-function sort(objects: readonly KubeObject[], allowUnknown: boolean): Sorted {
-  const out: Sorted = {
-    services: [],
-    pods: [],
-    deployments: [],
-    slices: [],
-    nodes: [],
-    serviceEntries: [],
-    workloadEntries: [],
-    virtualServices: [],
-    destinationRules: [],
-    sidecars: [],
-    telemetries: [],
-    gatewayRoutes: [],
-    referenceGrants: [],
-    authorizationPolicies: [],
-    peerAuthentications: [],
-    unenforced: [],
-    uncompiled: [],
-  };
-  for (const object of [...objects].sort(byAge)) {
-    const slash = object.apiVersion.indexOf('/');
-    const group = slash < 0 ? '' : object.apiVersion.slice(0, slash);
-    if (!allowUnknown) checkKind(object, group);
-    roomOf(out, group, object.kind)?.push(object);
-  }
-  return out;
-}
+/** Objects by `group/kind`, oldest first. */
+class ObjectsByKind {
+  readonly #byKind = new Map<string, KubeObject[]>();
 
-/** undefined: a kind that does not concern the mesh (ConfigMap, Namespace, ServiceAccount, …). */
-function roomOf(out: Sorted, group: string, kind: string): KubeObject[] | undefined {
-  switch (group) {
-    case '':
-      return kind === 'Service' ? out.services : kind === 'Pod' ? out.pods : kind === 'Node' ? out.nodes : undefined;
-    case 'apps':
-      return DEPLOYMENT_KINDS.has(kind) ? out.deployments : undefined;
-    case 'discovery.k8s.io':
-      return kind === 'EndpointSlice' ? out.slices : undefined;
-    case 'networking.istio.io':
-      if (kind === 'VirtualService') return out.virtualServices;
-      if (kind === 'DestinationRule') return out.destinationRules;
-      if (kind === 'ServiceEntry') return out.serviceEntries;
-      if (kind === 'Sidecar') return out.sidecars;
-      return kind === 'WorkloadEntry' ? out.workloadEntries : out.uncompiled;
-    case 'security.istio.io':
-      if (kind === 'AuthorizationPolicy') return out.authorizationPolicies;
-      return kind === 'PeerAuthentication' ? out.peerAuthentications : out.unenforced;
-    case 'telemetry.istio.io':
-      return out.telemetries;
-    case 'extensions.istio.io':
-      return out.uncompiled;
-    case 'gateway.networking.k8s.io':
-      if (kind === 'HTTPRoute' || kind === 'GRPCRoute') return out.gatewayRoutes;
-      return kind === 'ReferenceGrant' ? out.referenceGrants : out.uncompiled;
-    default:
-      return undefined;
+  constructor(objects: readonly KubeObject[], allowUnknown: boolean) {
+    for (const object of [...objects].sort(byAge)) {
+      const slash = object.apiVersion.indexOf('/');
+      const group = slash < 0 ? '' : object.apiVersion.slice(0, slash);
+      if (!allowUnknown) checkKind(object, group);
+      const key = `${group}/${object.kind}`;
+      const list = this.#byKind.get(key);
+      if (list === undefined) this.#byKind.set(key, [object]);
+      else list.push(object);
+    }
+  }
+
+  of(group: string, ...kinds: readonly string[]): readonly KubeObject[] {
+    const [only] = kinds;
+    if (kinds.length === 1) return this.#byKind.get(`${group}/${only}`) ?? [];
+    return kinds.flatMap((kind) => this.#byKind.get(`${group}/${kind}`) ?? []).sort(byAge);
   }
 }
 

@@ -1,6 +1,7 @@
 /** For whom the compiler compiles, and what it answers. */
 import type { KubeObject } from '../kube_object.ts';
 import type { Resource } from '../resources.ts';
+import type { ProxyConfig } from './proxy_config.ts';
 
 /** The workload beside which the proxy stands. */
 export interface ProxyIdentity {
@@ -66,6 +67,8 @@ export interface CompileResult {
   readonly resources: readonly Resource[];
   readonly services: readonly ServiceSummary[];
   readonly workloads: readonly Workload[];
+  /** What ProxyConfig objects say for the proxy: read at the start only. */
+  readonly proxyConfig: Pick<ProxyConfig, 'concurrency' | 'environment'>;
   /** Sentences, each with `file:line:col`. */
   readonly warnings: readonly string[];
 }
