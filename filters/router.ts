@@ -13,6 +13,9 @@ export default {
       clusters: deps.clusters,
       deadlines: deps.deadlines,
       nowMs: deps.nowMs,
+      random: deps.random,
+      sentAgain: (method, route, reason) =>
+        deps.statistics.counter('pillion_requests_sent_again_total', { method, route, reason }),
       statistics: {
         rqTotal: deps.counter('rq_total'),
         noRoute: deps.counter('no_route'),

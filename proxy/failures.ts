@@ -135,8 +135,17 @@ export const failures = {
     'upstream_reset_before_response_started{local_reset}',
     before('local reset'),
   ),
-  upstreamTimeout: row('upstream', 504, 4, 'UT', 'response_timeout', 'upstream request timeout'),
-  perTryTimeout: row('upstream', 504, 4, 'UT', 'upstream_per_try_timeout', 'upstream request timeout'),
+  upstreamTimeout: row('upstream', 504, 14, 'UT', 'response_timeout', 'upstream request timeout'),
+  perTryTimeout: row('upstream', 504, 14, 'UT', 'upstream_per_try_timeout', 'upstream request timeout'),
+  perTryIdleTimeout: row('upstream', 504, 14, 'UT', 'upstream_per_try_idle_timeout', 'upstream request timeout'),
+  upstreamMaxStreamDuration: row(
+    'upstream',
+    504,
+    14,
+    'UMSDR',
+    'upstream_max_stream_duration_reached',
+    'upstream max stream duration reached',
+  ),
   dnsFailure: row('local', 503, 14, 'DF', 'dns_resolution_failure', 'DNS resolution failure'),
   forbiddenDestination: row(
     'local',
@@ -151,7 +160,8 @@ export const failures = {
   streamIdleTimeoutAfterRequest: row('local', 504, 4, 'SI', 'stream_idle_timeout', 'stream timeout'),
   requestTimeout: row('downstream', 408, 4, '', 'request_overall_timeout', 'request timeout'),
   requestHeadersTimeout: row('downstream', 408, 4, '', 'request_header_timeout', 'request header timeout'),
-  maxStreamDuration: row('local', 408, 4, 'UMSDR', 'max_duration_timeout', 'downstream duration timeout'),
+  maxStreamDuration: row('local', 408, 4, '', 'max_duration_timeout', 'downstream duration timeout'),
+  maxStreamDurationAfterRequest: row('local', 504, 4, '', 'max_duration_timeout', 'downstream duration timeout'),
   downstreamDisconnect: row('downstream', 0, 1, 'DC', 'downstream_remote_disconnect', ''),
   downstreamProtocolError: row('downstream', 400, 3, 'DPE', 'http1.codec_error', ''),
   payloadTooLarge: row('local', 413, 8, '', 'request_payload_too_large', 'Payload Too Large'),
@@ -193,4 +203,14 @@ export function failureOfReset(reason: ResetReason): Failure {
     default:
       return reason satisfies never;
   }
+}
+
+/** What a failure of an attempt becomes where the request had been sent before: Envoy says so in the body. */
+export function afterRetry(failure: Failure): Failure {
+  return { ...failure, body: failure.body.replace('reset reason:', 'retried and the latest reset reason:') };
+}
+
+/** The failure of an upstream reset that came after response headers. */
+export function afterResponseStarted(failure: Failure): Failure {
+  return { ...failure, details: failure.details.replace('before_response_started', 'after_response_started') };
 }

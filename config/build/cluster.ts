@@ -255,6 +255,7 @@ function buildHttp(fields: Fields): UpstreamHttp {
     maxRequestsPerConnection:
       common?.integer('max_requests_per_connection') ?? fields.integer('max_requests_per_connection') ?? 0,
     maxHeadersCount: common?.integer('max_headers_count', 1) ?? 100,
+    maxStreamDurationMs: common?.durationMs('max_stream_duration') ?? 0,
     ...buildAutoTls(options?.message('upstream_http_protocol_options')),
   };
 }

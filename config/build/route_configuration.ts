@@ -23,6 +23,7 @@ import {
 } from '../../proxy/router/route_table.ts';
 import { VirtualHosts } from '../../proxy/router/virtual_hosts.ts';
 import type { Json } from '../resources.ts';
+import { parseRetryPolicy } from './retry_policy.ts';
 
 export interface RouteTableOptions {
   readonly origin: string;
@@ -119,7 +120,7 @@ function buildRoute(route: Fields, virtualHostName: string, context: HostContext
   const rewrite = parseRewrite(action, match.path);
   const weighted = action.message('weighted_clusters');
   if (weighted === undefined) {
-    return single({ rewrite, forward: parseForward(action, parseClusterName(action), undefined, context) });
+    return single({ rewrite, forward: parseForward(route, action, parseClusterName(action), undefined, context) });
   }
   const routes: Route[] = [];
   const cumulativeWeights: number[] = [];
@@ -127,7 +128,7 @@ function buildRoute(route: Fields, virtualHostName: string, context: HostContext
   for (const cluster of weighted.messages('clusters')) {
     total += cluster.integer('weight') ?? 0;
     cumulativeWeights.push(total);
-    const forward = parseForward(action, parseWeightedName(cluster), cluster, context);
+    const forward = parseForward(route, action, parseWeightedName(cluster), cluster, context);
     const hostRewrite = parseRewrite(cluster, match.path);
     const both =
       hostRewrite === undefined
@@ -183,11 +184,15 @@ function parseWeightedName(cluster: Fields): ForwardAction['clusterName'] {
 }
 
 function parseForward(
+  route: Fields,
   action: Fields,
   clusterName: ForwardAction['clusterName'],
   weighted: Fields | undefined,
   { host }: HostContext,
 ): ForwardAction {
+  for (const fields of [action, host]) {
+    if (fields.has('hedge_policy')) fields.fail('hedge_policy', 'request hedging is not supported');
+  }
   const maxDuration = action.message('max_stream_duration');
   const upgrades = new Map<string, boolean>();
   for (const upgrade of action.messages('upgrade_configs')) {
@@ -204,9 +209,12 @@ function parseForward(
     timeoutMs: action.durationMs('timeout') ?? DEFAULT_TIMEOUT_MS,
     idleTimeoutMs: action.durationMs('idle_timeout'),
     maxStreamDurationMs: maxDuration?.durationMs('max_stream_duration'),
-    grpcTimeoutHeaderMaxMs: maxDuration?.durationMs('grpc_timeout_header_max') ?? action.durationMs('max_grpc_timeout'),
+    grpcTimeoutHeaderMaxMs: maxDuration?.durationMs('grpc_timeout_header_max'),
+    // max_stream_duration replaces the older field.
+    grpcTimeoutMaxMs: maxDuration === undefined ? action.durationMs('max_grpc_timeout') : undefined,
     priority: action.oneOf('priority', ['DEFAULT', 'HIGH'], 'DEFAULT') === 'HIGH' ? 'high' : 'default',
-    retryPolicy: (action.message('retry_policy') ?? host.message('retry_policy'))?.json,
+    retryPolicy: parseRetryPolicy(action.message('retry_policy') ?? host.message('retry_policy')),
+    bufferLimitBytes: route.integer('per_request_buffer_limit_bytes') ?? host.integer('per_request_buffer_limit_bytes'),
     hashPolicy: parseHashPolicies(action.messages('hash_policy')),
     metadataMatch: mergeMetadata(
       parseMetadata(action.message('metadata_match')),
@@ -216,6 +224,7 @@ function parseForward(
     upgradeAllowed: (type) => upgrades.get(type),
     includeAttemptCountInRequest: host.boolean('include_request_attempt_count') ?? false,
     includeAttemptCountInResponse: host.boolean('include_attempt_count_in_response') ?? false,
+    includeTimeoutRetryHeader: host.boolean('include_is_timeout_retry_header') ?? false,
     requestMirrorPolicies: action.messages('request_mirror_policies').map((policy) => policy.json),
   };
 }

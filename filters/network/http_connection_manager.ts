@@ -5,6 +5,7 @@ import type { ConnectionManagerConfig } from '../../proxy/http/connection_manage
 import { ConnectionManagerRuntime } from '../../proxy/http/connection_manager_runtime.ts';
 import type { FilterDeps } from '../../proxy/http/filter.ts';
 import { callCluster } from '../../proxy/http/internal_call.ts';
+import { parseInternalAddresses } from '../../proxy/http/internal_request.ts';
 import { parseStringMatcher } from '../../proxy/http/matchers.ts';
 import { parsePathNormalization } from '../../proxy/http/path_normalization.ts';
 import { isTerminal, type TerminalFilter } from '../../proxy/http/terminal.ts';
@@ -76,6 +77,7 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
     bufferLimitBytes: DEFAULT_BUFFER_LIMIT_BYTES,
     normalization: parsePathNormalization(fields),
     useRemoteAddress: fields.boolean('use_remote_address') ?? false,
+    internalAddresses: parseInternalAddresses(fields.message('internal_address_config')),
     xffTrustedHops: fields.integer('xff_num_trusted_hops') ?? 0,
     skipXffAppend: fields.boolean('skip_xff_append') ?? false,
     generateRequestId: fields.boolean('generate_request_id') ?? true,

@@ -2,6 +2,7 @@
 import type { ParsedHttpFilter } from '../build_context.ts';
 import type { RouteTable } from '../router/route.ts';
 import type { AccessLogConfig } from '../telemetry/access_log_config.ts';
+import type { InternalAddresses } from './internal_request.ts';
 import type { StringMatcher } from './matchers.ts';
 import type { PathNormalization } from './path_normalization.ts';
 
@@ -35,6 +36,8 @@ export interface ConnectionManagerConfig {
   readonly bufferLimitBytes: number;
   readonly normalization: PathNormalization;
   readonly useRemoteAddress: boolean;
+  /** undefined: nobody is internal. */
+  readonly internalAddresses: InternalAddresses | undefined;
   readonly xffTrustedHops: number;
   readonly skipXffAppend: boolean;
   readonly generateRequestId: boolean;

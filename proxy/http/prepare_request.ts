@@ -8,6 +8,7 @@ import { isIP } from 'node:net';
 import { type ConnectionInfo, type SocketAddress, socketAddress } from '../net/connection_info.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { RequestHeaders } from './headers.ts';
+import { isInternalRequest } from './internal_request.ts';
 import { normalizePath } from './path_normalization.ts';
 import { randomRequestId } from './request_id.ts';
 
@@ -56,6 +57,8 @@ export interface PreparedRequest {
   remoteAddress: SocketAddress | undefined;
   /** Lower-case upgrade type that passes (`websocket`), or `connect`. */
   upgrade: string | undefined;
+  /** Its own x-envoy-* headers count. */
+  internal: boolean;
 }
 
 /** One result object a thread: read it before the next call. */
@@ -64,6 +67,7 @@ const result: PreparedRequest = {
   redirectPath: undefined,
   remoteAddress: undefined,
   upgrade: undefined,
+  internal: false,
 };
 
 /** Cleans, normalises and completes `headers` in place. */
@@ -75,6 +79,7 @@ export function prepareRequest(
   result.failure = undefined;
   result.redirectPath = undefined;
   result.remoteAddress = undefined;
+  result.internal = false;
   result.upgrade = upgradeOf(headers, config);
   if (headers.authority === '' && headers.method !== 'CONNECT') {
     result.failure = failures.missingHost;
@@ -89,7 +94,9 @@ export function prepareRequest(
     result.failure = failures.underscoreRejected;
     return result;
   }
+  result.internal = isInternalRequest(headers, config, connection);
   cleanFields(headers, config, connection, result.upgrade !== undefined);
+  if (result.internal) headers.set('x-envoy-internal', 'true');
   if (config.stripPort !== 'none' || config.stripTrailingHostDot) stripAuthority(headers, config, connection);
   if (headers.method !== 'CONNECT' && headers.path !== '*') {
     const path = normalizePath(headers.path, config.normalization);
@@ -135,9 +142,9 @@ function cleanFields(
       trailers ||= value.split(',').some((token) => token.trim().toLowerCase() === 'trailers');
       return false;
     }
-    if (INTERNAL_HEADERS.has(name)) return false;
+    if (INTERNAL_HEADERS.has(name)) return result.internal;
     if (name === 'x-forwarded-client-cert') return keepXfcc && config.forwardClientCert !== 'sanitize';
-    if (config.useRemoteAddress && EDGE_HEADERS.has(name)) return false;
+    if (config.useRemoteAddress && !result.internal && EDGE_HEADERS.has(name)) return false;
     if (config.underscores === 'drop' && name.includes('_')) return false;
     return named === undefined || !named.includes(name);
   });

@@ -120,6 +120,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     const prepared = prepareRequest(headers, config, this.info.connection);
     this.info.requestId = requestIdOf(headers, config, this.#runtime.random);
     this.upgrade = prepared.upgrade;
+    this.info.internal = prepared.internal;
     if (prepared.remoteAddress !== undefined) this.info.remoteAddress = prepared.remoteAddress;
     if (prepared.failure !== undefined) {
       if (prepared.failure === failures.pathNormalizationFailed) statistics.rqFailedPathNormalization.inc();
@@ -274,11 +275,19 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     this.#timers.setIdle(timeoutMs);
   }
 
+  setMaxDuration(durationMs: number): void {
+    this.#timers.setMax(durationMs);
+  }
+
+  get bufferLimitBytes(): number {
+    return this.#runtime.config.bufferLimitBytes;
+  }
+
   closeAfterResponse(): void {
     this.#host.closeAfterResponse();
   }
 
-  fail(failure: Failure): void {
+  fail(failure: Failure, modifyHeaders?: (headers: ResponseHeaders) => void): void {
     if (this.#ended) return;
     this.info.addFlag(failure.flag);
     if (this.#responseSent) {
@@ -286,7 +295,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
       this.#resetDownstream('local reset');
       return;
     }
-    this.#reply(failure.status, failure.details, failure.body, failure.grpcStatus, undefined);
+    this.#reply(failure.status, failure.details, failure.body, failure.grpcStatus, modifyHeaders);
   }
 
   // ── for filters ─────────────────────────────────────────────────────────────────────────────────────────────────

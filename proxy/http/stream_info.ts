@@ -46,6 +46,8 @@ export class StreamInfo {
   virtualHostName = '';
   routeMetadata: Metadata | undefined = undefined;
   requestId: string | undefined = undefined;
+  /** The request's own x-envoy-* headers count. */
+  internal = false;
   /** Dynamic metadata by namespace. */
   dynamicMetadata: Map<string, Record<string, unknown>> | undefined = undefined;
   /** Path before rewriting. */

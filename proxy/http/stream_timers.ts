@@ -39,13 +39,7 @@ export class StreamTimers {
       });
       requestTimeout.arm(this.#request, stream.info.startMs);
     }
-    if (streamMax !== undefined) {
-      this.#max = new Deadline(() => {
-        statistics.rqMaxDurationReached.inc();
-        stream.fail(failures.maxStreamDuration);
-      });
-      streamMax.arm(this.#max, stream.info.startMs);
-    }
+    if (streamMax !== undefined) this.#armMax(streamMax);
   }
 
   requestDone(): void {
@@ -64,10 +58,29 @@ export class StreamTimers {
     if (this.#idleList !== undefined) this.#armIdle(this.#idleList);
   }
 
+  /** How long the stream may last, counted from its beginning; replaces what was. 0: for ever. */
+  setMax(durationMs: number): void {
+    this.#max?.cancel();
+    if (durationMs <= 0) return;
+    const { deadlines, nowMs } = this.#runtime;
+    this.#armMax(deadlines.list(durationMs));
+    // It may be over already.
+    if (this.#stream.info.startMs + durationMs < nowMs()) this.#max?.onExpire();
+  }
+
   cancel(): void {
     this.#idle?.cancel();
     this.#request?.cancel();
     this.#max?.cancel();
+  }
+
+  #armMax(list: DeadlineList): void {
+    const stream = this.#stream;
+    this.#max ??= new Deadline(() => {
+      this.#runtime.statistics.rqMaxDurationReached.inc();
+      stream.fail(stream.requestComplete ? failures.maxStreamDurationAfterRequest : failures.maxStreamDuration);
+    });
+    list.arm(this.#max, stream.info.startMs);
   }
 
   #armIdle(list: DeadlineList): void {

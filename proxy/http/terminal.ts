@@ -32,7 +32,7 @@ export interface TerminalContext extends FilterContext {
   respondData(bytes: Buffer, endStream: boolean): void;
   respondTrailers(trailers: Headers): void;
   /** After response headers: the downstream stream is reset. Before: a local reply. */
-  fail(failure: Failure): void;
+  fail(failure: Failure, modifyHeaders?: (headers: ResponseHeaders) => void): void;
   /** Counted: stop or go on giving request body. */
   pauseRequest(paused: boolean): void;
   /** The whole request has arrived. */
@@ -44,4 +44,8 @@ export interface TerminalContext extends FilterContext {
   readonly upgrade: string | undefined;
   /** The route's idle timeout replaces the connection manager's. 0: none. */
   setIdleTimeout(timeoutMs: number): void;
+  /** How long the stream may last, from its beginning: replaces the connection manager's. 0: for ever. */
+  setMaxDuration(durationMs: number): void;
+  /** How much of a body may be held. */
+  readonly bufferLimitBytes: number;
 }

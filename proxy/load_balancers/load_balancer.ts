@@ -11,6 +11,8 @@ export interface LoadBalancerContext {
   /** The route's metadata_match, for subsets. */
   readonly metadataMatch: Metadata | undefined;
   shouldSkip(host: Host): boolean;
+  /** Priorities that another attempt should leave alone while there are others (previous_priorities). */
+  readonly triedPriorities?: ReadonlySet<number> | undefined;
 }
 
 /** Membership is immutable and the balancer is replaced with it; health is an overlay. Synchronous, no allocation. */

@@ -2,6 +2,7 @@
 import type { FormatInput } from '../http/formatter.ts';
 import type { RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { Metadata, StreamInfo } from '../http/stream_info.ts';
+import type { RetryPolicy } from './retry_policy.ts';
 
 /** Looks a request up. Built once, never changed; a stream pins the table it began with. */
 export interface RouteTable {
@@ -64,9 +65,13 @@ export interface ForwardAction {
   readonly maxStreamDurationMs: number | undefined;
   /** undefined: not set; 0: no limit on the client's wish. RouteAction.MaxStreamDuration.grpc_timeout_header_max. */
   readonly grpcTimeoutHeaderMaxMs: number | undefined;
+  /** RouteAction.max_grpc_timeout: the timeout of a gRPC request is its own grpc-timeout, up to this. 0: any. undefined: not set. */
+  readonly grpcTimeoutMaxMs: number | undefined;
   readonly priority: 'default' | 'high';
-  /** Of the route, else of the virtual host; parsed as it stands, executed by the router. */
-  readonly retryPolicy: Readonly<Record<string, unknown>> | undefined;
+  /** Of the route, else of the virtual host. */
+  readonly retryPolicy: RetryPolicy | undefined;
+  /** How much of a body is kept for another attempt or a mirror; undefined: as much as the connection buffers. */
+  readonly bufferLimitBytes: number | undefined;
   /** Computes the request's hash into `out`; false: no policy applied, the choice is random. */
   readonly hashPolicy: HashPolicy | undefined;
   readonly metadataMatch: Metadata | undefined;
@@ -76,6 +81,8 @@ export interface ForwardAction {
   upgradeAllowed(type: string): boolean | undefined;
   readonly includeAttemptCountInRequest: boolean;
   readonly includeAttemptCountInResponse: boolean;
+  /** x-envoy-is-timeout-retry on attempts after one that timed out. */
+  readonly includeTimeoutRetryHeader: boolean;
   readonly requestMirrorPolicies: readonly Readonly<Record<string, unknown>>[];
 }
 

@@ -1,17 +1,29 @@
 /** The router: route → cluster → host → pool, and the response back. Envoy: envoy.extensions.filters.http.router.v3. */
-import { type Failure, failureOfReset, failures } from '../failures.ts';
+import { afterResponseStarted, afterRetry, type Failure, failureOfReset, failures } from '../failures.ts';
 import type { ResetReason } from '../http/codec.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { RequestSink, TerminalContext, TerminalFilter } from '../http/terminal.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
-import { Deadline, type Deadlines } from '../net/deadlines.ts';
+import { isGrpc } from '../http/local_reply.ts';
+import { Deadline, type DeadlineList, type Deadlines } from '../net/deadlines.ts';
 import type { Counter } from '../telemetry/statistics.ts';
 import type { Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
+import type { Host } from '../upstream/host.ts';
+import { answerItself } from './direct_answers.ts';
 import { KeptBody } from './kept_body.ts';
+import {
+  mayRetryAfterSending,
+  retriesHeaders,
+  retriesReset,
+  type RetryPolicy,
+  withRequestHeaders,
+} from './retry_policy.ts';
+import { RetryState } from './retry_state.ts';
 import { rewriteHost } from './rewrite.ts';
 import type { ForwardAction, HashOutput, Route } from './route.ts';
-import { UpstreamRequest, type UpstreamRequestOwner } from './upstream_request.ts';
+import { expectedTimeoutMs, NO_TIMEOUTS, streamDurationMs, type Timeouts, timeoutsOf } from './timeouts.ts';
+import { type AttemptLimit, UpstreamRequest, type UpstreamRequestOwner } from './upstream_request.ts';
 
 export interface RouterConfig {
   /** Default false: x-envoy-upstream-service-time and its kind are added. */
@@ -30,6 +42,10 @@ export interface RouterDeps {
   readonly clusters: ClusterLookup;
   readonly deadlines: Deadlines;
   readonly statistics: RouterStatistics;
+  /** The ledger: what was sent more than once, by method and route. */
+  sentAgain(method: string, route: string, reason: string): Counter;
+  /** [0, 1) */
+  random(): number;
   nowMs(): number;
 }
 
@@ -41,6 +57,8 @@ const REPLAY_BYTES = 65_536;
 const MAX_DEAD_CONNECTIONS = 3;
 
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+/** Methods with a line of their own in the ledger: peers choose methods. */
+const KNOWN_METHODS = new Set([...IDEMPOTENT, 'POST', 'PATCH', 'CONNECT']);
 
 /** Makes the terminal filter of a connection manager on one thread. */
 export function createRouter(config: RouterConfig, deps: RouterDeps): TerminalFilter {
@@ -59,6 +77,11 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   #cluster: Cluster | undefined = undefined;
   #attempt: UpstreamRequest | undefined = undefined;
   #deadConnections = 0;
+  #policy: RetryPolicy | undefined = undefined;
+  /** Made when something failed. */
+  #retry: RetryState | undefined = undefined;
+  #backOff: Deadline | undefined = undefined;
+  #timeouts: Timeouts = NO_TIMEOUTS;
   #downstreamPaused = false;
   #responseStarted = false;
   #done = false;
@@ -104,8 +127,12 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     return this.#stream.connection.localAddress;
   }
 
-  shouldSkip(): boolean {
-    return false;
+  shouldSkip(host: Host): boolean {
+    return this.#retry?.shouldSkip(host) ?? false;
+  }
+
+  get triedPriorities(): ReadonlySet<number> | undefined {
+    return this.#retry?.triedPriorities;
   }
 
   // ── from the stream ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,9 +149,14 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       return this.#fail(failures.noRoute);
     }
     this.#route = route;
-    if (route.directResponse !== undefined) return this.#answerDirectly(route);
-    if (route.redirect !== undefined) return this.#redirect(route);
-    const forward = route.forward as ForwardAction; // Exactly one of the three is there.
+    if (route.forward === undefined) {
+      this.#done = true;
+      if (route.redirect !== undefined) statistics.rqRedirect.inc();
+      else statistics.rqDirectResponse.inc();
+      answerItself(route, headers, stream);
+      return;
+    }
+    const { forward } = route;
     this.#forward = forward;
     const name = forward.clusterName(headers);
     const cluster = name === undefined ? undefined : this.#deps.clusters.get(name);
@@ -143,6 +175,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       this.hasHash = forward.hashPolicy.hash(headers, stream.info, this.#hash);
     }
     stream.info.originalPath = headers.path;
+    this.#setLimits(forward, headers);
     if (forward.includeAttemptCountInRequest) headers.set('x-envoy-attempt-count', '1');
     route.finalizeRequestHeaders(headers, stream);
     if (endStream) this.#armTimeout();
@@ -171,7 +204,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const connected = attempt?.connected === true;
     if (body.replayable && !this.#responseStarted) {
       body.keep(bytes);
-      if (connected && body.bytes > REPLAY_BYTES) body.release();
+      if (connected && body.bytes > this.#keepBytes()) this.#stopKeeping();
     }
     if (attempt === undefined || !connected) {
       if (body.bytes >= EARLY_BODY_BYTES) this.#pauseDownstream();
@@ -197,20 +230,40 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#attempt?.abandon();
   }
 
+  // ── limits of an attempt ────────────────────────────────────────────────────────────────────────────────────────
+
+  get perTryTimeout(): DeadlineList | undefined {
+    const { perTryMs } = this.#timeouts;
+    return perTryMs > 0 ? this.#deps.deadlines.list(perTryMs) : undefined;
+  }
+
+  get perTryIdleTimeout(): DeadlineList | undefined {
+    const idleMs = this.#policy?.perTryIdleTimeoutMs ?? 0;
+    return idleMs > 0 ? this.#deps.deadlines.list(idleMs) : undefined;
+  }
+
+  get maxDuration(): DeadlineList | undefined {
+    const durationMs = this.#cluster?.maxStreamDurationMs ?? 0;
+    return durationMs > 0 ? this.#deps.deadlines.list(durationMs) : undefined;
+  }
+
   // ── from the attempt ────────────────────────────────────────────────────────────────────────────────────────────
 
   attemptReady(attempt: UpstreamRequest, connection: ConnectionInfo): void {
     const { info } = this.#stream;
-    // A body in a request that must not be sent twice need not be kept once it is on its way.
-    if (!attempt.reused || !IDEMPOTENT.has(this.requestHeaders.method)) this.body.replayable = false;
+    attempt.sentMs = this.#deps.nowMs();
+    // A body that will not be sent again need not be kept once it is on its way.
+    const again = (attempt.reused && IDEMPOTENT.has(this.requestHeaders.method)) || this.#mayRetryAfterSending(attempt);
+    if (!again) this.body.replayable = false;
     info.upstreamLocalAddress = connection.localAddress;
     info.upstreamProtocol = attempt.protocol;
-    if (info.upstreamFirstByteSentMs === 0) info.upstreamFirstByteSentMs = this.#deps.nowMs();
+    info.upstreamFirstByteSentMs = attempt.sentMs;
   }
 
   attemptSent(_attempt: UpstreamRequest, room: boolean): void {
     const { body } = this;
     if (!body.replayable) body.release();
+    else if (body.bytes > this.#keepBytes()) this.#stopKeeping();
     if (room || body.complete) this.#resumeDownstream();
   }
 
@@ -218,9 +271,11 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#fail(failures.upstreamProtocolError);
   }
 
-  attemptRefused(_attempt: UpstreamRequest, reason: ResetReason, detail: string): void {
+  attemptRefused(attempt: UpstreamRequest, reason: ResetReason, detail: string): void {
+    const policy = this.#policy;
+    if (policy !== undefined && retriesReset(policy, reason, false) && this.#again(attempt.host, undefined, '')) return;
     if (detail !== '') this.#stream.info.upstreamTransportFailureReason = detail;
-    const failure = failureOfReset(reason);
+    const failure = this.#resetFailure(reason);
     this.#fail(detail === '' ? failure : { ...failure, details: withReason(failure.details, detail) });
   }
 
@@ -232,14 +287,25 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const stream = this.#stream;
     const { info } = stream;
     const nowMs = this.#deps.nowMs();
+    const { statistics } = attempt.cluster;
+    const policy = this.#policy;
+    if (policy !== undefined) {
+      if (retriesHeaders(policy, headers)) {
+        if (this.#again(attempt.host, headers, 'response')) {
+          statistics.retriedResponse(headers.status);
+          attempt.discard(headers, endStream, this.#deps.deadlines);
+          return;
+        }
+      } else if (this.#retry !== undefined) statistics.rqRetrySuccess.inc();
+      this.#retry?.release();
+    }
     this.#responseStarted = true;
     this.body.release();
     info.upstreamFirstByteReceivedMs = nowMs;
-    const { statistics } = attempt.cluster;
     statistics.response(headers.status);
     if (headers.status >= 500) attempt.host.counts.rqError++;
     else attempt.host.counts.rqSuccess++;
-    statistics.rqTime.record(nowMs - info.upstreamFirstByteSentMs);
+    statistics.rqTime.record(nowMs - attempt.sentMs);
     if (!this.#config.suppressEnvoyHeaders) {
       const sinceMs = info.requestCompleteMs === 0 ? 0 : nowMs - info.requestCompleteMs;
       headers.set('x-envoy-upstream-service-time', String(Math.max(0, Math.round(sinceMs))));
@@ -270,10 +336,33 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     if (!this.#responseStarted && reason === 'connection termination' && this.#mayMove(attempt)) {
       this.#deadConnections++;
       attempt.cluster.statistics.rqRetry.inc();
-      this.#connect();
+      this.#ledger('dead_connection');
+      this.#connect(true);
       return;
     }
-    this.#fail(failureOfReset(reason));
+    const policy = this.#policy;
+    if (policy !== undefined && retriesReset(policy, reason, true) && this.#again(attempt.host, undefined, 'reset'))
+      return;
+    this.#fail(this.#resetFailure(reason));
+  }
+
+  attemptTimedOut(attempt: UpstreamRequest, limit: AttemptLimit): void {
+    const { statistics } = attempt.cluster;
+    if (limit === 'perTry') statistics.rqPerTryTimeout.inc();
+    else if (limit === 'idle') statistics.rqPerTryIdleTimeout.inc();
+    else statistics.rqMaxDurationReached.inc();
+    attempt.abandon();
+    const policy = this.#policy;
+    if (policy !== undefined && retriesReset(policy, 'local reset', true)) {
+      if (this.#again(attempt.host, undefined, 'timeout')) {
+        if (this.#forward.includeTimeoutRetryHeader) this.requestHeaders.set('x-envoy-is-timeout-retry', 'true');
+        return;
+      }
+    }
+    if (limit === 'duration') {
+      const { status } = this.body.complete ? failures.upstreamMaxStreamDuration : failures.maxStreamDuration;
+      this.#fail({ ...failures.upstreamMaxStreamDuration, status });
+    } else this.#fail(limit === 'perTry' ? failures.perTryTimeout : failures.perTryIdleTimeout);
   }
 
   attemptDrained(): void {
@@ -282,12 +371,12 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
 
   // ── inside ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #connect(): void {
+  /** `move`: off a dead connection, which is the same attempt. */
+  #connect(move = false): void {
     const cluster = this.#cluster as Cluster;
     const { info } = this.#stream;
     this.#attempt = undefined;
-    // A move off a dead connection is the same attempt.
-    if (this.#deadConnections === 0) info.upstreamRequestAttemptCount++;
+    if (!move) info.upstreamRequestAttemptCount++;
     const host = cluster.chooseHost(this);
     if (host === undefined) {
       cluster.statistics.cxNoneHealthy.inc();
@@ -315,6 +404,103 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     );
   }
 
+  /** Timeouts and retries: the route's, and what an internal request asks for. */
+  #setLimits(forward: ForwardAction, headers: RequestHeaders): void {
+    const stream = this.#stream;
+    const { internal } = stream.info;
+    let policy = forward.retryPolicy;
+    if (internal) policy = withRequestHeaders(policy, headers);
+    if (policy !== undefined && policy.requestHeaders.length > 0) {
+      if (!policy.requestHeaders.some((matcher) => matcher.matches(headers))) policy = undefined;
+    }
+    this.#policy = policy;
+    if (forward.maxStreamDurationMs !== undefined || forward.grpcTimeoutHeaderMaxMs !== undefined) {
+      const durationMs = streamDurationMs(forward, headers);
+      if (durationMs !== undefined) stream.setMaxDuration(durationMs);
+    }
+    this.#timeouts = timeoutsOf(forward, policy, headers, internal);
+    this.#setExpectedTimeout();
+  }
+
+  #setExpectedTimeout(): void {
+    const { globalMs, perTryMs } = this.#timeouts;
+    if (this.#config.suppressEnvoyHeaders || (globalMs === 0 && perTryMs === 0)) return;
+    const { requestCompleteMs } = this.#stream.info;
+    const elapsedMs = requestCompleteMs === 0 ? 0 : this.#deps.nowMs() - requestCompleteMs;
+    const expectedMs = expectedTimeoutMs(this.#timeouts, elapsedMs);
+    this.requestHeaders.set('x-envoy-expected-rq-timeout-ms', String(expectedMs));
+  }
+
+  #mayRetryAfterSending(attempt: UpstreamRequest): boolean {
+    const policy = this.#policy;
+    if (policy === undefined || policy.retries === 0) return false;
+    return mayRetryAfterSending(policy, isGrpc(this.requestHeaders), attempt.protocol === 'HTTP/2');
+  }
+
+  /** How much of a body is kept while the request may have to be sent again. */
+  #keepBytes(): number {
+    if (this.#policy === undefined || this.#policy.retries === 0) return REPLAY_BYTES;
+    return this.#forward.bufferLimitBytes ?? this.#stream.bufferLimitBytes;
+  }
+
+  /** The body is too large to be kept: whatever happens, the request is not sent again. */
+  #stopKeeping(): void {
+    this.body.release();
+    if (this.#policy !== undefined) this.#cluster?.statistics.retryOrShadowAbandoned.inc();
+  }
+
+  /**
+   * Sends the request again after the back-off, if one more attempt is allowed. `reason`: for the ledger; '': nothing
+   * had been sent. @returns false: what happened is the answer.
+   */
+  #again(host: Host, headers: ResponseHeaders | undefined, reason: string): boolean {
+    const policy = this.#policy;
+    const cluster = this.#cluster;
+    if (policy === undefined || cluster === undefined || this.#responseStarted || !this.body.replayable) return false;
+    this.#retry ??= new RetryState({
+      policy,
+      breaker: cluster.breaker(this.#forward.priority),
+      statistics: cluster.statistics,
+      random: this.#deps.random,
+    });
+    const answer = this.#retry.ask(host, headers);
+    if (answer !== 'again') {
+      this.#stream.info.addFlag(answer === 'overflow' ? 'UO' : 'URX');
+      return false;
+    }
+    if (reason !== '') this.#ledger(reason);
+    this.#attempt = undefined;
+    this.#backOff = new Deadline(() => this.#tryAgain());
+    this.#deps.deadlines.list(Math.max(1, this.#retry.delayMs)).arm(this.#backOff);
+    return true;
+  }
+
+  #tryAgain(): void {
+    // The cluster may have been replaced, or be gone.
+    const cluster = this.#deps.clusters.get((this.#cluster as Cluster).name);
+    if (cluster === undefined) return this.#fail(failures.noHealthyUpstream);
+    this.#cluster = cluster;
+    if (this.#forward.includeAttemptCountInRequest) {
+      const count = this.#stream.info.upstreamRequestAttemptCount + 1;
+      this.requestHeaders.set('x-envoy-attempt-count', String(count));
+    }
+    this.#setExpectedTimeout();
+    this.#connect();
+  }
+
+  #resetFailure(reason: ResetReason): Failure {
+    const failure = failureOfReset(reason);
+    if (this.#responseStarted) return afterResponseStarted(failure);
+    return this.#stream.info.upstreamRequestAttemptCount > 1 ? afterRetry(failure) : failure;
+  }
+
+  #ledger(reason: string): void {
+    const { method } = this.requestHeaders;
+    const route = this.#route as Route;
+    const name = route.name === '' ? route.virtualHostName : route.name;
+    this.#deps.sentAgain(KNOWN_METHODS.has(method) ? method : 'other', name, reason).inc();
+  }
+
   #pauseDownstream(): void {
     if (this.#downstreamPaused) return;
     this.#downstreamPaused = true;
@@ -328,7 +514,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   #armTimeout(): void {
-    const timeoutMs = this.#forward.timeoutMs;
+    const timeoutMs = this.#timeouts.globalMs;
     if (timeoutMs <= 0 || this.#responseStarted || this.#stream.upgrade !== undefined) return;
     this.#timeout = new Deadline(() => {
       this.#cluster?.statistics.rqTimeout.inc();
@@ -336,33 +522,6 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       this.#fail(failures.upstreamTimeout);
     });
     this.#deps.deadlines.list(timeoutMs).arm(this.#timeout);
-  }
-
-  #answerDirectly(route: Route): void {
-    const action = route.directResponse as NonNullable<Route['directResponse']>;
-    this.#deps.statistics.rqDirectResponse.inc();
-    this.#done = true;
-    const stream = this.#stream;
-    const { scheme, authority, path } = this.requestHeaders;
-    stream.sendLocalReply(action.status, '', 'direct_response', action.body, (headers) => {
-      // "Created" and redirects name a place: the request's own (Envoy's newUri).
-      if (action.status === 201 || (action.status >= 300 && action.status < 400)) {
-        headers.set('location', `${scheme}://${authority}${path}`);
-      }
-      route.finalizeResponseHeaders(headers, stream);
-    });
-  }
-
-  #redirect(route: Route): void {
-    const action = route.redirect as NonNullable<Route['redirect']>;
-    this.#deps.statistics.rqRedirect.inc();
-    this.#done = true;
-    const stream = this.#stream;
-    const location = action.location(this.requestHeaders);
-    stream.sendLocalReply(action.status, '', 'direct_response', '', (headers) => {
-      headers.set('location', location);
-      route.finalizeResponseHeaders(headers, stream);
-    });
   }
 
   /** The upstream has said everything. */
@@ -379,13 +538,20 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#attempt?.abandon();
     if (failure.status >= 500) this.#cluster?.statistics.response(failure.status);
     if (failure.status >= 500 && this.#attempt !== undefined) this.#attempt.host.counts.rqError++;
-    this.#stream.fail(failure);
+    this.#stream.fail(failure, (headers) => {
+      if (this.#route?.forward?.includeAttemptCountInResponse === true) {
+        headers.set('x-envoy-attempt-count', String(this.#stream.info.upstreamRequestAttemptCount));
+      }
+      if (failure.flag === 'UO' && !this.#config.suppressEnvoyHeaders) headers.set('x-envoy-overloaded', 'true');
+    });
   }
 
   #finish(): void {
     this.#done = true;
     this.body.release();
     this.#timeout?.cancel();
+    this.#backOff?.cancel();
+    this.#retry?.release();
   }
 }
 

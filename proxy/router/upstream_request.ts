@@ -9,10 +9,18 @@
 import type { ResetReason, StreamEncoder } from '../http/codec.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
+import { Deadline, type DeadlineList, type Deadlines } from '../net/deadlines.ts';
 import type { Cluster } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
 import type { HttpProtocol, Pool, PoolRequest } from '../upstream/pool.ts';
 import type { KeptBody } from './kept_body.ts';
+
+/** perTry: the whole answer's head; idle: between two pieces; duration: the upstream stream's whole life. */
+export type AttemptLimit = 'perTry' | 'idle' | 'duration';
+
+/** An answer that nobody reads is waited for up to this size and time: its connection is worth more. */
+const DISCARD_BYTES = 16_384;
+const DISCARD_MS = 1000;
 
 /** The routed request. Nothing is called after the attempt was abandoned. */
 export interface UpstreamRequestOwner {
@@ -21,6 +29,10 @@ export interface UpstreamRequestOwner {
   readonly body: KeptBody;
   /** Holders that want no response body yet. */
   readonly responsePauses: number;
+  /** undefined: the attempt may take as long as the request. */
+  readonly perTryTimeout: DeadlineList | undefined;
+  readonly perTryIdleTimeout: DeadlineList | undefined;
+  readonly maxDuration: DeadlineList | undefined;
   /** There is a connection: the request is about to be sent on it. */
   attemptReady(attempt: UpstreamRequest, connection: ConnectionInfo): void;
   /** What was kept has been sent; `room`: the connection takes more. */
@@ -35,6 +47,8 @@ export interface UpstreamRequestOwner {
   attemptRefused(attempt: UpstreamRequest, reason: ResetReason, detail: string): void;
   /** The stream ended before its time. */
   attemptReset(attempt: UpstreamRequest, reason: ResetReason): void;
+  /** It took too long. The attempt is still there: the owner abandons it. */
+  attemptTimedOut(attempt: UpstreamRequest, limit: AttemptLimit): void;
   attemptDrained(): void;
 }
 
@@ -51,6 +65,13 @@ export class UpstreamRequest implements PoolRequest {
   #encoder: StreamEncoder | undefined = undefined;
   #waiting = false;
   #done = false;
+  /** The rest of an answer is read and thrown away. */
+  #discarding = false;
+  #perTry: Deadline | undefined = undefined;
+  #idle: Deadline | undefined = undefined;
+  #duration: Deadline | undefined = undefined;
+  /** When the request went to the upstream. */
+  sentMs = 0;
 
   constructor(owner: UpstreamRequestOwner, cluster: Cluster, host: Host, pool: Pool) {
     this.#owner = owner;
@@ -72,11 +93,16 @@ export class UpstreamRequest implements PoolRequest {
 
   /** @returns false above the high watermark, or while there is no connection. */
   data(bytes: Buffer, endStream: boolean): boolean {
-    return this.#encoder?.encodeData(bytes, endStream) ?? false;
+    if (this.#encoder === undefined) return false;
+    this.#moved();
+    if (endStream) this.#armPerTry();
+    return this.#encoder.encodeData(bytes, endStream);
   }
 
   trailers(trailers: Headers): void {
-    this.#encoder?.encodeTrailers(trailers);
+    if (this.#encoder === undefined) return;
+    this.#armPerTry();
+    this.#encoder.encodeTrailers(trailers);
   }
 
   readDisable(disabled: boolean): void {
@@ -91,6 +117,20 @@ export class UpstreamRequest implements PoolRequest {
       this.cluster.statistics.rqTxReset.inc();
       this.#encoder.reset('local reset');
     } else if (this.#waiting && this.#pool.cancel(this)) this.cluster.statistics.rqCancelled.inc();
+  }
+
+  /** As abandon; but a short answer that has begun is let come, so that its connection can serve on. */
+  discard(headers: ResponseHeaders, endStream: boolean, deadlines: Deadlines): void {
+    const length = Number(headers.get('content-length') ?? Number.NaN);
+    if (endStream && this.#owner.body.complete) return this.#finish();
+    if (this.protocol !== 'HTTP/1.1' || !this.#owner.body.complete || !(length <= DISCARD_BYTES)) return this.abandon();
+    this.#finish();
+    this.#discarding = true;
+    this.#duration = new Deadline(() => {
+      if (this.#discarding) this.#encoder?.reset('local reset');
+      this.#discarding = false;
+    });
+    deadlines.list(DISCARD_MS).arm(this.#duration);
   }
 
   /** The answer is complete: what is left of the request has no reader. */
@@ -110,6 +150,8 @@ export class UpstreamRequest implements PoolRequest {
     this.reused = reused;
     this.protocol = protocol;
     owner.attemptReady(this, connection);
+    if (owner.perTryIdleTimeout !== undefined || owner.maxDuration !== undefined) this.#armLimits();
+    if (body.complete) this.#armPerTry();
     for (let i = 0; i < owner.responsePauses; i++) encoder.readDisable(true);
     try {
       encoder.encodeHeaders(owner.requestHeaders, body.none);
@@ -145,19 +187,27 @@ export class UpstreamRequest implements PoolRequest {
   decodeHeaders(head: RequestHeaders | ResponseHeaders, endStream: boolean): void {
     if (this.#done) return;
     this.responseStarted = true;
+    this.#perTry?.cancel();
+    this.#moved();
     this.#owner.attemptHeaders(this, head as ResponseHeaders, endStream);
   }
 
   decodeData(chunk: Buffer, endStream: boolean): void {
-    if (!this.#done) this.#owner.attemptData(this, chunk, endStream);
+    if (this.#done) {
+      if (endStream) this.#discarded();
+      return;
+    }
+    this.#moved();
+    this.#owner.attemptData(this, chunk, endStream);
   }
 
   decodeTrailers(trailers: Headers): void {
-    if (!this.#done) this.#owner.attemptTrailers(this, trailers);
+    if (this.#done) this.#discarded();
+    else this.#owner.attemptTrailers(this, trailers);
   }
 
   onReset(reason: ResetReason): void {
-    if (this.#done) return;
+    if (this.#done) return this.#discarded();
     this.cluster.statistics.rqRxReset.inc();
     this.#encoder = undefined;
     this.#finish();
@@ -171,6 +221,40 @@ export class UpstreamRequest implements PoolRequest {
   #finish(): void {
     this.#done = true;
     this.#waiting = false;
+    this.#perTry?.cancel();
+    this.#idle?.cancel();
+    this.#duration?.cancel();
     this.host.activeRequests--;
+  }
+
+  #discarded(): void {
+    if (!this.#discarding) return;
+    this.#discarding = false;
+    this.#duration?.cancel();
+  }
+
+  /** From the moment at which the upstream has the whole request. */
+  #armPerTry(): void {
+    const list = this.#owner.perTryTimeout;
+    if (list === undefined || this.responseStarted || this.#done) return;
+    this.#perTry = new Deadline(() => this.#owner.attemptTimedOut(this, 'perTry'));
+    list.arm(this.#perTry);
+  }
+
+  #armLimits(): void {
+    const { perTryIdleTimeout, maxDuration } = this.#owner;
+    if (perTryIdleTimeout !== undefined) {
+      this.#idle = new Deadline(() => this.#owner.attemptTimedOut(this, 'idle'));
+      perTryIdleTimeout.arm(this.#idle);
+    }
+    if (maxDuration !== undefined) {
+      this.#duration = new Deadline(() => this.#owner.attemptTimedOut(this, 'duration'));
+      maxDuration.arm(this.#duration);
+    }
+  }
+
+  /** Something came or went: the idle timeout begins again. */
+  #moved(): void {
+    if (this.#idle !== undefined) this.#owner.perTryIdleTimeout?.arm(this.#idle);
   }
 }

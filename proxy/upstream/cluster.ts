@@ -13,6 +13,8 @@ export interface Cluster {
   readonly altStatName: string;
   readonly metadata: Metadata | undefined;
   readonly statistics: ClusterStatistics;
+  /** How long a stream to a host may last; 0: for ever. */
+  readonly maxStreamDurationMs: number;
   /** undefined: no healthy host. */
   chooseHost(context: ClusterRequest): Host | undefined;
   /** Clusters whose hosts are made on demand (dynamic forward proxy): undefined where the host can be chosen at once. */

@@ -45,6 +45,8 @@ export interface UpstreamHttp {
   readonly maxRequestsPerConnection: number;
   /** Default 100. */
   readonly maxHeadersCount: number;
+  /** Of a stream; 0: for ever. */
+  readonly maxStreamDurationMs: number;
   /** auto_sni: the server name is the request's host. */
   readonly autoSni: boolean;
   /** auto_san_validation: the certificate must name the request's host. */

@@ -45,6 +45,7 @@ export class ClusterRuntime implements Cluster {
   readonly metadata: Metadata | undefined;
   readonly statistics: ClusterStatistics;
   readonly config: ClusterConfig;
+  readonly maxStreamDurationMs: number;
   readonly #services: ThreadServices;
   readonly #hosts: HostSet;
   readonly #pools = new Map<Host, HostPools>();
@@ -58,6 +59,7 @@ export class ClusterRuntime implements Cluster {
     this.altStatName = config.altStatName;
     this.metadata = config.metadata;
     this.config = config;
+    this.maxStreamDurationMs = config.http.maxStreamDurationMs;
     this.#services = services;
     this.statistics = new ClusterStatistics(services.statistics, config.altStatName);
     this.#hosts = new HostSet({

@@ -34,6 +34,14 @@ export class ClusterStatistics {
   readonly rqCancelled: Counter;
   readonly rqRetry: Counter;
   readonly rqRetrySuccess: Counter;
+  readonly rqRetryLimitExceeded: Counter;
+  readonly rqRetryOverflow: Counter;
+  readonly rqRetryBackoffExponential: Counter;
+  readonly rqRetryBackoffRatelimited: Counter;
+  readonly retryOrShadowAbandoned: Counter;
+  readonly rqPerTryTimeout: Counter;
+  readonly rqPerTryIdleTimeout: Counter;
+  readonly rqMaxDurationReached: Counter;
   readonly rqTime: Histogram;
   readonly membershipTotal: Gauge;
   readonly membershipHealthy: Gauge;
@@ -80,6 +88,14 @@ export class ClusterStatistics {
     this.rqCancelled = counter('upstream_rq_cancelled');
     this.rqRetry = counter('upstream_rq_retry');
     this.rqRetrySuccess = counter('upstream_rq_retry_success');
+    this.rqRetryLimitExceeded = counter('upstream_rq_retry_limit_exceeded');
+    this.rqRetryOverflow = counter('upstream_rq_retry_overflow');
+    this.rqRetryBackoffExponential = counter('upstream_rq_retry_backoff_exponential');
+    this.rqRetryBackoffRatelimited = counter('upstream_rq_retry_backoff_ratelimited');
+    this.retryOrShadowAbandoned = counter('retry_or_shadow_abandoned');
+    this.rqPerTryTimeout = counter('upstream_rq_per_try_timeout');
+    this.rqPerTryIdleTimeout = counter('upstream_rq_per_try_idle_timeout');
+    this.rqMaxDurationReached = counter('upstream_rq_max_duration_reached');
     this.rqTime = statistics.histogram(`${prefix}.upstream_rq_time`);
     this.membershipTotal = gauge('membership_total');
     this.membershipHealthy = gauge('membership_healthy');
@@ -102,5 +118,13 @@ export class ClusterStatistics {
       this.#byCode.set(status, byCode);
     }
     byCode.inc();
+  }
+
+  /** A response that was not passed on but asked for another attempt: `retry.upstream_rq_<code>`. */
+  retriedResponse(status: number): void {
+    const counter = (name: string): Counter => this.#statistics.counter(`${this.#prefix}.retry.${name}`);
+    counter('upstream_rq_completed').inc();
+    counter(`upstream_rq_${(status / 100) | 0}xx`).inc();
+    counter(`upstream_rq_${status}`).inc();
   }
 }
