@@ -1,7 +1,8 @@
 /** The router as a filter: reads its configuration; the work is in proxy/router/router.ts. */
 import type { FilterFactory } from '../proxy/http/filter.ts';
 import { Fields } from '../proxy/resource_fields.ts';
-import { createRouter, type RouterConfig } from '../proxy/router/router.ts';
+import { createRouter } from '../proxy/router/router.ts';
+import type { RouterConfig } from '../proxy/router/router_deps.ts';
 
 export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.http.router.v3.Router'],

@@ -214,3 +214,10 @@ export function afterRetry(failure: Failure): Failure {
 export function afterResponseStarted(failure: Failure): Failure {
   return { ...failure, details: failure.details.replace('before_response_started', 'after_response_started') };
 }
+
+/** Envoy puts the transport's reason into the details: `…{remote_connection_failure|delayed_connect_error:_…}`. */
+export function withReason(failure: Failure, reason: string): Failure {
+  const { details } = failure;
+  if (reason === '' || !details.endsWith('}')) return failure;
+  return { ...failure, details: `${details.slice(0, -1)}|${reason.replaceAll(' ', '_')}}` };
+}

@@ -1,53 +1,22 @@
 /** The router: route → cluster → host → pool, and the response back. Envoy: envoy.extensions.filters.http.router.v3. */
-import { afterResponseStarted, afterRetry, type Failure, failureOfReset, failures } from '../failures.ts';
+import { afterResponseStarted, afterRetry, type Failure, failureOfReset, failures, withReason } from '../failures.ts';
 import type { ResetReason } from '../http/codec.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { RequestSink, TerminalContext, TerminalFilter } from '../http/terminal.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import { isGrpc } from '../http/local_reply.ts';
-import { Deadline, type DeadlineList, type Deadlines } from '../net/deadlines.ts';
-import type { Counter } from '../telemetry/statistics.ts';
+import { Deadline } from '../net/deadlines.ts';
 import type { Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
-import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import type { Host } from '../upstream/host.ts';
 import { answerItself } from './direct_answers.ts';
 import { KeptBody } from './kept_body.ts';
-import {
-  mayRetryAfterSending,
-  retriesHeaders,
-  retriesReset,
-  type RetryPolicy,
-  withRequestHeaders,
-} from './retry_policy.ts';
+import { RequestLimits } from './request_limits.ts';
+import { mayRetryAfterSending, retriesHeaders, retriesReset } from './retry_policy.ts';
 import { RetryState } from './retry_state.ts';
+import type { RouterConfig, RouterDeps } from './router_deps.ts';
 import { rewriteHost } from './rewrite.ts';
 import type { ForwardAction, HashOutput, Route } from './route.ts';
-import { expectedTimeoutMs, NO_TIMEOUTS, streamDurationMs, type Timeouts, timeoutsOf } from './timeouts.ts';
 import { type AttemptLimit, UpstreamRequest, type UpstreamRequestOwner } from './upstream_request.ts';
-
-export interface RouterConfig {
-  /** Default false: x-envoy-upstream-service-time and its kind are added. */
-  readonly suppressEnvoyHeaders: boolean;
-}
-
-export interface RouterStatistics {
-  readonly rqTotal: Counter;
-  readonly noRoute: Counter;
-  readonly noCluster: Counter;
-  readonly rqRedirect: Counter;
-  readonly rqDirectResponse: Counter;
-}
-
-export interface RouterDeps {
-  readonly clusters: ClusterLookup;
-  readonly deadlines: Deadlines;
-  readonly statistics: RouterStatistics;
-  /** The ledger: what was sent more than once, by method and route. */
-  sentAgain(method: string, route: string, reason: string): Counter;
-  /** [0, 1) */
-  random(): number;
-  nowMs(): number;
-}
 
 /** Until a connection is there, at most this much body waits before reading stops. */
 const EARLY_BODY_BYTES = 65_536;
@@ -71,17 +40,16 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   readonly #deps: RouterDeps;
   requestHeaders!: RequestHeaders; // Set by headers(), the first call of every request.
   body!: KeptBody; // Set with them.
+  limits!: RequestLimits; // Set with the cluster.
   responsePauses = 0;
   #route: Route | undefined = undefined;
   #forward!: ForwardAction; // Set with the route, before anything is sent.
   #cluster: Cluster | undefined = undefined;
   #attempt: UpstreamRequest | undefined = undefined;
   #deadConnections = 0;
-  #policy: RetryPolicy | undefined = undefined;
   /** Made when something failed. */
   #retry: RetryState | undefined = undefined;
   #backOff: Deadline | undefined = undefined;
-  #timeouts: Timeouts = NO_TIMEOUTS;
   #downstreamPaused = false;
   #responseStarted = false;
   #done = false;
@@ -175,7 +143,8 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       this.hasHash = forward.hashPolicy.hash(headers, stream.info, this.#hash);
     }
     stream.info.originalPath = headers.path;
-    this.#setLimits(forward, headers);
+    this.limits = new RequestLimits(forward, headers, stream, cluster.maxStreamDurationMs, this.#deps.deadlines);
+    this.#tellExpectedTimeout();
     if (forward.includeAttemptCountInRequest) headers.set('x-envoy-attempt-count', '1');
     route.finalizeRequestHeaders(headers, stream);
     if (endStream) this.#armTimeout();
@@ -230,23 +199,6 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#attempt?.abandon();
   }
 
-  // ── limits of an attempt ────────────────────────────────────────────────────────────────────────────────────────
-
-  get perTryTimeout(): DeadlineList | undefined {
-    const { perTryMs } = this.#timeouts;
-    return perTryMs > 0 ? this.#deps.deadlines.list(perTryMs) : undefined;
-  }
-
-  get perTryIdleTimeout(): DeadlineList | undefined {
-    const idleMs = this.#policy?.perTryIdleTimeoutMs ?? 0;
-    return idleMs > 0 ? this.#deps.deadlines.list(idleMs) : undefined;
-  }
-
-  get maxDuration(): DeadlineList | undefined {
-    const durationMs = this.#cluster?.maxStreamDurationMs ?? 0;
-    return durationMs > 0 ? this.#deps.deadlines.list(durationMs) : undefined;
-  }
-
   // ── from the attempt ────────────────────────────────────────────────────────────────────────────────────────────
 
   attemptReady(attempt: UpstreamRequest, connection: ConnectionInfo): void {
@@ -272,11 +224,11 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   attemptRefused(attempt: UpstreamRequest, reason: ResetReason, detail: string): void {
-    const policy = this.#policy;
+    const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, reason, false) && this.#again(attempt.host, undefined, '')) return;
     if (detail !== '') this.#stream.info.upstreamTransportFailureReason = detail;
     const failure = this.#resetFailure(reason);
-    this.#fail(detail === '' ? failure : { ...failure, details: withReason(failure.details, detail) });
+    this.#fail(withReason(failure, detail));
   }
 
   attempt1xx(headers: ResponseHeaders): void {
@@ -288,7 +240,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const { info } = stream;
     const nowMs = this.#deps.nowMs();
     const { statistics } = attempt.cluster;
-    const policy = this.#policy;
+    const { policy } = this.limits;
     if (policy !== undefined) {
       if (retriesHeaders(policy, headers)) {
         if (this.#again(attempt.host, headers, 'response')) {
@@ -340,7 +292,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       this.#connect(true);
       return;
     }
-    const policy = this.#policy;
+    const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, reason, true) && this.#again(attempt.host, undefined, 'reset'))
       return;
     this.#fail(this.#resetFailure(reason));
@@ -352,7 +304,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     else if (limit === 'idle') statistics.rqPerTryIdleTimeout.inc();
     else statistics.rqMaxDurationReached.inc();
     attempt.abandon();
-    const policy = this.#policy;
+    const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, 'local reset', true)) {
       if (this.#again(attempt.host, undefined, 'timeout')) {
         if (this.#forward.includeTimeoutRetryHeader) this.requestHeaders.set('x-envoy-is-timeout-retry', 'true');
@@ -404,49 +356,29 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     );
   }
 
-  /** Timeouts and retries: the route's, and what an internal request asks for. */
-  #setLimits(forward: ForwardAction, headers: RequestHeaders): void {
-    const stream = this.#stream;
-    const { internal } = stream.info;
-    let policy = forward.retryPolicy;
-    if (internal) policy = withRequestHeaders(policy, headers);
-    if (policy !== undefined && policy.requestHeaders.length > 0) {
-      if (!policy.requestHeaders.some((matcher) => matcher.matches(headers))) policy = undefined;
-    }
-    this.#policy = policy;
-    if (forward.maxStreamDurationMs !== undefined || forward.grpcTimeoutHeaderMaxMs !== undefined) {
-      const durationMs = streamDurationMs(forward, headers);
-      if (durationMs !== undefined) stream.setMaxDuration(durationMs);
-    }
-    this.#timeouts = timeoutsOf(forward, policy, headers, internal);
-    this.#setExpectedTimeout();
-  }
-
-  #setExpectedTimeout(): void {
-    const { globalMs, perTryMs } = this.#timeouts;
-    if (this.#config.suppressEnvoyHeaders || (globalMs === 0 && perTryMs === 0)) return;
+  #tellExpectedTimeout(): void {
+    if (this.#config.suppressEnvoyHeaders) return;
     const { requestCompleteMs } = this.#stream.info;
     const elapsedMs = requestCompleteMs === 0 ? 0 : this.#deps.nowMs() - requestCompleteMs;
-    const expectedMs = expectedTimeoutMs(this.#timeouts, elapsedMs);
-    this.requestHeaders.set('x-envoy-expected-rq-timeout-ms', String(expectedMs));
+    this.limits.tellExpected(this.requestHeaders, elapsedMs);
   }
 
   #mayRetryAfterSending(attempt: UpstreamRequest): boolean {
-    const policy = this.#policy;
-    if (policy === undefined || policy.retries === 0) return false;
+    const { policy, mayRetry } = this.limits;
+    if (policy === undefined || !mayRetry) return false;
     return mayRetryAfterSending(policy, isGrpc(this.requestHeaders), attempt.protocol === 'HTTP/2');
   }
 
   /** How much of a body is kept while the request may have to be sent again. */
   #keepBytes(): number {
-    if (this.#policy === undefined || this.#policy.retries === 0) return REPLAY_BYTES;
+    if (!this.limits.mayRetry) return REPLAY_BYTES;
     return this.#forward.bufferLimitBytes ?? this.#stream.bufferLimitBytes;
   }
 
   /** The body is too large to be kept: whatever happens, the request is not sent again. */
   #stopKeeping(): void {
     this.body.release();
-    if (this.#policy !== undefined) this.#cluster?.statistics.retryOrShadowAbandoned.inc();
+    if (this.limits.mayRetry) this.#cluster?.statistics.retryOrShadowAbandoned.inc();
   }
 
   /**
@@ -454,7 +386,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
    * had been sent. @returns false: what happened is the answer.
    */
   #again(host: Host, headers: ResponseHeaders | undefined, reason: string): boolean {
-    const policy = this.#policy;
+    const { policy } = this.limits;
     const cluster = this.#cluster;
     if (policy === undefined || cluster === undefined || this.#responseStarted || !this.body.replayable) return false;
     this.#retry ??= new RetryState({
@@ -484,7 +416,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       const count = this.#stream.info.upstreamRequestAttemptCount + 1;
       this.requestHeaders.set('x-envoy-attempt-count', String(count));
     }
-    this.#setExpectedTimeout();
+    this.#tellExpectedTimeout();
     this.#connect();
   }
 
@@ -514,14 +446,14 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   #armTimeout(): void {
-    const timeoutMs = this.#timeouts.globalMs;
-    if (timeoutMs <= 0 || this.#responseStarted || this.#stream.upgrade !== undefined) return;
+    const list = this.limits.global;
+    if (list === undefined || this.#responseStarted || this.#stream.upgrade !== undefined) return;
     this.#timeout = new Deadline(() => {
       this.#cluster?.statistics.rqTimeout.inc();
       if (this.#attempt !== undefined) this.#attempt.host.counts.rqTimeout++;
       this.#fail(failures.upstreamTimeout);
     });
-    this.#deps.deadlines.list(timeoutMs).arm(this.#timeout);
+    list.arm(this.#timeout);
   }
 
   /** The upstream has said everything. */
@@ -553,9 +485,4 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#backOff?.cancel();
     this.#retry?.release();
   }
-}
-
-/** Envoy puts the transport's reason into the details: `…{remote_connection_failure|delayed_connect_error:_…}`. */
-function withReason(details: string, reason: string): string {
-  return details.endsWith('}') ? `${details.slice(0, -1)}|${reason.replaceAll(' ', '_')}}` : details;
 }

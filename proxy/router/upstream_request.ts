@@ -22,6 +22,13 @@ export type AttemptLimit = 'perTry' | 'idle' | 'duration';
 const DISCARD_BYTES = 16_384;
 const DISCARD_MS = 1000;
 
+/** undefined: as long as the request may take. */
+export interface AttemptLimits {
+  readonly perTry: DeadlineList | undefined;
+  readonly perTryIdle: DeadlineList | undefined;
+  readonly maxDuration: DeadlineList | undefined;
+}
+
 /** The routed request. Nothing is called after the attempt was abandoned. */
 export interface UpstreamRequestOwner {
   readonly requestHeaders: RequestHeaders;
@@ -29,10 +36,7 @@ export interface UpstreamRequestOwner {
   readonly body: KeptBody;
   /** Holders that want no response body yet. */
   readonly responsePauses: number;
-  /** undefined: the attempt may take as long as the request. */
-  readonly perTryTimeout: DeadlineList | undefined;
-  readonly perTryIdleTimeout: DeadlineList | undefined;
-  readonly maxDuration: DeadlineList | undefined;
+  readonly limits: AttemptLimits;
   /** There is a connection: the request is about to be sent on it. */
   attemptReady(attempt: UpstreamRequest, connection: ConnectionInfo): void;
   /** What was kept has been sent; `room`: the connection takes more. */
@@ -150,7 +154,7 @@ export class UpstreamRequest implements PoolRequest {
     this.reused = reused;
     this.protocol = protocol;
     owner.attemptReady(this, connection);
-    if (owner.perTryIdleTimeout !== undefined || owner.maxDuration !== undefined) this.#armLimits();
+    this.#armLimits(owner.limits);
     if (body.complete) this.#armPerTry();
     for (let i = 0; i < owner.responsePauses; i++) encoder.readDisable(true);
     try {
@@ -235,17 +239,16 @@ export class UpstreamRequest implements PoolRequest {
 
   /** From the moment at which the upstream has the whole request. */
   #armPerTry(): void {
-    const list = this.#owner.perTryTimeout;
+    const list = this.#owner.limits.perTry;
     if (list === undefined || this.responseStarted || this.#done) return;
     this.#perTry = new Deadline(() => this.#owner.attemptTimedOut(this, 'perTry'));
     list.arm(this.#perTry);
   }
 
-  #armLimits(): void {
-    const { perTryIdleTimeout, maxDuration } = this.#owner;
-    if (perTryIdleTimeout !== undefined) {
+  #armLimits({ perTryIdle, maxDuration }: AttemptLimits): void {
+    if (perTryIdle !== undefined) {
       this.#idle = new Deadline(() => this.#owner.attemptTimedOut(this, 'idle'));
-      perTryIdleTimeout.arm(this.#idle);
+      perTryIdle.arm(this.#idle);
     }
     if (maxDuration !== undefined) {
       this.#duration = new Deadline(() => this.#owner.attemptTimedOut(this, 'duration'));
@@ -255,6 +258,6 @@ export class UpstreamRequest implements PoolRequest {
 
   /** Something came or went: the idle timeout begins again. */
   #moved(): void {
-    if (this.#idle !== undefined) this.#owner.perTryIdleTimeout?.arm(this.#idle);
+    if (this.#idle !== undefined) this.#owner.limits.perTryIdle?.arm(this.#idle);
   }
 }
