@@ -1,0 +1,64 @@
+/**
+ * Allows or denies connections by who opens them. Envoy: envoy.extensions.filters.network.rbac.v3.
+ *
+ * Decided before anything passes, once for the connection, or again for all that comes (enforcement_type CONTINUOUS).
+ * Envoy waits for the first bytes, because its TLS handshake may not be over before; here it is, and so a server that
+ * speaks first tells a denied client nothing.
+ */
+import type { ConnectionContext, NetworkFilterFactory } from '../../proxy/net/network_filter.ts';
+import type { PolicySubject } from '../../proxy/policy/facts.ts';
+import { denialDetails, parseRbac, type RbacRules } from '../../proxy/policy/rbac.ts';
+import { enforcedMetadata, shadowMetadata } from '../../proxy/policy/rbac_metadata.ts';
+import { RbacStatistics } from '../../proxy/policy/rbac_statistics.ts';
+import { Fields } from '../../proxy/resource_fields.ts';
+
+interface NetworkRbacConfig extends RbacRules {
+  readonly statPrefix: string;
+  /** Default false. */
+  readonly continuous: boolean;
+}
+
+const NAMESPACE = 'envoy.filters.network.rbac';
+
+export default {
+  typeUrls: ['type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC'],
+  parse(json): NetworkRbacConfig {
+    const fields = new Fields(json);
+    const delay = fields.durationMs('delay_deny') ?? 0;
+    if (delay > 0) fields.fail('delay_deny', 'delaying a denial is not executed by this version');
+    return {
+      ...parseRbac(fields),
+      statPrefix: fields.requiredString('stat_prefix'),
+      continuous:
+        fields.oneOf('enforcement_type', ['ONE_TIME_ON_FIRST_BYTE', 'CONTINUOUS'], 'ONE_TIME_ON_FIRST_BYTE') ===
+        'CONTINUOUS',
+    };
+  },
+  create(config, { services }) {
+    const { enforced, shadow, statPrefix } = config;
+    const dotted = statPrefix.endsWith('.') ? statPrefix : `${statPrefix}.`;
+    const counter = (name: string) => services.statistics.counter(`${dotted}rbac.${name}`);
+    const statistics = new RbacStatistics(config, '', false, counter);
+    const shadowFacts = shadowMetadata(config.shadowPrefix, shadow, NAMESPACE);
+    const enforcedFacts = enforcedMetadata('', enforced, NAMESPACE);
+    const decide = (ctx: ConnectionContext): 'continue' | 'stop' => {
+      const one: PolicySubject = { connection: ctx.connection, requestHeaders: undefined, info: ctx.info };
+      if (shadow !== undefined) {
+        const { allowed, policy } = shadow.decide(one);
+        shadowFacts.set(ctx.info, allowed, policy);
+        statistics.shadow(allowed, policy);
+      }
+      if (enforced === undefined) return 'continue';
+      const { allowed, policy } = enforced.decide(one);
+      enforcedFacts.set(ctx.info, allowed, policy);
+      statistics.enforced(allowed, policy);
+      if (allowed) return 'continue';
+      ctx.close('flush', denialDetails(policy));
+      return 'stop';
+    };
+    return {
+      onNewConnection: decide,
+      ...(config.continuous && { onData: decide }),
+    };
+  },
+} satisfies NetworkFilterFactory<NetworkRbacConfig>;
