@@ -251,6 +251,8 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   respondHeaders(headers: ResponseHeaders, endStream: boolean): void {
     if (this.#ended || this.#encodePass !== undefined) return;
     this.responseHeaders = headers;
+    // Encode filters may ask for it; a reply of the terminal filter's own has said something already.
+    if (this.info.responseCodeDetails === '') this.info.responseCodeDetails = 'via_upstream';
     this.#timers.active();
     this.#encodePass = this.#newEncodePass();
     this.#encodePass.start(headers, endStream);
