@@ -38,7 +38,18 @@ const REQUESTS = {
   sotw: 'envoy.service.discovery.v3.DiscoveryRequest',
 } as const;
 
+/** A server that sends what was refused again at once would keep both busy: its second NACK waits, the next ones longer. */
+const REPEATED_NACK = { firstMs: 1000, maxMs: 30_000 } as const;
+
+/** The last refusal of a type. */
+interface Refusal {
+  readonly text: string;
+  readonly repeats: number;
+  readonly timer: NodeJS.Timeout | undefined;
+}
+
 export class ConfigStream {
+  readonly #refusals = new Map<string, Refusal>();
   readonly #options: ConfigStreamOptions;
   readonly #subscriptions = new Map<string, Subscription>();
   #stream: Stream | undefined = undefined;
@@ -62,6 +73,7 @@ export class ConfigStream {
   stop(): void {
     this.#isStopped = true;
     clearTimeout(this.#retry);
+    for (const { timer } of this.#refusals.values()) clearTimeout(timer);
     const stream = this.#stream;
     this.#stream = undefined;
     stream?.close();
@@ -172,7 +184,26 @@ export class ConfigStream {
       if (subscription.type.isWildcard || subscription.names.has(name)) subscription.accepted(name, version);
     }
     for (const name of removed) subscription.gone(name);
-    // The answer to a stream that is gone means nothing to the next one.
-    if (this.#stream === stream) this.#send(subscription.answer(push.nonce, push.version, errors));
+    this.#answer(stream, subscription, push, errors);
+  }
+
+  #answer(stream: Stream, subscription: Subscription, push: Push, errors: readonly string[]): void {
+    const { url } = subscription.type;
+    const before = this.#refusals.get(url);
+    clearTimeout(before?.timer);
+    this.#refusals.delete(url);
+    const answer = (): void => {
+      // The answer to a stream that is gone means nothing to the next one.
+      if (this.#stream === stream) this.#send(subscription.answer(push.nonce, push.version, errors));
+    };
+    if (errors.length === 0) return answer();
+    const text = errors.join('\n');
+    if (before?.text !== text) {
+      this.#refusals.set(url, { text, repeats: 0, timer: undefined });
+      return answer();
+    }
+    const { firstMs, maxMs } = REPEATED_NACK;
+    const timer = setTimeout(answer, Math.min(maxMs, firstMs * 2 ** before.repeats)).unref();
+    this.#refusals.set(url, { text, repeats: before.repeats + 1, timer });
   }
 }

@@ -36,6 +36,8 @@ interface Wildcard {
 }
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
+/** Bad resources whose last complaint is remembered. */
+const MAX_COMPLAINTS = 1000;
 /** Unknown fields that a warning has been given of. */
 const MAX_WARNED_FIELDS = 1000;
 
@@ -52,6 +54,8 @@ export class XdsSource implements ConfigSource {
   readonly #wanted = new Map<string, { readonly dependency: Dependency; unsubscribe(): void }>();
   readonly #awaited: Wildcard[] = [];
   readonly #warnedFields = new Set<string>();
+  /** The last one of each resource that is bad now. */
+  readonly #complaints = new Map<string, string>();
   #connected = 0;
   #isStarted = false;
 
@@ -241,7 +245,7 @@ export class XdsSource implements ConfigSource {
       type.isWildcard && push.removed.length === 0 ? this.#missing(push, read, known) : push.removed
     ).filter((name) => !contested.has(name));
     for (const { name, version, reason, json } of read.bad) {
-      this.#options.log('warning', reason);
+      this.#complainOf(type, name, reason);
       if (type.resource !== undefined) sink.refused({ type: type.resource, name, version, reason, json });
     }
     // Let go while it was read.
@@ -249,6 +253,7 @@ export class XdsSource implements ConfigSource {
     const changed = read.changed.filter(isWanted);
     for (const [name, version] of read.hashes) if (isWanted({ name })) known.set(name, version);
     for (const name of removed) known.delete(name);
+    for (const { name } of read.good) this.#complaints.delete(`${type.message} ${name}`);
     if (type.resource === undefined) {
       for (const { json } of changed) this.#options.onNameTable?.(json);
     } else if (changed.length > 0 || removed.length > 0) {
@@ -259,6 +264,15 @@ export class XdsSource implements ConfigSource {
     this.#count(type, push, read.bad, changed);
     this.#given(type);
     return { accepted: read.good.filter(isWanted), removed, errors: read.bad.map(({ reason }) => reason) };
+  }
+
+  /** The same complaint of the same resource once: servers send again what was refused. */
+  #complainOf(type: XdsType, name: string, reason: string): void {
+    const key = `${type.message} ${name}`;
+    if (this.#complaints.get(key) === reason) return;
+    if (this.#complaints.size >= MAX_COMPLAINTS) this.#complaints.clear();
+    this.#complaints.set(key, reason);
+    this.#options.log('warning', reason);
   }
 
   /** State of the world: what a push of everything leaves out is gone, unless it may be what could not be read. */
