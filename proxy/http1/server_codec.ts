@@ -17,6 +17,7 @@ import {
   type StreamDecoder,
   type StreamEncoder,
 } from '../http/codec.ts';
+import { isHost, isVisibleAscii } from '../http/authority.ts';
 import { type HeaderMap, type Headers, RequestHeaders, type ResponseHeaders } from '../http/headers.ts';
 import { BodyReader, type BodySink } from './body_reader.ts';
 import { type BodyFraming, writeBody, writeTrailers } from './body_writer.ts';
@@ -268,43 +269,19 @@ function parseTarget(target: string, headers: RequestHeaders): boolean {
   }
   if (target.charCodeAt(0) === 47 /* / */) {
     headers.path = target;
-    return isAscii(target);
+    return isVisibleAscii(target);
   }
   if (target === '*') {
     headers.path = '*';
     return headers.method === 'OPTIONS';
   }
   const absolute = /^(https?):\/\/([^/?#]+)(.*)$/i.exec(target);
-  if (absolute === null || !isAscii(target)) return false;
+  if (absolute === null || !isVisibleAscii(target)) return false;
   const [, scheme = '', authority = '', rest = ''] = absolute;
   if (!isHost(authority)) return false;
   headers.scheme = scheme.toLowerCase();
   headers.authority = authority;
   headers.path = rest === '' ? (headers.method === 'OPTIONS' ? '*' : '/') : rest.startsWith('/') ? rest : `/${rest}`;
-  return true;
-}
-
-/** A target has no blank, control character or byte above 126. */
-function isAscii(target: string): boolean {
-  for (let i = 0; i < target.length; i++) {
-    const code = target.charCodeAt(i);
-    if (code < 33 || code > 126) return false;
-  }
-  return true;
-}
-
-/** RFC 3986 §3.2 without userinfo: reg-name or address, and a port. Underscores are in use. */
-function isHost(host: string): boolean {
-  if (host.length === 0 || host.length > 1024) return false;
-  for (let i = 0; i < host.length; i++) {
-    const code = host.charCodeAt(i);
-    const alphanumeric = (code >= 48 && code <= 57) || (code >= 97 && code <= 122) || (code >= 65 && code <= 90);
-    // - . : [ ] _ ~ % !
-    if (alphanumeric || code === 45 || code === 46 || code === 58 || code === 91 || code === 93 || code === 95)
-      continue;
-    if (code === 126 || code === 37 || code === 33 || code === 124) continue;
-    return false;
-  }
   return true;
 }
 
