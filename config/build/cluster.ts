@@ -1,6 +1,7 @@
 /** envoy.config.cluster.v3.Cluster → ClusterConfig. */
 import { isIP } from 'node:net';
 import type { LoadBalancerConfig } from '../../proxy/load_balancers/load_balancer.ts';
+import { parseHttp2Options } from '../../proxy/http/http2_config.ts';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { BreakerLimits } from '../../proxy/upstream/circuit_breakers.ts';
@@ -249,15 +250,29 @@ function buildBreakers(fields: Fields | undefined): ClusterConfig['breakers'] {
 function buildHttp(fields: Fields): UpstreamHttp {
   const options = fields.message('typed_extension_protocol_options')?.message(HTTP_OPTIONS);
   const common = options?.message('common_http_protocol_options') ?? fields.message('common_http_protocol_options');
+  const maxHeadersCount = common?.integer('max_headers_count', 1) ?? 100;
+  const maxHeaderListBytes = (common?.integer('max_response_headers_kb', 1, 8192) ?? 60) * 1024;
   return {
     protocol: buildProtocol(fields, options),
     idleTimeoutMs: common?.durationMs('idle_timeout') ?? DEFAULT_IDLE_MS,
     maxRequestsPerConnection:
       common?.integer('max_requests_per_connection') ?? fields.integer('max_requests_per_connection') ?? 0,
-    maxHeadersCount: common?.integer('max_headers_count', 1) ?? 100,
     maxStreamDurationMs: common?.durationMs('max_stream_duration') ?? 0,
+    maxHeadersCount,
+    maxConnectionDurationMs: common?.durationMs('max_connection_duration') ?? 0,
+    http2: parseHttp2Options(http2Fields(fields, options), { maxHeaderListBytes, maxHeaderCount: maxHeadersCount }),
     ...buildAutoTls(options?.message('upstream_http_protocol_options')),
   };
+}
+
+/** Where the cluster says how it speaks HTTP/2. */
+function http2Fields(fields: Fields, options: Fields | undefined): Fields | undefined {
+  if (options === undefined) return fields.message('http2_protocol_options');
+  const config =
+    options.message('explicit_http_config') ??
+    options.message('use_downstream_protocol_config') ??
+    options.message('auto_config');
+  return config?.message('http2_protocol_options');
 }
 
 /** envoy.config.core.v3.UpstreamHttpProtocolOptions. */

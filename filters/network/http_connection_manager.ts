@@ -4,6 +4,7 @@ import { HttpConnection } from '../../proxy/http/connection_manager.ts';
 import type { ConnectionManagerConfig } from '../../proxy/http/connection_manager_config.ts';
 import { ConnectionManagerRuntime } from '../../proxy/http/connection_manager_runtime.ts';
 import type { FilterDeps } from '../../proxy/http/filter.ts';
+import { parseHttp2Options } from '../../proxy/http/http2_config.ts';
 import { callCluster } from '../../proxy/http/internal_call.ts';
 import { parseInternalAddresses } from '../../proxy/http/internal_request.ts';
 import { parseStringMatcher } from '../../proxy/http/matchers.ts';
@@ -49,6 +50,8 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
   if (last === undefined || last.typeUrl !== ROUTER) {
     fields.fail('http_filters', 'the last filter must be envoy.filters.http.router');
   }
+  const maxRequestHeadBytes = (fields.integer('max_request_headers_kb', 1, 8192) ?? 60) * 1024;
+  const maxHeadersCount = common?.integer('max_headers_count', 1) ?? 100;
   return {
     statPrefix: fields.requiredString('stat_prefix').replace(/;$/, ''),
     codecType: (
@@ -72,8 +75,12 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
     maxStreamDurationMs: common?.durationMs('max_stream_duration') ?? 0,
     drainTimeoutMs: fields.durationMs('drain_timeout') ?? 5000,
     maxRequestsPerConnection: common?.integer('max_requests_per_connection') ?? 0,
-    maxRequestHeadBytes: (fields.integer('max_request_headers_kb', 1, 8192) ?? 60) * 1024,
-    maxHeadersCount: common?.integer('max_headers_count', 1) ?? 100,
+    maxRequestHeadBytes,
+    maxHeadersCount,
+    http2: parseHttp2Options(fields.message('http2_protocol_options'), {
+      maxHeaderListBytes: maxRequestHeadBytes,
+      maxHeaderCount: maxHeadersCount,
+    }),
     bufferLimitBytes: DEFAULT_BUFFER_LIMIT_BYTES,
     normalization: parsePathNormalization(fields),
     useRemoteAddress: fields.boolean('use_remote_address') ?? false,

@@ -84,8 +84,10 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     return this.#closing;
   }
 
-  get isDraining(): boolean {
-    return this.#draining;
+  /** It has served as many requests as a connection may. */
+  get reachedLimit(): boolean {
+    const { maxRequestsPerConnection } = this.runtime().config;
+    return maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection;
   }
 
   drain(): void {
@@ -146,8 +148,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
       this.runtime().statistics.cxDrainClose.inc();
       return true;
     }
-    const { maxRequestsPerConnection } = this.runtime().config;
-    if (maxRequestsPerConnection === 0 || this.#requests < maxRequestsPerConnection) return false;
+    if (!this.reachedLimit) return false;
     this.runtime().statistics.cxMaxRequestsReached.inc();
     return true;
   }
@@ -203,7 +204,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     this.#idle ??= new Deadline(() => {
       if (this.#streams.size > 0) return;
       statistics.cxIdleTimeout.inc();
-      this.close();
+      this.drain();
     });
     connectionIdle.arm(this.#idle);
   }

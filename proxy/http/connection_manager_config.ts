@@ -3,6 +3,7 @@ import type { ParsedHttpFilter } from '../build_context.ts';
 import type { RouteTable } from '../router/route.ts';
 import type { AccessLogConfig } from '../telemetry/access_log_config.ts';
 import type { InternalAddresses } from './internal_request.ts';
+import type { Http2Config } from './http2_config.ts';
 import type { StringMatcher } from './matchers.ts';
 import type { PathNormalization } from './path_normalization.ts';
 
@@ -16,6 +17,7 @@ export interface ConnectionManagerConfig {
   readonly accessLogs: readonly AccessLogConfig[];
   readonly acceptHttp10: boolean;
   readonly defaultHostForHttp10: string;
+  readonly http2: Http2Config;
   /** Default 300,000. */
   readonly streamIdleTimeoutMs: number;
   readonly requestTimeoutMs: number;

@@ -1,4 +1,5 @@
 /** A connection manager on one data thread: its filters, counters and timeouts, made once per configuration. */
+import { Http2Statistics } from '../http2/statistics.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 import type { RouteTable } from '../router/route.ts';
@@ -26,6 +27,8 @@ export class ConnectionManagerRuntime {
   readonly hasDisabled: boolean;
   readonly accessLogs: readonly AccessLog[];
   readonly statistics: ConnectionManagerStatistics;
+  /** Of all connection managers of the process, as Envoy's. */
+  readonly http2Statistics: Http2Statistics;
   readonly streamIdle: DeadlineList | undefined;
   readonly requestTimeout: DeadlineList | undefined;
   readonly headersTimeout: DeadlineList | undefined;
@@ -70,6 +73,7 @@ export class ConnectionManagerRuntime {
     this.hasStates = options.filters.some(({ filter }) => filter.newState !== undefined);
     this.accessLogs = options.accessLogs;
     this.statistics = new ConnectionManagerStatistics(options.statistics, `http.${config.statPrefix}`);
+    this.http2Statistics = new Http2Statistics(options.statistics, 'http2');
     const list = (ms: number): DeadlineList | undefined => (ms > 0 ? deadlines.list(ms) : undefined);
     this.streamIdle = list(config.streamIdleTimeoutMs);
     this.requestTimeout = list(config.requestTimeoutMs);
@@ -98,6 +102,8 @@ export class ConnectionManagerStatistics {
   readonly cxDestroy: Counter;
   readonly cxHttp1Total: Counter;
   readonly cxHttp1Active: Gauge;
+  readonly cxHttp2Total: Counter;
+  readonly cxHttp2Active: Gauge;
   readonly cxIdleTimeout: Counter;
   readonly cxMaxDurationReached: Counter;
   readonly cxMaxRequestsReached: Counter;
@@ -106,6 +112,7 @@ export class ConnectionManagerStatistics {
   readonly cxDestroyRemoteActive: Counter;
   readonly rqTotal: Counter;
   readonly rqHttp1Total: Counter;
+  readonly rqHttp2Total: Counter;
   readonly rqActive: Gauge;
   readonly rqCompleted: Counter;
   /** By status / 100. */
@@ -131,6 +138,8 @@ export class ConnectionManagerStatistics {
     this.cxDestroy = counter('downstream_cx_destroy');
     this.cxHttp1Total = counter('downstream_cx_http1_total');
     this.cxHttp1Active = statistics.gauge(`${prefix}.downstream_cx_http1_active`);
+    this.cxHttp2Total = counter('downstream_cx_http2_total');
+    this.cxHttp2Active = statistics.gauge(`${prefix}.downstream_cx_http2_active`);
     this.cxIdleTimeout = counter('downstream_cx_idle_timeout');
     this.cxMaxDurationReached = counter('downstream_cx_max_duration_reached');
     this.cxMaxRequestsReached = counter('downstream_cx_max_requests_reached');
@@ -139,6 +148,7 @@ export class ConnectionManagerStatistics {
     this.cxDestroyRemoteActive = counter('downstream_cx_destroy_remote_active_rq');
     this.rqTotal = counter('downstream_rq_total');
     this.rqHttp1Total = counter('downstream_rq_http1_total');
+    this.rqHttp2Total = counter('downstream_rq_http2_total');
     this.rqActive = statistics.gauge(`${prefix}.downstream_rq_active`);
     this.rqCompleted = counter('downstream_rq_completed');
     this.rqClass = [undefined, ...[1, 2, 3, 4, 5].map((digit) => counter(`downstream_rq_${digit}xx`))];

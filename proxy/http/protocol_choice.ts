@@ -4,6 +4,7 @@
  */
 import type { HttpConnection, HttpSide } from './connection_manager.ts';
 import { Http1Side } from './http1_side.ts';
+import { Http2Side } from './http2_side.ts';
 
 /** No method of HTTP/1.1 is called PRI: the first line is enough. */
 const PREFACE_START = 'PRI * HTTP/2.0\r\n';
@@ -24,7 +25,7 @@ export class ProtocolChoice implements HttpSide {
       this.#seen = seen;
       return;
     }
-    const side = new Http1Side(connection);
+    const side = chosen === 'http2' ? new Http2Side(connection) : new Http1Side(connection);
     connection.speak(side);
     const before = this.#seen;
     side.received(before === '' ? bytes : Buffer.concat([Buffer.from(before, 'latin1'), bytes]));

@@ -114,7 +114,8 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     this.info.headerBytesReceived = headers.wireBytes;
     statistics.rqTotal.inc();
     statistics.rqActive.inc();
-    if (this.info.protocol !== 'HTTP/2') statistics.rqHttp1Total.inc();
+    if (this.info.protocol === 'HTTP/2') statistics.rqHttp2Total.inc();
+    else statistics.rqHttp1Total.inc();
     if (endStream) this.#requestDone();
     this.#timers.start(endStream);
     const prepared = prepareRequest(headers, config, this.info.connection);

@@ -14,6 +14,9 @@ import type { Http2Stream } from './stream.ts';
 /** Interim answers to one request; more is a flood (attacks.md row 14). */
 const MAX_INTERIM = 32;
 
+/** What a peer is expected to allow at least, until it says (RFC 9113 §6.5.2). */
+const STREAMS_BEFORE_SETTINGS = 100;
+
 export class Http2ClientCodec extends Http2Codec {
   protected readonly isServer = false;
   readonly lastPeerStream = 0;
@@ -24,6 +27,7 @@ export class Http2ClientCodec extends Http2Codec {
   /** The client's preface stands in the output at once. */
   constructor(callbacks: Http2Callbacks, options: Http2Options, statistics: Http2Statistics) {
     super(callbacks, options, statistics, new HeadRules(false));
+    this.peerMaxStreams = STREAMS_BEFORE_SETTINGS;
     PREFACE.copy(this.output.reserve(PREFACE.length), this.output.length);
     this.output.length += PREFACE.length;
     const settings: number[] = [Setting.ENABLE_PUSH, 0, Setting.MAX_HEADER_LIST_SIZE, options.maxHeaderListBytes];

@@ -11,6 +11,7 @@ import {
   FRAME_HEADER_BYTES,
   Flag,
   FrameType,
+  MAX_STREAM_ID,
   MAX_WINDOW_BYTES,
   Setting,
 } from './constants.ts';
@@ -290,7 +291,10 @@ export abstract class Http2Codec extends Http2Sender {
     if (isAck ? end !== from : (end - from) % SETTING_BYTES !== 0) {
       return this.connectionError(ErrorCode.FRAME_SIZE_ERROR, 'SETTINGS of a wrong length');
     }
-    this.#settingsSeen = true;
+    if (!this.#settingsSeen) {
+      this.#settingsSeen = true;
+      this.peerMaxStreams = MAX_STREAM_ID;
+    }
     if (!this.#countControl() || isAck) return;
     let overflow = false;
     const code = readSettings(bytes, from, end, (id, value) => {

@@ -24,7 +24,7 @@ export interface Http2Callbacks {
   /** Server side: a request begins. Its decoder is called from then on. */
   newStream?(stream: Http2Stream): StreamDecoder;
   /** A stream is gone, however it ended. */
-  streamClosed(): void;
+  streamClosed(stream: Http2Stream): void;
   /** The peer starts nothing new, and on our side nothing above `lastStreamId` was touched. */
   onGoAway(lastStreamId: number, errorCode: number): void;
   onSettings(maxConcurrentStreams: number): void;
@@ -240,7 +240,7 @@ export abstract class Http2Sender implements OutputOwner {
     stream.flushTimer?.cancel();
     this.flow.gone(stream);
     if (this.streams.delete(stream.id)) this.statistics.streamsActive.dec();
-    this.callbacks.streamClosed();
+    this.callbacks.streamClosed(stream);
   }
 
   /** The connection is gone: every stream with it. Decoders are not called. */

@@ -6,7 +6,7 @@ import type { Failure } from '../failures.ts';
 import type { MutableBody } from '../http/body.ts';
 import type { FilterResult, FilterStatus } from '../http/filter.ts';
 import { StreamInfo } from '../http/stream_info.ts';
-import type { ByteStream } from '../net/byte_stream.ts';
+import { asFlushing, type ByteStream, type FlushingByteStream } from '../net/byte_stream.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { ConnectionContext, ConnectionOwner, NetworkFilter, TerminalConnection } from '../net/network_filter.ts';
 
@@ -57,7 +57,7 @@ export class FilteredConnection implements ConnectionContext, ConnectionOwner {
     this.connection = stream.info;
     this.info = new StreamInfo(stream.info, Date.now(), options.nowMs());
     this.info.protocol = '';
-    this.#inner = new InnerStream(stream, (bytes, end) => this.#send(bytes, end));
+    this.#inner = new InnerStream(asFlushing(stream), (bytes, end) => this.#send(bytes, end));
     this.#stations = options.filters.map((filter) => ({
       filter,
       state: filter.newState?.(),
@@ -304,19 +304,30 @@ export class FilteredConnection implements ConnectionContext, ConnectionOwner {
 }
 
 /** What the terminal filter holds. */
-class InnerStream implements ByteStream {
+class InnerStream implements FlushingByteStream {
   onData: (bytes: Buffer) => void = nothing;
   onEnd: () => void = nothing;
   onClose: (failure: Failure | undefined) => void = nothing;
   onDrain: () => void = nothing;
+  onFlush: () => void = nothing;
   readonly info: ConnectionInfo;
-  readonly #stream: ByteStream;
+  readonly #stream: FlushingByteStream;
   readonly #send: (bytes: Buffer, end: boolean) => boolean;
 
-  constructor(stream: ByteStream, send: (bytes: Buffer, end: boolean) => boolean) {
+  constructor(stream: FlushingByteStream, send: (bytes: Buffer, end: boolean) => boolean) {
     this.info = stream.info;
     this.#stream = stream;
     this.#send = send;
+    stream.onFlush = () => this.onFlush();
+  }
+
+  flushSoon(): void {
+    this.#stream.flushSoon();
+  }
+
+  /** Filters may keep what passes them: the memory is given away only where nobody does. */
+  writeOwned(bytes: Buffer): 0 | 1 | 2 {
+    return this.#send(bytes, false) ? 0 : 2;
   }
 
   write(bytes: Buffer | string): boolean {

@@ -23,3 +23,38 @@ export interface ByteStream {
   onDrain: () => void;
   readonly info: ConnectionInfo;
 }
+
+/** One that lets its user write everything of an event at once, from memory that is not copied. */
+export interface FlushingByteStream extends ByteStream {
+  /** Asks for `onFlush` once, when the running event ends or soon. */
+  flushSoon(): void;
+  /**
+   * Writes now, without joining it to other writes. 0: the memory is the caller's again; 1: it belongs to the stream from
+   * now on; 2: the same, and the stream is above its high watermark: wait for `onDrain`.
+   */
+  writeOwned(bytes: Buffer): 0 | 1 | 2;
+  /** Time to write what was kept back: all output of one event leaves together. */
+  onFlush: () => void;
+}
+
+/** The stream itself where it can, else one that flushes before the next task. */
+export function asFlushing(stream: ByteStream): FlushingByteStream {
+  return 'writeOwned' in stream ? (stream as FlushingByteStream) : withFlushing(stream);
+}
+
+function withFlushing(stream: ByteStream): FlushingByteStream {
+  let asked = false;
+  const flushing: FlushingByteStream = Object.assign(stream, {
+    onFlush: (): void => {},
+    flushSoon(): void {
+      if (asked) return;
+      asked = true;
+      process.nextTick(() => {
+        asked = false;
+        flushing.onFlush();
+      });
+    },
+    writeOwned: (bytes: Buffer): 0 | 2 => (stream.write(bytes) ? 0 : 2),
+  });
+  return flushing;
+}

@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import { failures, type Failure } from '../failures.ts';
-import type { ByteStream } from './byte_stream.ts';
+import type { FlushingByteStream } from './byte_stream.ts';
 import type { ConnectionInfo } from './connection_info.ts';
 
 const READ_BYTES = 65_536;
@@ -140,12 +140,13 @@ export class ReadTarget {
   }
 }
 
-export class SocketStream implements ByteStream {
+export class SocketStream implements FlushingByteStream {
   readonly info: ConnectionInfo;
   onData: (bytes: Buffer) => void = nothing;
   onEnd: () => void = nothing;
   onClose: (failure: Failure | undefined) => void = nothing;
   onDrain: () => void = nothing;
+  onFlush: () => void = nothing;
   readonly #socket: Socket;
   /** What a reset is sent on: the socket below where `#socket` is TLS over it. */
   readonly #carrier: Socket;
@@ -224,6 +225,26 @@ export class SocketStream implements ByteStream {
     return !this.#needDrain;
   }
 
+  flushSoon(): void {
+    this.#markDirty();
+  }
+
+  writeOwned(bytes: Buffer): 0 | 1 | 2 {
+    if (this.#closed) return 0;
+    const socket = this.#socket;
+    // Small output that waits takes its own room, not a whole buffer's. TLS keeps all output until a later tick.
+    if (bytes.length < JOIN_BYTES && (socket !== this.#carrier || socket.writableLength > 0)) {
+      if (socket.write(Buffer.from(bytes))) return 0;
+      this.#needDrain = true;
+      return 2;
+    }
+    const taken = socket.write(bytes);
+    if (socket.writableLength === 0) return 0;
+    if (taken) return 1;
+    this.#needDrain = true;
+    return 2;
+  }
+
   /** Sends what is pending now. */
   flush(): void {
     this.#isDirty = false;
@@ -232,6 +253,7 @@ export class SocketStream implements ByteStream {
       this.#pending = '';
       if (!this.#closed && !this.#socket.write(text, 'latin1')) this.#needDrain = true;
     }
+    this.onFlush();
     if (this.#endWanted) {
       this.#endWanted = false;
       this.#socket.end();

@@ -1,5 +1,6 @@
 /** A cluster's configuration, read. Envoy: envoy.config.cluster.v3.Cluster. */
 import type { LoadBalancerConfig } from '../load_balancers/load_balancer.ts';
+import type { Http2Config } from '../http/http2_config.ts';
 import type { Metadata } from '../http/stream_info.ts';
 import type { UpstreamTlsConfig } from '../net/tls/tls_config.ts';
 import type { BreakerLimits } from './circuit_breakers.ts';
@@ -47,6 +48,9 @@ export interface UpstreamHttp {
   readonly maxHeadersCount: number;
   /** Of a stream; 0: for ever. */
   readonly maxStreamDurationMs: number;
+  /** 0: none. */
+  readonly maxConnectionDurationMs: number;
+  readonly http2: Http2Config;
   /** auto_sni: the server name is the request's host. */
   readonly autoSni: boolean;
   /** auto_san_validation: the certificate must name the request's host. */

@@ -15,6 +15,7 @@ import { ForwardProxyHosts } from './forward_proxy_hosts.ts';
 import type { Host } from './host.ts';
 import { ClusterHost, HostSet } from './host_set.ts';
 import { Http1Connection } from './http1_connection.ts';
+import { Http2Connection } from './http2_connection.ts';
 import type { LoadAssignment } from './load_assignment.ts';
 import type { Pool, PoolOptions } from './pool.ts';
 
@@ -136,8 +137,6 @@ export class ClusterRuntime implements Cluster {
       }
     }
     if (pools === undefined) {
-      const refusal = this.#refusal(host);
-      if (refusal !== undefined) return refusal;
       const tls = this.#tls.of(host);
       if (typeof tls === 'string') return tls;
       pools = {
@@ -199,7 +198,11 @@ export class ClusterRuntime implements Cluster {
     transport: UpstreamTransport | undefined,
   ): Pool {
     const options = this.#options(host, priority, protocol, transport);
-    return new ConnectionPool(options, (holder, stream) => new Http1Connection(holder, stream));
+    const speaksHttp2 = (alpn: string | undefined): boolean =>
+      protocol === 'http2' || (protocol === 'auto' && alpn === 'h2');
+    return new ConnectionPool(options, (holder, stream) =>
+      speaksHttp2(stream.info.alpn) ? new Http2Connection(holder, stream) : new Http1Connection(holder, stream),
+    );
   }
 
   #options(
@@ -220,20 +223,15 @@ export class ClusterRuntime implements Cluster {
       idleTimeout: config.http.idleTimeoutMs > 0 ? deadlines.list(config.http.idleTimeoutMs) : undefined,
       maxRequestsPerConnection: config.http.maxRequestsPerConnection,
       maxHeadersCount: config.http.maxHeadersCount,
+      maxConnectionDuration:
+        config.http.maxConnectionDurationMs > 0 ? deadlines.list(config.http.maxConnectionDurationMs) : undefined,
+      http2: config.http.http2,
       sourceIp: config.sourceIp,
       keepAliveIdleMs: config.keepAliveIdleMs,
       transport,
       deadlines,
       nowMs,
     };
-  }
-
-  /** Why there can be no connection to this host: a transport or protocol that this version does not execute. */
-  #refusal(host: Host): string | undefined {
-    if (this.config.http.protocol === 'http2') {
-      return `cluster "${this.name}" wants HTTP/2 to ${host.address.text}, which this version does not execute`;
-    }
-    return undefined;
   }
 
   #originalHost(request: ClusterRequest, discovery: Extract<Discovery, { kind: 'original_dst' }>): Host | undefined {

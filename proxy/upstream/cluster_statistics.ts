@@ -1,4 +1,5 @@
 /** A cluster's counters on one thread, under Envoy's names (`cluster.<alt_stat_name>.…`). */
+import { Http2Statistics } from '../http2/statistics.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
 
 export class ClusterStatistics {
@@ -15,6 +16,8 @@ export class ClusterStatistics {
   readonly cxDestroyWithActiveRq: Counter;
   readonly cxIdleTimeout: Counter;
   readonly cxMaxRequests: Counter;
+  readonly cxMaxDurationReached: Counter;
+  readonly cxCloseNotify: Counter;
   readonly cxProtocolError: Counter;
   readonly cxNoneHealthy: Counter;
   /** TCP: attempts used up. */
@@ -50,6 +53,7 @@ export class ClusterStatistics {
   readonly #prefix: string;
   readonly #byClass: (Counter | undefined)[] = [];
   readonly #byCode = new Map<number, Counter>();
+  #http2: Http2Statistics | undefined = undefined;
 
   constructor(statistics: Statistics, statName: string) {
     const prefix = `cluster.${statName}`;
@@ -70,6 +74,8 @@ export class ClusterStatistics {
     this.cxDestroyWithActiveRq = counter('upstream_cx_destroy_with_active_rq');
     this.cxIdleTimeout = counter('upstream_cx_idle_timeout');
     this.cxMaxRequests = counter('upstream_cx_max_requests');
+    this.cxMaxDurationReached = counter('upstream_cx_max_duration_reached');
+    this.cxCloseNotify = counter('upstream_cx_close_notify');
     this.cxProtocolError = counter('upstream_cx_protocol_error');
     this.cxNoneHealthy = counter('upstream_cx_none_healthy');
     this.cxConnectAttemptsExceeded = counter('upstream_cx_connect_attempts_exceeded');
@@ -100,6 +106,12 @@ export class ClusterStatistics {
     this.membershipTotal = gauge('membership_total');
     this.membershipHealthy = gauge('membership_healthy');
     this.membershipChange = counter('membership_change');
+  }
+
+  /** Of the codecs; made with the first connection that speaks it. */
+  get http2(): Http2Statistics {
+    this.#http2 ??= new Http2Statistics(this.#statistics, `${this.#prefix}.http2`);
+    return this.#http2;
   }
 
   /** upstream_rq_<code>, upstream_rq_<class>, upstream_rq_completed: made when a code is first seen. */

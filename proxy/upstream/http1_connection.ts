@@ -23,6 +23,7 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
   #draining = false;
   #dispatching = false;
   #idle: Deadline | undefined = undefined;
+  #max: Deadline | undefined = undefined;
 
   constructor(holder: ConnectionHolder, stream: SocketStream) {
     this.#holder = holder;
@@ -32,6 +33,14 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
     stream.onEnd = () => this.#peerEnded();
     stream.onClose = () => this.#ended();
     stream.onDrain = () => this.#request?.onDrain();
+    const { maxConnectionDuration, statistics, protocol } = holder.options;
+    if (protocol === 'auto') statistics.cxHttp1Total.inc();
+    if (maxConnectionDuration === undefined) return;
+    this.#max = new Deadline(() => {
+      statistics.cxMaxDurationReached.inc();
+      this.drain();
+    });
+    maxConnectionDuration.arm(this.#max);
   }
 
   get room(): number {
@@ -187,6 +196,7 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
     this.#closed = true;
     this.#closing = true;
     this.#idle?.cancel();
+    this.#max?.cancel();
     const { statistics } = this.#holder.options;
     statistics.cxActive.dec();
     statistics.cxDestroy.inc();

@@ -1,5 +1,6 @@
 /** The contract between whoever sends requests upstream (router, internal calls) and the connections to one host. */
 import type { ResetReason, StreamDecoder, StreamEncoder } from '../http/codec.ts';
+import type { Http2Config } from '../http/http2_config.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { DeadlineList } from '../net/deadlines.ts';
 import type { UpstreamTransport } from '../net/tls/upstream_tls.ts';
@@ -45,6 +46,9 @@ export interface PoolOptions {
   /** 0: no limit. */
   readonly maxRequestsPerConnection: number;
   readonly maxHeadersCount: number;
+  /** undefined: connections last as long as they are used. */
+  readonly maxConnectionDuration: DeadlineList | undefined;
+  readonly http2: Http2Config;
   readonly sourceIp: string | undefined;
   readonly keepAliveIdleMs: number;
   /** undefined: the bytes as they are. */

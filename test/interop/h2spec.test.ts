@@ -1,0 +1,31 @@
+/** h2spec, the conformance suite of HTTP/2 servers, against the server side. Its cases on windows want a body of some length. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import { findProgram } from '../support/find_program.ts';
+import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { answering, RawUpstream } from '../support/raw_peers.ts';
+import { startTestProxy } from '../support/running_proxy.ts';
+
+const CASES = 145;
+const skip =
+  findProgram('h2spec') === undefined
+    ? 'h2spec is not installed: go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible'
+    : false;
+
+test('a listener for HTTP/2 passes all cases of h2spec over plain TCP', { skip, timeout: 60_000 }, async (t) => {
+  const upstream = await RawUpstream.start(t, answering('x'.repeat(64)));
+  const proxy = await startTestProxy(t, [
+    httpListener({
+      routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'upstream' } }]),
+      manager: { codec_type: 'HTTP2', http2_protocol_options: { max_concurrent_streams: 100 } },
+    }),
+    staticCluster('upstream', [upstream.port]),
+  ]);
+  const args = ['-h', '127.0.0.1', '-p', String(proxy.port()), '-o', '5'];
+  const { stdout } = await promisify(execFile)('h2spec', args).catch((error: { stdout: string }) => error);
+  const summary = /(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed/.exec(stdout);
+  assert.deepEqual(summary?.slice(1).map(Number), [CASES, CASES, 0, 0], stdout.slice(stdout.indexOf('Failures')));
+  assert.deepEqual(proxy.errors, []);
+});
