@@ -1,23 +1,14 @@
 /** Istio's standard metrics: istio_requests_total and its kin. Source: istio/proxy istio_stats; istio.md §3.1. */
 import type { FilterContext, FilterDeps, FilterFactory } from '../proxy/http/filter.ts';
 import type { Metadata } from '../proxy/http/stream_info.ts';
+import type { TlsInfo } from '../proxy/net/connection_info.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { NOBODY, type Peer, peerOfMetadata } from '../proxy/telemetry/peer.ts';
 import type { Counter, Histogram } from '../proxy/telemetry/statistics.ts';
 
 interface Config {
   /** Default false: without a service in the cluster's metadata a client's report names the Host. */
   readonly disableHostFallback: boolean;
-}
-
-/** A workload as metrics name it. */
-interface Peer {
-  readonly workload: string;
-  readonly namespace: string;
-  readonly app: string;
-  readonly version: string;
-  readonly canonicalService: string;
-  readonly canonicalRevision: string;
-  readonly cluster: string;
 }
 
 interface Series {
@@ -28,15 +19,6 @@ interface Series {
 }
 
 const UNKNOWN = 'unknown';
-const NOBODY: Peer = {
-  workload: UNKNOWN,
-  namespace: UNKNOWN,
-  app: UNKNOWN,
-  version: UNKNOWN,
-  canonicalService: UNKNOWN,
-  canonicalRevision: 'latest',
-  cluster: UNKNOWN,
-};
 /** Sets of labels that a thread keeps at hand; beyond, they are looked up again. */
 const MAX_CACHED_SERIES = 4096;
 
@@ -71,25 +53,38 @@ class SeriesCache {
   #lastHost: Metadata | undefined = undefined;
   #lastCluster: Metadata | undefined = undefined;
   #lastCode = -1;
+  #lastTls: TlsInfo | undefined = undefined;
+  #lastPeer: Peer | undefined = undefined;
   #last: Series | undefined = undefined;
 
   constructor(config: Config, deps: FilterDeps) {
     this.#config = config;
     this.#deps = deps;
-    this.#own = ownPeer(deps.node.metadata);
+    this.#own = peerOfMetadata(deps.node.metadata);
   }
 
   of(ctx: FilterContext): Series {
     const { info } = ctx;
     const { upstreamHostMetadata: host, upstreamClusterMetadata: cluster, responseCode: code, flags } = info;
     const plain = flags === undefined && cluster !== undefined && !isGrpc(ctx);
-    if (plain && host === this.#lastHost && cluster === this.#lastCluster && code === this.#lastCode && this.#last) {
+    const inbound = this.#deps.direction === 'inbound';
+    const tls = inbound ? ctx.connection.tls : info.upstreamTls;
+    const peer = inbound ? info.downstreamPeer : info.upstreamPeer;
+    if (
+      plain &&
+      host === this.#lastHost &&
+      cluster === this.#lastCluster &&
+      code === this.#lastCode &&
+      tls === this.#lastTls &&
+      peer === this.#lastPeer &&
+      this.#last
+    ) {
       return this.#last;
     }
     const grpc = isGrpc(ctx) ? grpcStatus(ctx) : undefined;
     const service = cluster === undefined ? this.#hostFallback(ctx) : '';
     const name = cluster === undefined ? (info.upstreamCluster ?? '') : '';
-    const key = `${this.#id(host)} ${this.#id(cluster)} ${code} ${flags?.join() ?? ''} ${grpc ?? '-'} ${name} ${service}`;
+    const key = `${this.#id(host)} ${this.#id(cluster)} ${code} ${flags?.join() ?? ''} ${grpc ?? '-'} ${name} ${service} ${this.#id(peer)} ${tls?.mutual ?? ''} ${tls?.peerUriSans[0] ?? ''} ${tls?.localUriSans[0] ?? ''}`;
     let found = this.#series.get(key);
     if (found === undefined) {
       found = this.#make(ctx, grpc);
@@ -100,12 +95,14 @@ class SeriesCache {
       this.#lastHost = host;
       this.#lastCluster = cluster;
       this.#lastCode = code;
+      this.#lastTls = tls;
+      this.#lastPeer = peer;
       this.#last = found;
     }
     return found;
   }
 
-  #id(metadata: Metadata | undefined): number {
+  #id(metadata: object | undefined): number {
     if (metadata === undefined) return 0;
     let id = this.#ids.get(metadata);
     if (id === undefined) {
@@ -134,16 +131,17 @@ class SeriesCache {
   #labels(ctx: FilterContext, grpc: string | undefined): Record<string, string> {
     const { info, connection } = ctx;
     const inbound = this.#deps.direction === 'inbound';
-    const source = inbound ? NOBODY : this.#own;
-    const destination = inbound ? this.#own : peerOfHost(info.upstreamHostMetadata);
+    const source = inbound ? (info.downstreamPeer ?? NOBODY) : this.#own;
+    const destination = inbound ? this.#own : (info.upstreamPeer ?? peerOfHost(info.upstreamHostMetadata));
     const service = serviceOf(info.upstreamClusterMetadata);
     const fallback = this.#hostFallback(ctx);
-    const tls = connection.tls;
+    const tls = inbound ? connection.tls : info.upstreamTls;
+    const [peer, own] = [tls?.peerUriSans[0], tls?.localUriSans[0]];
     return {
       reporter: inbound ? 'destination' : 'source',
       source_workload: source.workload,
       source_workload_namespace: source.namespace,
-      source_principal: (inbound ? tls?.peerUriSans[0] : undefined) ?? UNKNOWN,
+      source_principal: (inbound ? peer : own) ?? UNKNOWN,
       source_app: source.app,
       source_version: source.version,
       source_canonical_service: source.canonicalService,
@@ -151,7 +149,7 @@ class SeriesCache {
       source_cluster: source.cluster,
       destination_workload: destination.workload,
       destination_workload_namespace: destination.namespace,
-      destination_principal: (inbound ? tls?.localUriSans[0] : undefined) ?? UNKNOWN,
+      destination_principal: (inbound ? own : peer) ?? UNKNOWN,
       destination_app: destination.app,
       destination_version: destination.version,
       destination_service: service?.host ?? fallback,
@@ -175,30 +173,6 @@ function isGrpc(ctx: FilterContext): boolean {
 
 function grpcStatus(ctx: FilterContext): string {
   return ctx.responseTrailers?.get('grpc-status') ?? ctx.responseHeaders?.get('grpc-status') ?? '';
-}
-
-/** Envoy's node.metadata, with Istio's names. */
-function ownPeer(metadata: Readonly<Record<string, unknown>>): Peer {
-  const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined);
-  const labels = (metadata['LABELS'] ?? {}) as Readonly<Record<string, unknown>>;
-  const workload = text(metadata['WORKLOAD_NAME']) ?? text(metadata['NAME']);
-  if (workload === undefined) return NOBODY;
-  const app = text(labels['app']);
-  const version = text(labels['version']);
-  return {
-    workload,
-    namespace: text(metadata['NAMESPACE']) ?? UNKNOWN,
-    app: app ?? UNKNOWN,
-    version: version ?? UNKNOWN,
-    canonicalService:
-      text(labels['service.istio.io/canonical-name']) ?? text(labels['app.kubernetes.io/name']) ?? app ?? workload,
-    canonicalRevision:
-      text(labels['service.istio.io/canonical-revision']) ??
-      text(labels['app.kubernetes.io/version']) ??
-      version ??
-      'latest',
-    cluster: text(metadata['CLUSTER_ID']) ?? UNKNOWN,
-  };
 }
 
 /** `workload;namespace;canonical name;canonical revision;cluster`, as istiod writes it into endpoints. */

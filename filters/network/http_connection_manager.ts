@@ -102,6 +102,7 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
         'SANITIZE',
       )
       .toLowerCase() as ConnectionManagerConfig['forwardClientCert'],
+    clientCertDetails: parseClientCertDetails(fields.message('set_current_client_cert_details')),
     appendXForwardedPort: fields.boolean('append_x_forwarded_port') ?? false,
     stripPort: fields.boolean('strip_any_host_port')
       ? 'any'
@@ -121,6 +122,16 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
         .map((upgrade) => upgrade.requiredString('upgrade_type').toLowerCase()),
     ),
     ignoredUpgrades: http1?.messages('ignore_http_11_upgrade').map(parseStringMatcher) ?? [],
+  };
+}
+
+function parseClientCertDetails(details: Fields | undefined): ConnectionManagerConfig['clientCertDetails'] {
+  if (details?.boolean('chain')) details.fail('chain', 'is not supported: cert is');
+  return {
+    subject: details?.boolean('subject') ?? false,
+    certificate: details?.boolean('cert') ?? false,
+    dns: details?.boolean('dns') ?? false,
+    uri: details?.boolean('uri') ?? false,
   };
 }
 

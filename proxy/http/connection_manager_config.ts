@@ -1,4 +1,5 @@
 /** The HTTP connection manager's configuration, read. Envoy: envoy.extensions.filters.network.http_connection_manager.v3. */
+import type { ClientCertConfig, ClientCertDetails } from './client_certificate_header.ts';
 import type { ParsedHttpFilter } from '../build_context.ts';
 import type { RouteTable } from '../router/route.ts';
 import type { AccessLogConfig } from '../telemetry/access_log_config.ts';
@@ -49,7 +50,9 @@ export interface ConnectionManagerConfig {
   /** Default `envoy`. */
   readonly serverName: string;
   readonly serverHeader: 'overwrite' | 'append_if_absent' | 'pass_through';
-  readonly forwardClientCert: 'sanitize' | 'forward_only' | 'append_forward' | 'sanitize_set' | 'always_forward_only';
+  readonly forwardClientCert: ClientCertConfig['forwardClientCert'];
+  /** What is said of the client's certificate in x-forwarded-client-cert, beside By and Hash. */
+  readonly clientCertDetails: ClientCertDetails;
   readonly appendXForwardedPort: boolean;
   readonly stripPort: 'none' | 'matching' | 'any';
   readonly stripTrailingHostDot: boolean;

@@ -6,6 +6,7 @@ import type { Failure } from '../failures.ts';
 import { failures } from '../failures.ts';
 import { isIP } from 'node:net';
 import { type ConnectionInfo, type SocketAddress, socketAddress } from '../net/connection_info.ts';
+import { addClientCert, keepsClientCert, XFCC } from './client_certificate_header.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { RequestHeaders } from './headers.ts';
 import { isInternalRequest } from './internal_request.ts';
@@ -97,6 +98,7 @@ export function prepareRequest(
   result.internal = isInternalRequest(headers, config, connection);
   cleanFields(headers, config, connection, result.upgrade !== undefined);
   if (result.internal) headers.set('x-envoy-internal', 'true');
+  addClientCert(headers, config, connection);
   if (config.stripPort !== 'none' || config.stripTrailingHostDot) stripAuthority(headers, config, connection);
   if (headers.method !== 'CONNECT' && headers.path !== '*') {
     const path = normalizePath(headers.path, config.normalization);
@@ -135,7 +137,7 @@ function cleanFields(
   if (!dirty) return;
   const named = connectionNamed(headers);
   let trailers = false;
-  const keepXfcc = connection.tls?.mutual === true || config.forwardClientCert === 'always_forward_only';
+  const keepXfcc = keepsClientCert(config, connection);
   headers.filter((name, value) => {
     if (HOP_BY_HOP.has(name)) return isUpgrade && (name === 'connection' || name === 'upgrade');
     if (name === 'te') {
@@ -143,7 +145,7 @@ function cleanFields(
       return false;
     }
     if (INTERNAL_HEADERS.has(name)) return result.internal;
-    if (name === 'x-forwarded-client-cert') return keepXfcc && config.forwardClientCert !== 'sanitize';
+    if (name === XFCC) return keepXfcc;
     if (config.useRemoteAddress && !result.internal && EDGE_HEADERS.has(name)) return false;
     if (config.underscores === 'drop' && name.includes('_')) return false;
     return named === undefined || !named.includes(name);

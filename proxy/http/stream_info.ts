@@ -1,6 +1,8 @@
 /** What one stream has been through: filled along the way, read by access log, statistics and header formatters. */
-import type { ConnectionInfo, SocketAddress } from '../net/connection_info.ts';
+import type { ConnectionInfo, SocketAddress, TlsInfo } from '../net/connection_info.ts';
 import type { ResponseFlag } from '../failures.ts';
+import type { Peer } from '../telemetry/peer.ts';
+import type { AlpnOverride } from '../upstream/cluster.ts';
 
 /** Milliseconds are `performance.now()` values unless the name says otherwise; 0 means not reached. */
 export class StreamInfo {
@@ -35,9 +37,14 @@ export class StreamInfo {
   /** alt_stat_name if any (%UPSTREAM_CLUSTER%). */
   upstreamClusterStatName: string | undefined = undefined;
   upstreamTransportFailureReason: string | undefined = undefined;
+  /** Of the connection to the host; undefined: plain text, or none yet. */
+  upstreamTls: TlsInfo | undefined = undefined;
   upstreamProtocol: string | undefined = undefined;
+  /** Who the client and the server say they are; undefined: they said nothing that could be read. */
+  downstreamPeer: Peer | undefined = undefined;
+  upstreamPeer: Peer | undefined = undefined;
   /** Offered instead of the cluster's ALPN list; set by istio.alpn. */
-  upstreamAlpn: readonly string[] | undefined = undefined;
+  upstreamAlpn: AlpnOverride | undefined = undefined;
   upstreamRequestAttemptCount = 0;
   /** `istio` and other metadata of the chosen cluster and host, for labels. */
   upstreamClusterMetadata: Metadata | undefined = undefined;

@@ -6,7 +6,7 @@ import type { RequestSink, TerminalContext, TerminalFilter } from '../http/termi
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import { isGrpc } from '../http/local_reply.ts';
 import { Deadline } from '../net/deadlines.ts';
-import type { Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
+import type { AlpnOverride, Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
 import { answerItself } from './direct_answers.ts';
 import { KeptBody } from './kept_body.ts';
@@ -83,7 +83,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
 
   // ── TransportWish ───────────────────────────────────────────────────────────────────────────────────────────────
 
-  get upstreamAlpn(): readonly string[] | undefined {
+  get upstreamAlpn(): AlpnOverride | undefined {
     return this.#stream.info.upstreamAlpn;
   }
 
@@ -208,6 +208,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const again = (attempt.reused && IDEMPOTENT.has(this.requestHeaders.method)) || this.#mayRetryAfterSending(attempt);
     if (!again) this.body.replayable = false;
     info.upstreamLocalAddress = connection.localAddress;
+    info.upstreamTls = connection.tls;
     info.upstreamProtocol = attempt.protocol;
     info.upstreamFirstByteSentMs = attempt.sentMs;
   }

@@ -29,10 +29,16 @@ export interface Cluster {
   breaker(priority: Priority): Breaker;
 }
 
+/** ALPN lists by what is spoken upstream. One object a filter: it stands for its lists in keys. */
+export interface AlpnOverride {
+  readonly http1: readonly string[] | undefined;
+  readonly http2: readonly string[] | undefined;
+}
+
 /** What a request says of the connection that is to carry it; without meaning where the connection is not TLS. */
 export interface TransportWish {
-  /** Instead of the cluster's ALPN list; the same list is the same object. */
-  readonly upstreamAlpn: readonly string[] | undefined;
+  /** Instead of the cluster's ALPN list, unless its metadata says istio.alpn_override "false". */
+  readonly upstreamAlpn: AlpnOverride | undefined;
   /** The request's host; for clusters with auto_sni. */
   readonly authority: string;
 }

@@ -54,6 +54,7 @@ export class ClusterRuntime implements Cluster {
   readonly #forward: ForwardProxyHosts | undefined;
   readonly #originalHosts = new Map<string, ClusterHost>();
   readonly #tls: ClusterTls;
+  readonly #tcpTransports = new WeakMap<Host, { readonly tls: UpstreamTls; readonly transport: UpstreamTransport }>();
 
   constructor(config: ClusterConfig, services: ThreadServices) {
     this.name = config.name;
@@ -150,13 +151,19 @@ export class ClusterRuntime implements Cluster {
     }
     const configured = this.config.http.protocol;
     const protocol = configured === 'downstream' ? (downstreamProtocol === 'HTTP/2' ? 'http2' : 'http1') : configured;
-    if (pools.tls !== undefined && wish !== undefined && this.#tls.isSpecial(wish)) {
-      return this.#specialPool(host, pools, priority, protocol, wish);
+    if (pools.tls !== undefined && wish !== undefined) {
+      const key = this.#tls.key(wish, protocol);
+      if (key !== '') return this.#specialPool(host, pools, priority, protocol, wish, key);
     }
     const byProtocol = pools[priority];
     let pool = byProtocol[protocol];
     if (pool === undefined) {
-      pool = this.#makePool(host, priority, protocol, pools.tls?.transport(this.#tls.options(host, undefined)));
+      pool = this.#makePool(
+        host,
+        priority,
+        protocol,
+        pools.tls?.transport(this.#tls.options(host, undefined, protocol)),
+      );
       byProtocol[protocol] = pool;
     }
     return pool;
@@ -165,7 +172,14 @@ export class ClusterRuntime implements Cluster {
   connectionOptions(host: Host, priority: Priority, wish?: TransportWish): PoolOptions | string {
     const tls = this.#tls.of(host);
     if (typeof tls === 'string') return tls;
-    return this.#options(host, priority, 'tcp', tls?.transport(this.#tls.options(host, wish)));
+    if (tls === undefined) return this.#options(host, priority, 'tcp', undefined);
+    let known = wish === undefined ? this.#tcpTransports.get(host) : undefined;
+    if (known?.tls !== tls) {
+      // Kept with the host: its sessions are resumed.
+      known = { tls, transport: tls.transport(this.#tls.options(host, wish, 'tcp')) };
+      if (wish === undefined) this.#tcpTransports.set(host, known);
+    }
+    return this.#options(host, priority, 'tcp', known.transport);
   }
 
   #specialPool(
@@ -174,12 +188,13 @@ export class ClusterRuntime implements Cluster {
     priority: Priority,
     protocol: PoolOptions['protocol'],
     wish: TransportWish,
+    wishKey: string,
   ): Pool {
     pools.special ??= new Map();
-    const key = `${priority} ${protocol} ${this.#tls.key(wish)}`;
+    const key = `${priority} ${protocol} ${wishKey}`;
     let pool = pools.special.get(key);
     if (pool !== undefined) return pool;
-    pool = this.#makePool(host, priority, protocol, pools.tls?.transport(this.#tls.options(host, wish)));
+    pool = this.#makePool(host, priority, protocol, pools.tls?.transport(this.#tls.options(host, wish, protocol)));
     pools.special.set(key, pool);
     if (pools.special.size > MAX_SPECIAL_POOLS) {
       const [oldest] = pools.special;

@@ -12,12 +12,15 @@ export class ClusterTls {
   readonly #services: ThreadServices;
   readonly #made = new Map<TransportSocket, UpstreamTls>();
   readonly #alpnKeys = new WeakMap<readonly string[], string>();
+  /** Requests may replace the ALPN list. */
+  readonly #takesAlpn: boolean;
   #statistics: TlsStatistics | undefined = undefined;
   #log: LogLimit | undefined = undefined;
 
   constructor(config: ClusterConfig, services: ThreadServices) {
     this.#config = config;
     this.#services = services;
+    this.#takesAlpn = config.metadata?.['istio']?.['alpn_override'] !== 'false';
   }
 
   /** undefined: raw. A string says why there can be no connection. */
@@ -42,34 +45,33 @@ export class ClusterTls {
     return made;
   }
 
-  /** Whether a request with this wish cannot share the connections of those without. */
-  isSpecial({ upstreamAlpn }: TransportWish): boolean {
+  /** Which connections a request with this wish may share: those of the same key. '': those without a wish. */
+  key(wish: TransportWish, protocol: string): string {
     const { autoSni, autoSanValidation } = this.#config.http;
-    return upstreamAlpn !== undefined || autoSni || autoSanValidation;
-  }
-
-  /** Same key: same connections. */
-  key(wish: TransportWish): string {
-    const { upstreamAlpn } = wish;
-    const { autoSni, autoSanValidation } = this.#config.http;
-    let alpn = '';
-    if (upstreamAlpn !== undefined) {
-      alpn = this.#alpnKeys.get(upstreamAlpn) ?? upstreamAlpn.join();
-      this.#alpnKeys.set(upstreamAlpn, alpn);
+    const alpn = this.#alpn(wish, protocol);
+    let key = '';
+    if (alpn !== undefined) {
+      key = this.#alpnKeys.get(alpn) ?? alpn.join();
+      this.#alpnKeys.set(alpn, key);
     }
-    return autoSni || autoSanValidation ? `${alpn} ${hostOf(wish.authority)}` : alpn;
+    return autoSni || autoSanValidation ? `${key} ${hostOf(wish.authority)}` : key;
   }
 
-  options(host: Host, wish: TransportWish | undefined): TransportOptions {
+  options(host: Host, wish: TransportWish | undefined, protocol: string): TransportOptions {
     const { autoSni, autoSanValidation } = this.#config.http;
     const name = wish === undefined ? undefined : hostOf(wish.authority);
     return {
       address: host.address.text,
       hostname: host.hostname,
-      alpn: wish?.upstreamAlpn,
+      alpn: wish === undefined ? undefined : this.#alpn(wish, protocol),
       serverName: autoSni ? name : undefined,
       verifyName: autoSanValidation ? name : undefined,
     };
+  }
+
+  #alpn({ upstreamAlpn }: TransportWish, protocol: string): readonly string[] | undefined {
+    if (upstreamAlpn === undefined || !this.#takesAlpn) return undefined;
+    return protocol === 'http2' ? upstreamAlpn.http2 : protocol === 'http1' ? upstreamAlpn.http1 : undefined;
   }
 
   #socketFor(host: Host): TransportSocket | undefined {

@@ -27,6 +27,8 @@ export interface TestProxy {
 }
 
 export interface TestProxyOptions {
+  /** The node's metadata. */
+  readonly node?: Readonly<Record<string, unknown>>;
   readonly concurrency?: number;
   /** Beside the resources. */
   readonly sources?: readonly ConfigSource[];
@@ -63,7 +65,7 @@ export function beginTestProxy(t: Scope, resources: readonly Resource[], options
         if (level === 'warning') warnings.push(`${component}: ${message}`);
       },
     },
-    node: { id: 'test', cluster: 'test', metadata: {} },
+    node: { id: 'test', cluster: 'test', metadata: options.node ?? {} },
     commandLine: {},
     drainTimeMs: 1000,
     accessLogFlushMs: 0,

@@ -28,6 +28,8 @@ const SHORT_NAMES: Readonly<Record<string, string>> = {
 export class Certificate {
   readonly der: Buffer;
   #names: readonly SubjectAltName[] | undefined = undefined;
+  #uris: readonly string[] | undefined = undefined;
+  #dnsNames: readonly string[] | undefined = undefined;
   #fields: CertificateFields | undefined = undefined;
   #fingerprint = '';
 
@@ -42,11 +44,13 @@ export class Certificate {
   }
 
   get uris(): readonly string[] {
-    return this.names.filter(({ type }) => type === 'uri').map(({ value }) => value);
+    this.#uris ??= this.names.filter(({ type }) => type === 'uri').map(({ value }) => value);
+    return this.#uris;
   }
 
   get dnsNames(): readonly string[] {
-    return this.names.filter(({ type }) => type === 'dns').map(({ value }) => value);
+    this.#dnsNames ??= this.names.filter(({ type }) => type === 'dns').map(({ value }) => value);
+    return this.#dnsNames;
   }
 
   /** RFC 2253 form, most specific first; empty for an empty subject. */
