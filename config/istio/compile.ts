@@ -9,6 +9,7 @@ import { explicitListeners } from './explicit_listeners.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
 import { meshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
+import { outboundListeners } from './outbound_listeners.ts';
 import { outboundResources } from './outbound_cluster.ts';
 import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
 import { proxyConfigFor } from './proxy_config.ts';
@@ -55,7 +56,7 @@ export function compile(input: CompileInput): CompileResult {
   const resources: Resource[] = outboundResources(context);
   if (mode.kind === 'sidecar') {
     resources.push(...passthroughClusters(context), ...inboundClusters(context), inboundPassthrough(context));
-    resources.push(...sidecarRoutes(context, rules));
+    resources.push(...sidecarRoutes(context, rules), ...outboundListeners(context));
   } else {
     resources.push(dynamicForwardProxy(context), explicitRoutes(context, rules), ...explicitListeners(context, mode));
   }

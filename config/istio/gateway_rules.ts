@@ -69,7 +69,8 @@ function virtualService({ host, port, visibility, first, http }: Group): Virtual
     gateways: ['mesh'],
     visibility,
     http: [...http].sort(bySpecificity),
-    hasTcpOrTls: false,
+    tls: [],
+    tcp: [],
     gatewaySemantics: true,
     object: first.object,
   };

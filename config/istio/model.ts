@@ -31,6 +31,8 @@ export interface MeshService {
   readonly resolution: Resolution;
   /** Virtual IPs, without CIDR ranges. */
   readonly addresses: readonly string[];
+  /** CIDR ranges of a ServiceEntry. */
+  readonly ranges: readonly string[];
   /** MESH_EXTERNAL: not a workload of the mesh. */
   readonly external: boolean;
   readonly visibility: Visibility;

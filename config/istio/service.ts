@@ -46,6 +46,7 @@ export function parseService(object: KubeObject, at: At, domain: string, mesh: M
     ports: (spec.ports ?? []).map(servicePort),
     resolution: resolution(external, spec.clusterIP),
     addresses: virtualIps(spec),
+    ranges: [],
     external: false,
     visibility: visibility(
       annotation?.split(',').map((name) => name.trim()),

@@ -95,6 +95,7 @@ function destinations(rule: VirtualService): string[] {
     route.mirror,
     ...(route.mirrors ?? []).map((item) => item.destination),
   ]);
+  for (const { route } of [...rule.tls, ...rule.tcp]) all.push(...(route ?? []).map((item) => item.destination));
   return all.flatMap((destination) => (destination?.host === undefined ? [] : [destination.host]));
 }
 

@@ -63,9 +63,6 @@ export function notYet(context: CompileContext): string[] {
     ...context.registry.uncompiled
       .filter(({ kind }) => kind !== 'Gateway' && kind !== 'GatewayClass')
       .map((object) => say(object, 'is ignored by this version.')),
-    ...context.registry.virtualServices
-      .filter((rule) => rule.hasTcpOrTls)
-      .map(({ object }) => say(object, 'has tcp or tls routes, which this version ignores.')),
     ...ineffectiveOutlierDetection(context, say),
     ...(context.explicit ? [...unspokenTls(context, say), ...unexecuted(context, say)] : []),
     ...danglingDestinations(context),
@@ -145,7 +142,8 @@ function unspokenTls(context: CompileContext, say: (object: KubeObject, sentence
 function danglingDestinations(context: CompileContext): string[] {
   const out = new Set<string>();
   for (const service of context.virtualServices) {
-    for (const { destination } of service.http.flatMap((route) => route.route ?? [])) {
+    const all = [...service.http, ...service.tls, ...service.tcp].flatMap((route) => route.route ?? []);
+    for (const { destination } of all) {
       if (destination?.host === undefined) continue;
       const { host, subset = '', at } = destination;
       const place = at.object.source.locate(at.path);

@@ -2,6 +2,7 @@
 import type { KubeObject } from '../kube_object.ts';
 import { checkHost, resolveHost } from './hosts.ts';
 import { HTTP_RETRY } from './http_retry.ts';
+import { checkL4Rule, TCP_RULE, type TcpRule, TLS_RULE, type TlsRule } from './l4_route.ts';
 import type { MeshConfig } from './mesh.ts';
 import type { Visibility } from './model.ts';
 import {
@@ -116,22 +117,13 @@ const HTTP_ROUTE = message({
   headers: HEADERS,
 });
 
-const L4_MATCH = {
-  destinationSubnets: list(text),
-  port,
-  sourceLabels: mapOf(looseText),
-  gateways: list(text),
-  sourceNamespace: text,
-} as const;
-const L4_ROUTE = list(message({ destination: DESTINATION, weight: int32 }));
-
 const VIRTUAL_SERVICE = openMessage({
   spec: message({
     hosts: list(text),
     gateways: list(text),
     http: list(HTTP_ROUTE),
-    tls: list(message({ match: list(message({ ...L4_MATCH, sniHosts: list(text) })), route: L4_ROUTE })),
-    tcp: list(message({ match: list(message({ ...L4_MATCH, sourceSubnet: text })), route: L4_ROUTE })),
+    tls: list(TLS_RULE),
+    tcp: list(TCP_RULE),
     exportTo: list(text),
   }),
   status: anything,
@@ -154,7 +146,9 @@ export interface VirtualService {
   readonly visibility: Visibility;
   /** Destinations are full names. */
   readonly http: readonly HttpRoute[];
-  readonly hasTcpOrTls: boolean;
+  /** Rules for connections, destinations with full names. */
+  readonly tls: readonly TlsRule[];
+  readonly tcp: readonly TcpRule[];
   /** Made of Gateway API routes: prefixes match whole segments, and a cluster that is missing answers 500. */
   readonly gatewaySemantics?: boolean;
   readonly object: KubeObject;
@@ -189,7 +183,8 @@ export function parseVirtualService(object: KubeObject, at: At, domain: string, 
     gateways,
     visibility: visibility(spec.exportTo, namespace, mesh.defaultVirtualServiceExportTo),
     http: http.map((route) => resolveDestinations(route, namespace, domain)),
-    hasTcpOrTls: (spec.tls ?? []).length + (spec.tcp ?? []).length > 0,
+    tls: (spec.tls ?? []).map((rule) => checkL4Rule(rule, 'tls', namespace, domain)),
+    tcp: (spec.tcp ?? []).map((rule) => checkL4Rule(rule, 'tcp', namespace, domain)),
     object,
   };
 }

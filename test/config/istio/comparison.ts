@@ -20,6 +20,7 @@ const DEFAULTS: Readonly<Record<string, unknown>> = {
   case_sensitive: true,
   lb_policy: 'ROUND_ROBIN',
   denominator: 'HUNDRED',
+  generate_request_id: true,
 };
 
 /** A copy in a form in which equal meaning is equal JSON. */
@@ -27,7 +28,7 @@ export function normalise(value: unknown, field = ''): unknown {
   if (Array.isArray(value)) {
     const items = value.map((item) => normalise(item));
     // By name, so that one host more does not shift the others against each other.
-    if (field === 'virtual_hosts')
+    if (field === 'virtual_hosts' || field === 'http_filters')
       return Object.fromEntries(items.map((item) => [String((item as { name: unknown }).name), item]));
     // Matchers of a route must all hold, in whatever order they are asked.
     const key = UNORDERED[field] ?? (field === 'headers' ? (item: unknown) => JSON.stringify(item) : undefined);
