@@ -3,7 +3,8 @@ import { type Bootstrap, readBootstrap } from '../config/bootstrap.ts';
 import { FileSource } from '../config/file_source.ts';
 import type { Inputs } from '../config/inputs.ts';
 import { compile, readWorkloads } from '../config/istio/compile.ts';
-import type { CompileResult, ProxyIdentity, Workload } from '../config/istio/target.ts';
+import type { CompileInput, CompileResult, ProxyIdentity, Workload } from '../config/istio/target.ts';
+import { JwksFetcher } from '../config/jwks_fetcher.ts';
 import type { ConfigSource, Resource } from '../config/resources.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { VERSION } from '../proxy/version.ts';
@@ -12,11 +13,16 @@ import { CommandError, exitCodes } from './exit_codes.ts';
 import type { Mocks } from './mocks.ts';
 import type { ProxyFlags } from './proxy_flags.ts';
 
+/** How long a start or a reload waits for signing keys. */
+const KEYS_WAIT_MS = 3000;
+
 export class Configuration {
   readonly #flags: ProxyFlags;
   readonly #mocks: Mocks | undefined;
   readonly #dev: boolean;
   readonly source: FileSource;
+  /** undefined: nothing is fetched (`validate`). */
+  readonly #jwks: JwksFetcher | undefined;
   /** Of the last reading that succeeded. */
   inputs: Inputs | undefined = undefined;
   /** undefined: no Kubernetes or Istio object was there. */
@@ -36,6 +42,9 @@ export class Configuration {
     this.#flags = flags;
     this.#mocks = options.mocks;
     this.#dev = options.dev;
+    this.#jwks = options.watch
+      ? new JwksFetcher({ allowLocal: flags.allowLocalJwks, onChange: () => void this.source.recompile() })
+      : undefined;
     this.source = new FileSource({
       paths: flags.paths,
       inline: flags.configYaml === undefined ? [] : [{ name: '--config-yaml', text: flags.configYaml }],
@@ -59,7 +68,7 @@ export class Configuration {
       const workloads = readWorkloads({ objects: inputs.objects, allowUnknownFields });
       if (this.#mocks !== undefined) await this.#mocks.follow(workloads);
       identity = this.#identityIn(workloads, warnings);
-      compiled = compile({
+      const input: CompileInput = {
         objects: inputs.objects,
         mesh: inputs.mesh ?? {},
         proxy: identity,
@@ -72,7 +81,9 @@ export class Configuration {
         },
         endpointAddress: this.#endpointAddress(),
         allowUnknownFields,
-      });
+        keys: (wanted) => this.#jwks?.get(wanted),
+      };
+      compiled = await this.#compileWithKeys(input, warnings);
       resources.push(...compiled.resources);
       warnings.push(...compiled.warnings);
     }
@@ -83,6 +94,25 @@ export class Configuration {
     this.identity = identity;
     this.warnings = warnings;
     return resources;
+  }
+
+  /** Keys that are new are waited for a while, so that no token is refused at the start for want of them. */
+  async #compileWithKeys(input: CompileInput, warnings: string[]): Promise<CompileResult> {
+    const compiled = compile(input);
+    const { wantedKeys } = compiled;
+    const jwks = this.#jwks;
+    if (jwks === undefined) return compiled;
+    const isNew = wantedKeys.some((wanted) => jwks.get(wanted) === undefined && jwks.problem(wanted) === '');
+    const tried = jwks.follow(wantedKeys);
+    if (isNew) await Promise.race([tried, new Promise((resolve) => setTimeout(resolve, KEYS_WAIT_MS).unref())]);
+    for (const wanted of wantedKeys) {
+      if (jwks.get(wanted) !== undefined) continue;
+      const reason = jwks.problem(wanted) || 'they have not come yet';
+      warnings.push(
+        `${wanted.origin}: the keys of issuer "${wanted.issuer}" are not known: ${reason}; its tokens are refused until they are.`,
+      );
+    }
+    return isNew ? compile(input) : compiled;
   }
 
   /** What comes from control planes. @throws {ConfigError} when the bootstrap names one that cannot be used. */

@@ -33,6 +33,8 @@ export interface ProxyFlags {
   readonly adminAddressPath: string | undefined;
   readonly node: { readonly id: string; readonly cluster: string };
   readonly allowUnknownFields: boolean;
+  /** Signing keys may come from loopback and link-local addresses. */
+  readonly allowLocalJwks: boolean;
   readonly validateOnly: boolean;
   readonly mock: boolean;
   /** Flags of Envoy that were given and mean nothing here. */
@@ -54,6 +56,7 @@ const OWN_FLAGS: readonly (readonly [flags: string, environment: string, says: s
   ['--concurrency <threads>', 'PILLION_CONCURRENCY', 'data threads (the CPU limit; 2 without one)'],
   ['-l, --log-level <level>', 'PILLION_LOG_LEVEL', 'trace, debug, info, warning, error, critical, off'],
   ['--access-log <encoding>', 'PILLION_ACCESS_LOG', 'text, json or off, whatever the mesh says'],
+  ['--allow-local-jwks', 'PILLION_ALLOW_LOCAL_JWKS', 'fetch token signing keys from this machine and link too'],
 ];
 
 /** Adds all flags to a command. */
@@ -109,6 +112,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     accessLog: accessLog(text('accessLog')),
     adminAddressPath: text('adminAddressPath'),
     node: { id: text('serviceNode') ?? '', cluster: text('serviceCluster') ?? '' },
+    allowLocalJwks: values['allowLocalJwks'] === true,
     allowUnknownFields: values['allowUnknownStaticFields'] === true || values['allowUnknownFields'] === true,
     validateOnly: mode !== 'serve',
     mock: values['mock'] === true,

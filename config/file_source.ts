@@ -68,6 +68,12 @@ export class FileSource implements ConfigSource {
     return this.#readNext();
   }
 
+  /** Compiles again what stands there: something else that it depends on has changed. */
+  recompile(): Promise<boolean> {
+    this.#lastTexts = '';
+    return this.#readNext();
+  }
+
   #readNext(): Promise<boolean> {
     this.#reading = this.#reading.then(() => this.#read());
     return this.#reading;

@@ -22,6 +22,7 @@ import { sidecarFor } from './sidecar.ts';
 import { sidecarScope } from './sidecar_scope.ts';
 import { RouteRules, routingRules } from './virtual_hosts.ts';
 import { isVisible } from './visibility.ts';
+import { workloadPolicy } from './workload_policy.ts';
 
 /**
  * The resources for one proxy, and what there is to tell about the input.
@@ -44,6 +45,7 @@ export function compile(input: CompileInput): CompileResult {
     endpoints: new ServiceEndpoints(registry, input.endpointAddress, onlyIpv6(client.ips)),
     client,
     explicit: mode.kind === 'explicit',
+    keys: input.keys ?? (() => undefined),
     exported,
     scope: sidecarScope(
       sidecarFor(registry.sidecars, client.namespace, client.labels, mesh.rootNamespace),
@@ -53,12 +55,17 @@ export function compile(input: CompileInput): CompileResult {
     ),
   });
   const rules = new RouteRules(context);
+  const policy = workloadPolicy(context);
   const resources: Resource[] = outboundResources(context);
   if (mode.kind === 'sidecar') {
     resources.push(...passthroughClusters(context), ...inboundClusters(context), inboundPassthrough(context));
     resources.push(...sidecarRoutes(context, rules), ...outboundListeners(context));
   } else {
-    resources.push(dynamicForwardProxy(context), explicitRoutes(context, rules), ...explicitListeners(context, mode));
+    resources.push(
+      dynamicForwardProxy(context),
+      explicitRoutes(context, rules),
+      ...explicitListeners(context, mode, policy),
+    );
   }
   refuseForeignCode(context, input.proxy !== undefined);
   const patched = patchResources(context, resources, input.proxy !== undefined);
@@ -68,6 +75,7 @@ export function compile(input: CompileInput): CompileResult {
     services: serviceSummaries(context),
     workloads: allWorkloads(context),
     proxyConfig: proxyConfigFor(registry.proxyConfigs, client.namespace, client.labels, mesh.rootNamespace),
+    wantedKeys: policy.wantedKeys,
     warnings: context.warnings,
   };
 }

@@ -4,6 +4,7 @@ import type { DestinationRule } from './destination_rule.ts';
 import type { MeshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
 import type { Registry } from './registry.ts';
+import type { KeyLookup } from './request_authentication.ts';
 import type { ServiceEndpoints } from './service_endpoints.ts';
 import type { SidecarScope } from './sidecar_scope.ts';
 import { telemetriesFor } from './telemetry.ts';
@@ -25,6 +26,8 @@ export class CompileContext {
   readonly client: Client;
   /** Without interception: no original destination, no certificates of the mesh. */
   readonly explicit: boolean;
+  /** Keys of token issuers that stand elsewhere. */
+  readonly keys: KeyLookup;
   /** What the client's Sidecar leaves of the mesh. */
   readonly scope: SidecarScope;
   /** All that is exported to the client's namespace: what its own workload may stand behind. */
@@ -40,7 +43,7 @@ export class CompileContext {
   constructor(
     parts: Pick<
       CompileContext,
-      'mesh' | 'domain' | 'registry' | 'endpoints' | 'client' | 'explicit' | 'scope' | 'exported'
+      'mesh' | 'domain' | 'registry' | 'endpoints' | 'client' | 'explicit' | 'keys' | 'scope' | 'exported'
     >,
   ) {
     this.mesh = parts.mesh;
@@ -49,6 +52,7 @@ export class CompileContext {
     this.endpoints = parts.endpoints;
     this.client = parts.client;
     this.explicit = parts.explicit;
+    this.keys = parts.keys;
     this.scope = parts.scope;
     this.exported = parts.exported;
     this.services = parts.scope.services;

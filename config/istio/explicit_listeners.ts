@@ -9,16 +9,15 @@ import { ownerOf } from './own_services.ts';
 import { isHttpOrSniffed } from './protocol.ts';
 import { HTTP_PROXY_ROUTES } from './route_configurations.ts';
 import type { CompileMode } from './target.ts';
-import { type WorkloadPolicy, workloadPolicy } from './workload_policy.ts';
+import type { WorkloadPolicy } from './workload_policy.ts';
 
 type Explicit = Extract<CompileMode, { kind: 'explicit' }>;
 
 /** @throws {ConfigError} when two entries stand for one workload port. */
-export function explicitListeners(context: CompileContext, mode: Explicit): Resource[] {
+export function explicitListeners(context: CompileContext, mode: Explicit, policy: WorkloadPolicy): Resource[] {
   const out: Resource[] = [];
   if (mode.outbound !== undefined) out.push(outboundListener(context, mode.outbound, mode.accessLog));
   const ports = new Set<number>();
-  const policy = workloadPolicy(context);
   for (const entry of mode.inbound) {
     if (ports.has(entry.workloadPort)) {
       throw new ConfigError(

@@ -16,6 +16,7 @@ import { type ForeignCode, parseForeignCode } from './wasm_plugin.ts';
 import { checkWorkloadGroup } from './workload_group.ts';
 import { parsePeerAuthentication, type PeerAuthentication } from './peer_authentication.ts';
 import { parsePod } from './pod.ts';
+import { parseRequestAuthentication, type RequestAuthentication } from './request_authentication.ts';
 import { parseService } from './service.ts';
 import { parseSidecar, type Sidecar } from './sidecar.ts';
 import { parseTelemetry, type Telemetry } from './telemetry.ts';
@@ -48,8 +49,7 @@ export interface Registry {
   /** Oldest first, of all namespaces. */
   readonly authorizationPolicies: readonly AuthorizationPolicy[];
   readonly peerAuthentications: readonly PeerAuthentication[];
-  /** Objects whose kind is security and is not enforced yet. */
-  readonly unenforced: readonly KubeObject[];
+  readonly requestAuthentications: readonly RequestAuthentication[];
   /** Kinds of the Gateway API that are not compiled. */
   readonly uncompiled: readonly KubeObject[];
   readonly warnings: readonly string[];
@@ -121,7 +121,9 @@ export function readObjects(
     peerAuthentications: kinds
       .of(SECURITY, 'PeerAuthentication')
       .map((object) => parsePeerAuthentication(object, at(object))),
-    unenforced: kinds.of(SECURITY, 'RequestAuthentication'),
+    requestAuthentications: kinds
+      .of(SECURITY, 'RequestAuthentication')
+      .map((object) => parseRequestAuthentication(object, at(object))),
     uncompiled: kinds.of(GATEWAY_API, 'Gateway', 'TLSRoute', 'TCPRoute', 'UDPRoute', 'BackendTLSPolicy'),
     warnings,
   };

@@ -56,7 +56,6 @@ export function notYet(context: CompileContext): string[] {
   const say = (object: KubeObject, sentence: string) =>
     `${object.source.locate(['metadata', 'name'])}: ${object.kind} "${object.name}" ${sentence}`;
   return [
-    ...context.registry.unenforced.map((object) => say(object, 'is not enforced yet by this version.')),
     ...context.registry.peerAuthentications
       .filter(({ object }) => asksForMore(object))
       .map(({ object }) => say(object, 'is not enforced yet by this version.')),

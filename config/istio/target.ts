@@ -1,6 +1,7 @@
 /** For whom the compiler compiles, and what it answers. */
 import type { KubeObject } from '../kube_object.ts';
 import type { Resource } from '../resources.ts';
+import type { KeyLookup, WantedKeys } from './request_authentication.ts';
 import type { ProxyConfig } from './proxy_config.ts';
 
 /** The workload beside which the proxy stands. */
@@ -28,6 +29,8 @@ export interface CompileInput {
     | undefined;
   /** `--allow-unknown-static-fields`: unknown fields of Istio's objects are passed over. Default false. */
   readonly allowUnknownFields?: boolean | undefined;
+  /** Keys that rules name by URL or issuer; undefined: none are known, and tokens of those rules are refused. */
+  readonly keys?: KeyLookup | undefined;
 }
 
 /**
@@ -69,6 +72,8 @@ export interface CompileResult {
   readonly workloads: readonly Workload[];
   /** What ProxyConfig objects say for the proxy: read at the start only. */
   readonly proxyConfig: Pick<ProxyConfig, 'concurrency' | 'environment'>;
+  /** Keys that stand elsewhere, of the rules that hold for the workload. */
+  readonly wantedKeys: readonly WantedKeys[];
   /** Sentences, each with `file:line:col`. */
   readonly warnings: readonly string[];
 }
