@@ -1,17 +1,15 @@
 /** /stats in text, JSON and Prometheus' format, made a slice at a time so that nothing waits for a large scrape. */
 import { RE2JS } from 're2js';
-import type { SeriesValue } from '../telemetry/aggregate.ts';
+import type { HistogramValue as Histogram, Reading, SeriesView } from '../telemetry/aggregate.ts';
 import { prometheusText, quantileOf } from '../telemetry/prometheus_text.ts';
 import { Slices, sortInSlices } from '../telemetry/slices.ts';
 import { type AdminAnswer, type AdminEndpoint, type AdminState, escapeText, text } from './state.ts';
-
-type Histogram = NonNullable<SeriesValue['histogram']>;
 
 const QUANTILES = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1];
 const FORMATS = ['html', 'active-html', 'json', 'prometheus', 'text'];
 const BUCKET_MODES = ['summary', 'cumulative', 'disjoint', 'detailed'] as const;
 type BucketMode = (typeof BUCKET_MODES)[number];
-const TYPES: Readonly<Record<string, SeriesValue['type'] | 'none' | undefined>> = {
+const TYPES: Readonly<Record<string, SeriesView['type'] | 'none' | undefined>> = {
   Counters: 'counter',
   Gauges: 'gauge',
   Histograms: 'histogram',
@@ -20,13 +18,13 @@ const TYPES: Readonly<Record<string, SeriesValue['type'] | 'none' | undefined>> 
 };
 /** Longer filters are refused: compiling them is work that any caller could ask for. */
 const MAX_FILTER_LENGTH = 1024;
-const PIECE_CHARACTERS = 65_536;
+const PIECE_CHARACTERS = 32_768;
 
 interface Selection {
   readonly filter: ReturnType<typeof RE2JS.compile> | undefined;
   readonly invert: boolean;
   readonly usedOnly: boolean;
-  readonly type: SeriesValue['type'] | 'none' | undefined;
+  readonly type: SeriesView['type'] | 'none' | undefined;
   readonly buckets: BucketMode | 'none';
 }
 
@@ -112,58 +110,57 @@ function selectionOf(query: URLSearchParams): Selection | string {
   };
 }
 
-function* select(state: AdminState, { filter, invert, usedOnly, type }: Selection): Generator<SeriesValue> {
+function* select(state: AdminState, { filter, invert, usedOnly, type }: Selection): Generator<SeriesView> {
   state.refreshStatistics();
   for (const value of state.aggregate.values()) {
     if (type !== undefined && value.type !== type) continue;
     if (filter !== undefined && filter.test(shown(value)) === invert) continue;
     // A gauge that stands at zero was used too (server.state: LIVE), as pilot-agent's readiness check expects.
-    if (usedOnly && value.value === 0 && value.type !== 'gauge') continue;
+    if (usedOnly && value.type !== 'gauge' && value.read().value === 0) continue;
     yield value;
   }
 }
 
 /** Name, and labels behind it as Envoy shows a custom metric's tags. */
-function shown({ name, labels, notes }: SeriesValue): string {
-  if (labels === undefined) return name;
-  notes.shown ??= `${name}.${Object.entries(labels)
-    .map(([key, label]) => `${key}.${label}`)
-    .join('.')}`;
-  return notes.shown;
+function shown({ name, labels, labelNotes }: SeriesView): string {
+  if (labels === undefined || labelNotes === undefined) return name;
+  labelNotes.shown ??= Object.entries(labels)
+    .map(([key, label]) => `.${key}.${label}`)
+    .join('');
+  return name + labelNotes.shown;
+}
+
+/** The order of `shown`, without making its text for each comparison. */
+function compareShown(a: SeriesView, b: SeriesView): number {
+  if (a.name !== b.name) return a.name < b.name ? -1 : 1;
+  const [first, second] = [a.labelNotes?.shown ?? '', b.labelNotes?.shown ?? ''];
+  return first < second ? -1 : first > second ? 1 : 0;
 }
 
 /** Counters and gauges by name, then histograms by name, as Envoy orders them. */
-async function sorted(state: AdminState, selection: Selection, slices: Slices): Promise<SeriesValue[]> {
-  const all: SeriesValue[] = [];
+async function sorted(state: AdminState, selection: Selection, slices: Slices): Promise<SeriesView[]> {
+  const all: SeriesView[] = [];
   let count = 0;
   for (const value of select(state, selection)) {
     all.push(value);
+    shown(value);
     if ((++count & 15) === 0 && slices.over) await slices.next();
   }
-  const rank = (value: SeriesValue): number => (value.histogram === undefined ? 0 : 1);
-  return sortInSlices(
-    all,
-    (a, b) => {
-      const difference = rank(a) - rank(b);
-      if (difference !== 0) return difference;
-      const [first, second] = [shown(a), shown(b)];
-      return first < second ? -1 : first > second ? 1 : 0;
-    },
-    slices,
-  );
+  const rank = (value: SeriesView): number => (value.type === 'histogram' ? 1 : 0);
+  return sortInSlices(all, (a, b) => rank(a) - rank(b) || compareShown(a, b), slices);
 }
 
 /** Pieces of text, one line or more an item. */
 async function* pieces(
   state: AdminState,
   selection: Selection,
-  line: (value: SeriesValue) => string,
+  line: (value: SeriesView, reading: Reading) => string,
 ): AsyncGenerator<string> {
   const slices = new Slices();
   let piece = '';
   let count = 0;
   for (const value of await sorted(state, selection, slices)) {
-    piece += line(value);
+    piece += line(value, value.read());
     if (piece.length >= PIECE_CHARACTERS) {
       yield piece;
       piece = '';
@@ -174,12 +171,11 @@ async function* pieces(
 }
 
 function textBody(state: AdminState, selection: Selection): AsyncGenerator<string> {
-  return pieces(state, selection, (value) => textLine(value, selection.buckets));
+  return pieces(state, selection, (value, reading) => textLine(value, reading, selection.buckets));
 }
 
-function textLine(value: SeriesValue, mode: BucketMode | 'none'): string {
-  const { histogram } = value;
-  if (histogram === undefined) return `${shown(value)}: ${value.value}\n`;
+function textLine(value: SeriesView, { value: number, histogram }: Reading, mode: BucketMode | 'none'): string {
+  if (histogram === undefined) return `${shown(value)}: ${number}\n`;
   if (histogram.count === 0) return `${shown(value)}: No recorded values\n`;
   const summary = QUANTILES.map(
     (quantile) => `P${percent(quantile)}(nan,${short(quantileOf(histogram, quantile))})`,
@@ -237,13 +233,13 @@ async function* jsonBody(state: AdminState, selection: Selection): AsyncGenerato
   let histograms = '';
   yield '{"stats":[';
   const mode = selection.buckets;
-  const items = pieces(state, selection, (value) => {
-    if (value.histogram !== undefined) {
-      const item = `${histograms === '' ? histogramsHead(mode, separator) : ','}${histogramJson(value, value.histogram, mode)}`;
+  const items = pieces(state, selection, (value, { value: number, histogram }) => {
+    if (histogram !== undefined) {
+      const item = `${histograms === '' ? histogramsHead(mode, separator) : ','}${histogramJson(value, histogram, mode)}`;
       histograms = mode === 'cumulative' || mode === 'disjoint' ? ']}' : ']}}';
       return item;
     }
-    const item = `${separator}${JSON.stringify({ name: shown(value), value: value.value })}`;
+    const item = `${separator}${JSON.stringify({ name: shown(value), value: number })}`;
     separator = ',';
     return item;
   });
@@ -264,7 +260,7 @@ function histogramsHead(mode: BucketMode | 'none', separator: string): string {
   }
 }
 
-function histogramJson(value: SeriesValue, histogram: Histogram, mode: BucketMode | 'none'): string {
+function histogramJson(value: SeriesView, histogram: Histogram, mode: BucketMode | 'none'): string {
   const name = shown(value);
   const quantiles = QUANTILES.map((quantile) => ({
     cumulative: histogram.count === 0 ? null : quantileOf(histogram, quantile),

@@ -2,24 +2,31 @@
 import {
   CHUNK_SLOTS,
   EXPIRY_MS,
+  labelText,
   type SeriesDescription,
   type SeriesKind,
   type SeriesRules,
-  seriesKey,
   type SlabMessage,
   SlabStatistics,
 } from './slab.ts';
 import type { Labels, Statistics } from './statistics.ts';
 
-export interface SeriesValue {
+/** A series, summed up each time it is read: a scrape holds 50,000 of these and never their numbers. */
+export interface SeriesView {
   readonly type: SeriesKind;
   readonly name: string;
   readonly labels: Labels | undefined;
+  /** Kept as long as the series is: for what a reader has worked out about its name. */
+  readonly notes: SeriesNotes;
+  /** Of all series with these labels. */
+  readonly labelNotes: LabelNotes | undefined;
+  read(): Reading;
+}
+
+export interface Reading {
   /** Counters and gauges; of a histogram its count. */
   readonly value: number;
   readonly histogram: HistogramValue | undefined;
-  /** Kept as long as the series is: for what a reader has worked out about its name. */
-  readonly notes: SeriesNotes;
 }
 
 export interface HistogramValue {
@@ -31,9 +38,14 @@ export interface HistogramValue {
 }
 
 export interface SeriesNotes {
-  /** Metric name and `a="b",c="d"` of the Prometheus format. */
-  prometheus?: { readonly name: string; readonly labels: string };
-  /** Name and labels as /stats prints them. */
+  /** Metric name of the Prometheus format, and `a="b",c="d"` of the tags in the name. */
+  prometheus?: { readonly name: string; readonly tags: string };
+}
+
+export interface LabelNotes {
+  /** `a="b",c="d"` of the Prometheus format. */
+  prometheus?: string;
+  /** As /stats prints them: `.a.b.c.d`. */
   shown?: string;
 }
 
@@ -49,26 +61,86 @@ interface Place {
   readonly slot: number;
 }
 
-interface Series {
-  readonly key: string;
-  readonly description: SeriesDescription;
-  readonly same: boolean;
-  readonly notes: SeriesNotes;
-  places: Place[];
-  /** What threads counted that have died or have dropped the series. */
-  carried: Float64Array | undefined;
-  /** What counters and histograms had when they were last reset. */
-  base: Float64Array | undefined;
-  /** Since when no thread counts in it; 0: some do. */
-  orphanMs: number;
-}
-
 /** Gauges of what every thread knows alike: the hosts of a cluster are not more because more threads see them. */
 const SAME_ON_ALL_THREADS =
   /\.(?:membership_(?:total|healthy|degraded|excluded)|max_host_weight|circuit_breakers\..*(?:_open|remaining_\w+))$/;
 
+/** Kept once for all series that have it. */
+interface LabelSet {
+  readonly text: string;
+  readonly labels: Labels;
+  readonly notes: LabelNotes;
+  readonly byName: Map<string, Series>;
+}
+
+class Series implements SeriesView {
+  readonly description: SeriesDescription;
+  readonly set: LabelSet | undefined;
+  /** Every thread says the same: the highest holds. */
+  readonly same: boolean;
+  readonly notes: SeriesNotes = {};
+  places: Place[] = [];
+  /** What threads counted that have died or have dropped the series. */
+  carried: Float64Array | undefined = undefined;
+  /** What counters and histograms had when they were last reset. */
+  base: Float64Array | undefined = undefined;
+  /** Since when no thread counts in it; 0: some do. */
+  orphanMs = 0;
+
+  constructor(description: SeriesDescription, set: LabelSet | undefined) {
+    // The labels are those of the set: what a thread sent with each series is not kept.
+    this.description = { ...description, labels: set?.labels };
+    this.set = set;
+    this.same = SAME_ON_ALL_THREADS.test(description.name);
+  }
+
+  get type(): SeriesKind {
+    return this.description.type;
+  }
+
+  get name(): string {
+    return this.description.name;
+  }
+
+  get labels(): Labels | undefined {
+    return this.description.labels;
+  }
+
+  get labelNotes(): LabelNotes | undefined {
+    return this.set?.notes;
+  }
+
+  read(): Reading {
+    const { bounds } = this.description;
+    const sum = this.sum();
+    const { base } = this;
+    if (base !== undefined) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) - (base[i] as number);
+    if (bounds === undefined) return { value: sum[0] as number, histogram: undefined };
+    const count = sum[bounds.length + 2] as number;
+    const buckets = [...sum.subarray(0, bounds.length + 1)];
+    return { value: count, histogram: { bounds, buckets, sum: sum[bounds.length + 1] as number, count } };
+  }
+
+  /** Of all threads, resets left aside. */
+  sum(): Float64Array {
+    const { description, places, carried, same } = this;
+    const width = widthOf(description);
+    const sum = new Float64Array(width);
+    if (carried !== undefined) sum.set(carried);
+    for (const { slab, chunk, slot } of places) {
+      const numbers = slab.chunks[chunk];
+      if (numbers === undefined || slot + width > CHUNK_SLOTS) continue;
+      if (same) sum[0] = Math.max(sum[0] as number, numbers[slot] as number);
+      else for (let i = 0; i < width; i++) sum[i] = (sum[i] as number) + (numbers[slot + i] as number);
+    }
+    return sum;
+  }
+}
+
 export class Aggregate {
-  readonly #series = new Map<string, Series>();
+  readonly #series = new Set<Series>();
+  readonly #byName = new Map<string, Series>();
+  readonly #sets = new Map<string, LabelSet>();
   /** The control thread's own. */
   readonly own: Statistics;
 
@@ -87,29 +159,29 @@ export class Aggregate {
   }
 
   /** All series, in the order in which they were made known. Series may come and go between two steps. */
-  *values(): Generator<SeriesValue> {
-    for (const series of this.#series.values()) yield this.#value(series);
+  values(): Iterable<SeriesView> {
+    return this.#series;
   }
 
   /** One series' value; 0 where it is not known. */
   value(name: string, labels?: Labels): number {
-    const series = this.#series.get(seriesKey(name, labels));
-    return series === undefined ? 0 : this.#value(series).value;
+    const series = labels === undefined ? this.#byName.get(name) : this.#sets.get(labelText(labels))?.byName.get(name);
+    return series === undefined ? 0 : series.read().value;
   }
 
   /** Envoy's /reset_counters. */
   resetCounters(): void {
-    for (const series of this.#series.values()) {
-      if (series.description.type !== 'gauge') series.base = this.#sum(series);
+    for (const series of this.#series) {
+      if (series.description.type !== 'gauge') series.base = series.sum();
     }
   }
 
   /** Labelled series in which no thread has counted for `idleMs` go. */
   expire(nowMs: number, idleMs = EXPIRY_MS): void {
-    for (const series of this.#series.values()) {
+    for (const series of this.#series) {
       if (series.places.length > 0 || series.description.labels === undefined) series.orphanMs = 0;
       else if (series.orphanMs === 0) series.orphanMs = nowMs;
-      else if (nowMs - series.orphanMs >= idleMs) this.#series.delete(series.key);
+      else if (nowMs - series.orphanMs >= idleMs) this.#forget(series);
     }
   }
 
@@ -119,20 +191,39 @@ export class Aggregate {
       return;
     }
     const { series: description } = message;
-    const key = seriesKey(description.name, description.labels);
-    let series = this.#series.get(key);
+    const { name, labels } = description;
+    const set = labels === undefined ? undefined : this.#labelSet(labels);
+    let series = (set?.byName ?? this.#byName).get(name);
     if (message.kind === 'gone') {
-      if (series !== undefined) this.#leave(series, slab, message.last);
-      if (series !== undefined && series.places.length === 0) this.#series.delete(key);
+      if (series === undefined) return;
+      this.#leave(series, slab, message.last);
+      if (series.places.length === 0) this.#forget(series);
       return;
     }
     if (series === undefined) {
-      const same = SAME_ON_ALL_THREADS.test(description.name);
-      series = { key, description, same, notes: {}, places: [], carried: undefined, base: undefined, orphanMs: 0 };
-      this.#series.set(key, series);
+      series = new Series(description, set);
+      this.#series.add(series);
+      (set?.byName ?? this.#byName).set(name, series);
     }
     series.places.push({ slab, chunk: description.chunk, slot: description.slot });
     slab.series.add(series);
+  }
+
+  #labelSet(labels: Labels): LabelSet {
+    const text = labelText(labels);
+    let set = this.#sets.get(text);
+    if (set === undefined) {
+      set = { text, labels, notes: {}, byName: new Map() };
+      this.#sets.set(text, set);
+    }
+    return set;
+  }
+
+  #forget(series: Series): void {
+    const { set, name } = series;
+    this.#series.delete(series);
+    (set?.byName ?? this.#byName).delete(name);
+    if (set?.byName.size === 0) this.#sets.delete(set.text);
   }
 
   #leave(series: Series, slab: Slab, last: ArrayLike<number>): void {
@@ -152,32 +243,6 @@ export class Aggregate {
       this.#leave(series, slab, numbers.slice(place.slot, place.slot + widthOf(series.description)));
     }
     slab.chunks.length = 0;
-  }
-
-  #sum({ description, places, carried, same }: Series): Float64Array {
-    const width = widthOf(description);
-    const sum = new Float64Array(width);
-    if (carried !== undefined) sum.set(carried);
-    for (const { slab, chunk, slot } of places) {
-      const numbers = slab.chunks[chunk];
-      if (numbers === undefined || slot + width > CHUNK_SLOTS) continue;
-      if (same) sum[0] = Math.max(sum[0] as number, numbers[slot] as number);
-      else for (let i = 0; i < width; i++) sum[i] = (sum[i] as number) + (numbers[slot + i] as number);
-    }
-    return sum;
-  }
-
-  #value(series: Series): SeriesValue {
-    const { notes } = series;
-    const { type, name, labels, bounds } = series.description;
-    const sum = this.#sum(series);
-    const { base } = series;
-    if (base !== undefined) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) - (base[i] as number);
-    if (bounds === undefined) return { type, name, labels, value: sum[0] as number, histogram: undefined, notes };
-    const count = sum[bounds.length + 2] as number;
-    const buckets = [...sum.subarray(0, bounds.length + 1)];
-    const histogram = { bounds, buckets, sum: sum[bounds.length + 1] as number, count };
-    return { type, name, labels, value: count, histogram, notes };
   }
 }
 

@@ -5,29 +5,33 @@
  * hold the control thread for longer than the 10 ms that traffic's configuration and health can bear.
  * Names and labels are Envoy's: `envoy_cluster_upstream_rq_total{envoy_cluster_name="…"}`.
  */
-import type { SeriesValue } from './aggregate.ts';
+import type { HistogramValue, SeriesView } from './aggregate.ts';
 import { Slices } from './slices.ts';
 import type { StatTags } from './stat_tags.ts';
 
 /** A piece of the answer; longer ones cost a stall when they are encoded. */
-const PIECE_CHARACTERS = 65_536;
+const PIECE_CHARACTERS = 32_768;
 /** Metrics that keep their names: Istio's custom stat namespace. */
 const OWN_NAMESPACE = /^istio_/;
 
-function named(
-  { name, labels, notes }: SeriesValue,
-  tags: StatTags,
-): { readonly name: string; readonly labels: string } {
+function named({ name, notes }: SeriesView, tags: StatTags): { readonly name: string; readonly tags: string } {
   if (notes.prometheus !== undefined) return notes.prometheus;
-  const own = Object.entries(labels ?? {});
-  let made: { name: string; labels: string };
-  if (OWN_NAMESPACE.test(name)) made = { name: sanitize(name), labels: labelText(own) };
+  let made: { name: string; tags: string };
+  if (OWN_NAMESPACE.test(name)) made = { name: sanitize(name), tags: '' };
   else {
     const found = tags.extract(name);
-    made = { name: `envoy_${sanitize(found.name)}`, labels: labelText([...found.tags, ...own]) };
+    made = { name: `envoy_${sanitize(found.name)}`, tags: labelText(found.tags) };
   }
   notes.prometheus = made;
   return made;
+}
+
+/** Tags of the name and labels, between braces. */
+function labelsOf({ labels, labelNotes, notes }: SeriesView): string {
+  const tags = notes.prometheus?.tags ?? '';
+  if (labels === undefined || labelNotes === undefined) return tags;
+  labelNotes.prometheus ??= labelText(Object.entries(labels));
+  return tags === '' ? labelNotes.prometheus : `${tags},${labelNotes.prometheus}`;
 }
 
 function sanitize(name: string): string {
@@ -37,11 +41,11 @@ function sanitize(name: string): string {
 
 /** All series, grouped by metric as the format wants it, in pieces. `summary`: quantiles in place of buckets. */
 export async function* prometheusText(
-  values: Iterable<SeriesValue>,
+  values: Iterable<SeriesView>,
   tags: StatTags,
   form: 'cumulative' | 'summary' = 'cumulative',
 ): AsyncGenerator<string> {
-  const groups = new Map<string, { readonly type: string; readonly members: SeriesValue[] }>();
+  const groups = new Map<string, { readonly type: string; readonly members: SeriesView[] }>();
   const slices = new Slices();
   let count = 0;
   for (const value of values) {
@@ -57,19 +61,16 @@ export async function* prometheusText(
   for (const [name, { type, members }] of groups) {
     piece += `# TYPE ${name} ${type === 'histogram' && form === 'summary' ? 'summary' : type}\n`;
     for (const value of members) {
-      const labels = value.notes.prometheus?.labels ?? '';
+      const labels = labelsOf(value);
+      const { value: number, histogram } = value.read();
       piece +=
-        value.histogram === undefined
-          ? `${name}{${labels}} ${value.value}\n`
-          : histogramLines(name, labels, value, form);
+        histogram === undefined ? `${name}{${labels}} ${number}\n` : histogramLines(name, labels, histogram, form);
       if (piece.length >= PIECE_CHARACTERS) {
         yield piece;
         piece = '';
       }
       if (slices.over) await slices.next();
     }
-    // What was read is not needed until the end of the answer.
-    members.length = 0;
   }
   if (piece !== '') yield piece;
 }
@@ -79,10 +80,9 @@ const QUANTILES = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1];
 function histogramLines(
   name: string,
   labels: string,
-  { histogram }: SeriesValue,
+  histogram: HistogramValue,
   form: 'cumulative' | 'summary',
 ): string {
-  if (histogram === undefined) return '';
   const { bounds, buckets, sum, count } = histogram;
   const separator = labels === '' ? '' : ',';
   let lines = '';
@@ -102,10 +102,7 @@ function histogramLines(
 }
 
 /** Linear within its bucket; above the last bound, that bound. */
-export function quantileOf(
-  { buckets, bounds, count }: NonNullable<SeriesValue['histogram']>,
-  quantile: number,
-): number {
+export function quantileOf({ buckets, bounds, count }: HistogramValue, quantile: number): number {
   const rank = quantile * count;
   let below = 0;
   for (let i = 0; i < buckets.length; i++) {

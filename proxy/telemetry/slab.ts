@@ -47,9 +47,16 @@ export interface SeriesRules {
 
 type Handle = SlotCounter | SlotGauge | SlotHistogram;
 
+/** Series of one label set: the text of the labels, a kilobyte with Istio's, is kept once for all of them. */
+interface LabelSet {
+  readonly text: string;
+  readonly labels: Labels;
+  readonly byName: Map<string, Handle>;
+}
+
 /** What is remembered of a labelled series, to see whether it stands still. */
 interface Labelled {
-  readonly key: string;
+  readonly set: LabelSet;
   readonly description: SeriesDescription;
   readonly slab: Float64Array;
   readonly width: number;
@@ -68,7 +75,11 @@ export class SlabStatistics implements Statistics {
   readonly #publish: (message: SlabMessage) => void;
   readonly #rules: SeriesRules | undefined;
   readonly #known = new Map<string, Handle>();
-  readonly #labelSets = new Map<string, number>();
+  readonly #sets = new Map<string, LabelSet>();
+  /** Metrics of one label set are asked for one after the other, with the same object. */
+  #lastSet: LabelSet | undefined = undefined;
+  /** By metric name: how many label sets it has. */
+  readonly #setCounts = new Map<string, number>();
   readonly #labelled = new Set<Labelled>();
   /** By width. Those freed in the last sweep wait for the next one: a scrape may still be reading them. */
   readonly #free = new Map<number, FreeSlot[]>();
@@ -121,11 +132,13 @@ export class SlabStatistics implements Statistics {
   }
 
   #drop(item: Labelled): void {
-    const { description, slab, width, key } = item;
+    const { description, slab, width, set } = item;
     const { name, chunk, slot } = description;
     this.#labelled.delete(item);
-    this.#known.delete(key);
-    this.#labelSets.set(name, (this.#labelSets.get(name) ?? 1) - 1);
+    set.byName.delete(name);
+    if (set.byName.size === 0) this.#sets.delete(set.text);
+    if (this.#lastSet === set) this.#lastSet = undefined;
+    this.#setCounts.set(name, (this.#setCounts.get(name) ?? 1) - 1);
     this.#freed.push({ slab, slot, width, chunk });
     this.#publish({ kind: 'gone', series: description, last: [...slab.subarray(slot, slot + width)] });
     this.expirations++;
@@ -134,37 +147,50 @@ export class SlabStatistics implements Statistics {
   #series(
     type: SeriesKind,
     name: string,
-    given: Labels | undefined,
+    labels: Labels | undefined,
     bounds: readonly number[] | undefined,
     width: number,
   ): Handle {
-    let labels = given;
-    let key = seriesKey(name, labels);
-    const known = this.#known.get(key);
+    let set = labels === undefined ? undefined : this.#labelSet(labels);
+    const known = (set?.byName ?? this.#known).get(name);
     if (known !== undefined) return known;
     if (this.#rules?.accepts(name) === false) {
       this.#nowhere ??= new Float64Array(4);
       return handle(type, this.#nowhere, 0, bounds === undefined ? undefined : []);
     }
-    if (labels !== undefined) {
-      const sets = this.#labelSets.get(name) ?? 0;
-      if (sets >= MAX_LABEL_SETS) {
+    if (set !== undefined) {
+      const sets = this.#setCounts.get(name) ?? 0;
+      if (sets < MAX_LABEL_SETS) this.#setCounts.set(name, sets + 1);
+      else {
         this.counter(OVERFLOW_COUNTER).inc();
-        labels = OVERFLOW;
-        key = seriesKey(name, labels);
-        const overflow = this.#known.get(key);
+        if (set.byName.size === 0) this.#sets.delete(set.text);
+        set = this.#labelSet(OVERFLOW);
+        const overflow = set.byName.get(name);
         if (overflow !== undefined) return overflow;
-      } else this.#labelSets.set(name, sets + 1);
+      }
     }
     const place = this.#free.get(width)?.pop() ?? this.#newSlots(width);
-    const description: SeriesDescription = { type, name, labels, bounds, chunk: place.chunk, slot: place.slot };
+    const { slab, chunk, slot } = place;
+    const description: SeriesDescription = { type, name, labels: set?.labels, bounds, chunk, slot };
     this.#publish({ kind: 'series', series: description });
-    if (labels !== undefined && labels !== OVERFLOW) {
-      this.#labelled.add({ key, description, slab: place.slab, width, lastTotal: 0, changedMs: this.#nowMs });
+    if (set !== undefined && set.labels !== OVERFLOW) {
+      this.#labelled.add({ set, description, slab, width, lastTotal: 0, changedMs: this.#nowMs });
     }
-    const made = handle(type, place.slab, place.slot, bounds);
-    this.#known.set(key, made);
+    const made = handle(type, slab, slot, bounds);
+    (set?.byName ?? this.#known).set(name, made);
     return made;
+  }
+
+  #labelSet(labels: Labels): LabelSet {
+    if (this.#lastSet?.labels === labels) return this.#lastSet;
+    const text = labelText(labels);
+    let set = this.#sets.get(text);
+    if (set === undefined) {
+      set = { text, labels, byName: new Map() };
+      this.#sets.set(text, set);
+    }
+    this.#lastSet = set;
+    return set;
   }
 
   #newSlots(width: number): FreeSlot {
@@ -188,11 +214,11 @@ function handle(type: SeriesKind, slab: Float64Array, slot: number, bounds: read
   return type === 'counter' ? new SlotCounter(slab, slot) : new SlotGauge(slab, slot);
 }
 
-export function seriesKey(name: string, labels: Labels | undefined): string {
-  if (labels === undefined) return name;
-  let key = name;
-  for (const label in labels) key += `\0${label}\0${labels[label]}`;
-  return key;
+/** What tells label sets apart. */
+export function labelText(labels: Labels): string {
+  let text = '';
+  for (const label in labels) text += `\0${label}\0${labels[label]}`;
+  return text;
 }
 
 class SlotCounter implements Counter {

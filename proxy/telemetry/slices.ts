@@ -1,7 +1,7 @@
 /** Long work on the control thread, cut into turns of the event loop so that health, configuration and admin go on. */
 
 /** Work between two turns. */
-export const SLICE_MS = 4;
+export const SLICE_MS = 2;
 
 export class Slices {
   #untilMs = performance.now() + SLICE_MS;

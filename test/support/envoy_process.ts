@@ -26,6 +26,7 @@ export function bootstrapOf(resources: readonly Resource[]): Json {
 export interface EnvoyProcess {
   /** Of the listener with that name. */
   port(name: string): number;
+  readonly adminPort: number;
   readonly process: ChildProcess;
 }
 
@@ -67,6 +68,7 @@ export async function startEnvoy(scope: Scope, resources: readonly Resource[]): 
     if (ports.size === wanted) {
       return {
         process: child,
+        adminPort: Number(readFileSync(adminFile, 'utf8').split(':').at(-1)),
         port(name) {
           const port = ports.get(name);
           if (port === undefined) throw new Error(`Envoy has no listener "${name}"`);
