@@ -5,6 +5,7 @@ import { before, test } from 'node:test';
 import { ENDPOINTS } from '../../../proxy/admin/endpoints.ts';
 import { ask, askJson } from '../../support/admin_client.ts';
 import { httpListener, routeConfig, staticCluster } from '../../support/envoy_resources.ts';
+import { MeshCa } from '../../support/mesh_ca.ts';
 import { answering, RawUpstream } from '../../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../../support/running_proxy.ts';
 import { fileScope } from '../../support/scope.ts';
@@ -13,6 +14,7 @@ import { resource } from '../../support/static_source.ts';
 const scope = fileScope();
 let proxy: TestProxy;
 let port: number;
+const pair = new MeshCa().issue('spiffe://cluster.local/ns/shop/sa/web');
 
 type Config = Record<string, unknown> & { readonly '@type': string };
 
@@ -48,9 +50,8 @@ before(async () => {
     resource('secret', {
       name: 'keys',
       tls_certificate: {
-        certificate_chain: { inline_string: 'chain' },
-        private_key: { inline_string: 'TOP-SECRET-KEY' },
-        password: { inline_bytes: Buffer.from('TOP-SECRET').toString('base64') },
+        certificate_chain: { inline_string: pair.chain },
+        private_key: { inline_bytes: Buffer.from(pair.key).toString('base64') },
       },
     }),
   ]);
@@ -117,8 +118,8 @@ test('config_dump with include_eds shows endpoints with health and weight', asyn
 
 test('config_dump never shows a key, but where secrets are and that they are', async () => {
   const { body } = await ask(port, '/config_dump?include_eds');
-  assert.equal(body.includes('TOP-SECRET'), false);
-  assert.equal(body.includes(Buffer.from('TOP-SECRET').toString('base64')), false);
+  assert.equal(body.includes('PRIVATE KEY'), false);
+  assert.equal(body.includes(Buffer.from(pair.key).toString('base64').slice(0, 40)), false);
   const [secret] = ((await dump()).get('SecretsConfigDump')?.['dynamic_active_secrets'] ?? []) as Record<
     string,
     Config
@@ -127,9 +128,8 @@ test('config_dump never shows a key, but where secrets are and that they are', a
     '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret',
     name: 'keys',
     tls_certificate: {
-      certificate_chain: { inline_string: 'chain' },
-      private_key: { inline_string: '[redacted]' },
-      password: { inline_bytes: Buffer.from('[redacted]').toString('base64') },
+      certificate_chain: { inline_string: pair.chain },
+      private_key: { inline_bytes: Buffer.from('[redacted]').toString('base64') },
     },
   });
 });
@@ -244,6 +244,24 @@ test('a foreign Host or Origin is refused, whatever it asks', async () => {
   assert.equal(await refused({ origin: 'null' }, 'POST'), 403);
   assert.equal(await refused({ 'sec-fetch-site': 'cross-site' }, 'POST'), 403);
   assert.equal(await refused({ host: 'localhost:15000', origin: 'http://localhost:15000' }, 'POST'), 200);
+});
+
+test('certs shows serial number, names and life of each certificate, and the first to end is a statistic', async () => {
+  const { certificates } = (await askJson(port, '/certs')) as {
+    certificates: {
+      cert_chain: { path: string; serial_number: string; subject_alt_names: object[]; days_until_expiration: string }[];
+    }[];
+  };
+  const [certificate] = certificates[0]?.cert_chain ?? [];
+  assert.equal(certificate?.path, '<inline>');
+  assert.match(certificate?.serial_number ?? '', /^[0-9a-f]+$/);
+  assert.deepEqual(certificate?.subject_alt_names, [{ uri: 'spiffe://cluster.local/ns/shop/sa/web' }]);
+  const days = Number(certificate?.days_until_expiration);
+  for (let attempt = 0; attempt < 200; attempt++) {
+    if (proxy.value('server.days_until_first_cert_expiring') === days) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.equal(proxy.value('server.days_until_first_cert_expiring'), days);
 });
 
 test('logging shows and sets levels as istioctl asks for them', async () => {
