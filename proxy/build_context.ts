@@ -1,6 +1,7 @@
 /** What a filter's `parse` may ask of the builder: nested extensions and route configurations. Implemented in config/build. */
 import type { RouteTable } from './router/route.ts';
 import type { AccessLogConfig } from './telemetry/access_log_config.ts';
+import type { TracingConfig } from './telemetry/tracing/tracing_config.ts';
 
 /** An HTTP filter of a connection manager, parsed. */
 export interface ParsedHttpFilter {
@@ -20,4 +21,6 @@ export interface BuildContext {
   routeTable(json: unknown, path: string): RouteTable;
   /** envoy.config.accesslog.v3.AccessLog list. @throws {ConfigError} */
   accessLogs(json: unknown, path: string): readonly AccessLogConfig[];
+  /** HttpConnectionManager.Tracing; undefined: nothing is traced. @throws {ConfigError} */
+  tracing(json: unknown, path: string): TracingConfig | undefined;
 }

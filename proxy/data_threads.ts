@@ -1,8 +1,10 @@
 /** The data threads as the control thread sees them: started, told, restarted when they die. */
 import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
+import type { ClusterCall } from './cluster_caller.ts';
 import type { Update } from './distribution.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
+import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
 import type { LogWriter } from './telemetry/log_writer.ts';
 import type { NodeIdentity } from './proxy_options.ts';
 import type { Logger } from './telemetry/log.ts';
@@ -26,6 +28,7 @@ export interface DataThreadsOptions {
   readonly statsConfig: unknown;
   readonly drainTimeMs: number;
   readonly poisonReadBuffers: boolean;
+  onSpans(batch: SpanBatch): void;
   /** Posts everything that a new thread has to be told, with descriptors of its own, before any later update. */
   bringUp(thread: number, post: (message: ToThread) => void): Promise<void>;
 }
@@ -104,6 +107,21 @@ export class DataThreads {
   async describe(): Promise<ThreadDescription[]> {
     const answers = await this.#ask((id) => ({ kind: 'describe', id }));
     return answers.flatMap((answer) => (answer?.kind === 'description' ? [answer.description] : []));
+  }
+
+  /** A request to a cluster, carried by one of the threads. Rejects with what failed. */
+  async call(cluster: string, call: ClusterCall): Promise<Buffer> {
+    const alive = this.#threads.filter((thread) => thread.alive);
+    const id = this.#nextId++;
+    const thread = alive[id % alive.length];
+    if (thread === undefined) throw new Error('no data thread is there');
+    const answer = await new Promise<FromThread>((resolve) => {
+      thread.answers.set(id, resolve);
+      thread.worker.postMessage({ kind: 'call', id, cluster, call } satisfies ToThread);
+    });
+    if (answer.kind !== 'called') throw new Error('the data thread ended');
+    if (answer.failure !== undefined) throw new Error(answer.failure);
+    return Buffer.from(answer.body.buffer, answer.body.byteOffset, answer.body.byteLength);
   }
 
   /** Access-log lines that threads still hold are handed over. */
@@ -207,6 +225,13 @@ export class DataThreads {
         });
         break;
       }
+      case 'spans': {
+        const { spans } = message.batch;
+        this.#options.onSpans(message.batch);
+        if (thread.alive) thread.worker.postMessage({ kind: 'spans-taken', count: spans.length } satisfies ToThread);
+        break;
+      }
+      case 'called':
       case 'flushed':
       case 'description':
         thread.answers.get(message.id)?.(message);

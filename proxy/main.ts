@@ -22,6 +22,8 @@ import { LOG_LEVELS } from './telemetry/log.ts';
 import type { ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
 import { Discovery } from './upstream/discovery.ts';
+import type { SpanExporters } from './telemetry/tracing/span_exporter.ts';
+import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
 import { SystemResolver } from './upstream/dns.ts';
 
 /** Starts listening as soon as the first configuration is there. Nothing is thrown: see `ready`. */
@@ -60,6 +62,8 @@ class ControlThread {
   readonly #texts = new Map<string, string>();
   #stopped: Promise<string> | undefined = undefined;
   #letMemoryGrow: () => void = () => {};
+  /** Loaded with the first span. */
+  #spanExporters: Promise<SpanExporters> | undefined = undefined;
 
   constructor(options: ProxyOptions) {
     this.#options = options;
@@ -83,6 +87,7 @@ class ControlThread {
       statsConfig: options.statsConfig ?? (options.bootstrap as { stats_config?: unknown } | undefined)?.stats_config,
       drainTimeMs: options.drainTimeMs,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
+      onSpans: (batch) => this.#exportSpans(batch),
       bringUp: (thread, post) => this.#bringUp(thread, post),
     });
     this.#sockets = new ListeningSockets(options.concurrency);
@@ -424,6 +429,23 @@ class ControlThread {
     };
   }
 
+  #exportSpans(batch: SpanBatch): void {
+    const { log, node } = this.#options;
+    this.#spanExporters ??= import('./telemetry/tracing/span_exporter.ts').then(
+      (module) =>
+        new module.SpanExporters({
+          log,
+          node,
+          statistics: this.#aggregate.own,
+          caller: {
+            has: (name) => this.#configuration.newestVersion({ type: 'cluster', name }) !== undefined,
+            call: (cluster, call) => this.#threads.call(cluster, call),
+          },
+        }),
+    );
+    void this.#spanExporters.then((exporters) => exporters.add(batch));
+  }
+
   /** What a start still waits for. */
   #unready(): string[] {
     if (this.#state !== 'INITIALIZING') return [];
@@ -446,6 +468,7 @@ class ControlThread {
       cut = await this.#drained(deadlineMs);
     }
     await this.#threads.flush();
+    await (await this.#spanExporters)?.flush();
     await this.#threads.terminate();
     await this.#writer.drain();
     this.#sockets.close();

@@ -13,6 +13,8 @@ export interface ListenAddress {
 export interface NodeIdentity {
   readonly id: string;
   readonly cluster: string;
+  /** Locality.zone. */
+  readonly zone?: string;
   /** Istio's names: NAME, NAMESPACE, WORKLOAD_NAME, LABELS, CLUSTER_ID, SERVICE_ACCOUNT. */
   readonly metadata: Readonly<Record<string, unknown>>;
 }

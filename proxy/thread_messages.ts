@@ -1,6 +1,8 @@
 /** What the control thread and a data thread say to each other. */
+import type { ClusterCall } from './cluster_caller.ts';
 import type { Update } from './distribution.ts';
 import type { NodeIdentity } from './proxy_options.ts';
+import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
 import type { HostCounts } from './upstream/host.ts';
@@ -34,6 +36,10 @@ export type ToThread =
   | { readonly kind: 'log-level'; readonly level: LogLevel }
   /** The writer has taken this much: more may come. */
   | { readonly kind: 'lines-written'; readonly bytes: number }
+  /** The exporter has taken so many: more may come. */
+  | { readonly kind: 'spans-taken'; readonly count: number }
+  /** A request of the control thread's own, for the thread to make. */
+  | { readonly kind: 'call'; readonly id: number; readonly cluster: string; readonly call: ClusterCall }
   | { readonly kind: 'drain'; readonly stopAccepting: boolean }
   | { readonly kind: 'flush'; readonly id: number }
   | { readonly kind: 'describe'; readonly id: number };
@@ -44,6 +50,8 @@ export type FromThread =
   | { readonly kind: 'statistics'; readonly message: SlabMessage }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly component: string; readonly message: string }
   | { readonly kind: 'lines'; readonly path: string; readonly text: string }
+  | { readonly kind: 'spans'; readonly batch: SpanBatch }
+  | { readonly kind: 'called'; readonly id: number; readonly body: Uint8Array; readonly failure: string | undefined }
   | { readonly kind: 'flushed'; readonly id: number }
   | { readonly kind: 'description'; readonly id: number; readonly description: ThreadDescription };
 

@@ -1,6 +1,7 @@
 /** What a data thread offers to whatever is built on it: one object per thread. */
 import type { AccessLogSinks } from './telemetry/access_log.ts';
 import type { Logger } from './telemetry/log.ts';
+import type { SpanSink } from './telemetry/tracing/thread_spans.ts';
 import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
@@ -24,6 +25,8 @@ export interface ThreadServices {
   /** Where session-ticket keys come from: the same on all threads, and nowhere else. */
   readonly ticketSecret: { readonly bytes: Uint8Array };
   readonly accessLogs: AccessLogSinks;
+  /** Where finished spans go. */
+  readonly spans: SpanSink;
   readonly log: Logger;
   readonly deadlines: Deadlines;
   readonly dns: DnsResolver;

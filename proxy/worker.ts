@@ -12,6 +12,8 @@ import { limitedLog } from './telemetry/log_limit.ts';
 import { EXPIRY_SWEEP_MS, SlabStatistics } from './telemetry/slab.ts';
 import { parseStatsConfig } from './telemetry/stats_config.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
+import { ThreadSpans } from './telemetry/tracing/thread_spans.ts';
+import { controlCall } from './http/control_call.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
 import { describeThread } from './thread_description.ts';
 import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
@@ -53,6 +55,10 @@ const accessLogs = new ThreadAccessLogs(
   },
   start.accessLogFlushMs,
 );
+const spans = new ThreadSpans((batch) => send({ kind: 'spans', batch }), {
+  sent: statistics.counter('tracing.spans_finished'),
+  dropped: statistics.counter('tracing.spans_dropped'),
+});
 const nowMs = eventNowMs;
 const services: ThreadServices = {
   threadIndex: start.threadIndex,
@@ -63,6 +69,7 @@ const services: ThreadServices = {
   ticketSecret: { bytes: start.ticketSecret },
   breakers: new SharedBreakers(start.breakers, start.breakerRow),
   accessLogs,
+  spans,
   deadlines: new Deadlines(nowMs),
   dns: new SystemResolver(),
   guard: { isOwnAddress: (ip, portNumber) => ownPorts.has(portNumber) && isLocal(ip) },
@@ -134,6 +141,17 @@ function receive(message: ToThread): void {
     case 'log-level':
       logLevel = message.level;
       break;
+    case 'spans-taken':
+      spans.taken(message.count);
+      break;
+    case 'call': {
+      const { id, cluster, call } = message;
+      controlCall(services, cluster, call).then(
+        (body) => send({ kind: 'called', id, body, failure: undefined }),
+        (error: Error) => send({ kind: 'called', id, body: new Uint8Array(), failure: error.message }),
+      );
+      break;
+    }
     case 'lines-written':
       unwritten -= message.bytes;
       break;
@@ -145,6 +163,7 @@ function receive(message: ToThread): void {
       break;
     case 'flush':
       accessLogs.flush();
+      spans.flush();
       send({ kind: 'flushed', id: message.id });
       break;
     case 'describe':

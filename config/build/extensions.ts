@@ -6,6 +6,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { PerFilterConfig } from '../../proxy/router/route.ts';
 import { buildAccessLogs } from './access_log.ts';
 import { buildRouteTable } from './route_configuration.ts';
+import { buildTracing } from './tracing.ts';
 
 const TYPED_STRUCT = /^type\.googleapis\.com\/(?:udpa\.type\.v1|xds\.type\.v3)\.TypedStruct$/;
 const FILTER_CONFIG = 'type.googleapis.com/envoy.config.route.v3.FilterConfig';
@@ -46,6 +47,7 @@ export function buildContext(origin: string): BuildContext {
     routeTable: (json, path) =>
       parseAt(path, () => buildRouteTable(new Fields(json).json, { origin, filterConfig: perFilterConfig })),
     accessLogs: (json, path) => buildAccessLogs(json as readonly unknown[], path),
+    tracing: buildTracing,
   };
 }
 

@@ -11,6 +11,7 @@ import { parseStringMatcher } from '../../proxy/http/matchers.ts';
 import { parsePathNormalization } from '../../proxy/http/path_normalization.ts';
 import { isTerminal, type TerminalFilter } from '../../proxy/http/terminal.ts';
 import type { NetworkFilter, NetworkFilterDeps, NetworkFilterFactory } from '../../proxy/net/network_filter.ts';
+import { RequestTracer } from '../../proxy/telemetry/tracing/request_tracer.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 
 const ROUTER = 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router';
@@ -65,6 +66,7 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
     routes: parseRoutes(fields, build),
     httpFilters,
     accessLogs: build.accessLogs(fields.list('access_log'), 'access_log'),
+    tracing: fields.has('tracing') ? build.tracing(fields.raw('tracing'), 'tracing') : undefined,
     acceptHttp10: http1?.boolean('accept_http_10') ?? false,
     defaultHostForHttp10: http1?.string('default_host_for_http_10') ?? '',
     streamIdleTimeoutMs: fields.durationMs('stream_idle_timeout') ?? DEFAULT_STREAM_IDLE_MS,
@@ -176,6 +178,17 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
     accessLogs: config.accessLogs.map((log) => services.accessLogs.create(log)),
     statistics: services.statistics,
     deadlines: services.deadlines,
+    tracer:
+      config.tracing === undefined
+        ? undefined
+        : new RequestTracer({
+            config: config.tracing,
+            direction: deps.direction ?? 'outbound',
+            nodeId: services.node.id,
+            zone: services.node.zone ?? '',
+            sink: services.spans,
+            random: services.random,
+          }),
     routes: 'table' in routes ? () => routes.table : () => services.routes.get(routes.rdsName),
     random: services.random,
     nowMs: services.nowMs,

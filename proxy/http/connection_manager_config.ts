@@ -2,6 +2,7 @@
 import type { ClientCertConfig, ClientCertDetails } from './client_certificate_header.ts';
 import type { ParsedHttpFilter } from '../build_context.ts';
 import type { RouteTable } from '../router/route.ts';
+import type { TracingConfig } from '../telemetry/tracing/tracing_config.ts';
 import type { AccessLogConfig } from '../telemetry/access_log_config.ts';
 import type { InternalAddresses } from './internal_request.ts';
 import type { Http2Config } from './http2_config.ts';
@@ -16,6 +17,8 @@ export interface ConnectionManagerConfig {
   readonly routes: { readonly rdsName: string } | { readonly table: RouteTable };
   readonly httpFilters: readonly ParsedHttpFilter[];
   readonly accessLogs: readonly AccessLogConfig[];
+  /** undefined: nothing is traced. */
+  readonly tracing: TracingConfig | undefined;
   readonly acceptHttp10: boolean;
   readonly defaultHostForHttp10: string;
   readonly http2: Http2Config;

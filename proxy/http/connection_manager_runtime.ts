@@ -1,6 +1,7 @@
 /** A connection manager on one data thread: its filters, counters and timeouts, made once per configuration. */
 import { Http2Statistics } from '../http2/statistics.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
+import type { RequestTracer } from '../telemetry/tracing/request_tracer.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 import type { RouteTable } from '../router/route.ts';
 import type { DeadlineList, Deadlines } from '../net/deadlines.ts';
@@ -26,6 +27,7 @@ export class ConnectionManagerRuntime {
   /** Whether a filter is off by default. */
   readonly hasDisabled: boolean;
   readonly accessLogs: readonly AccessLog[];
+  readonly tracer: RequestTracer | undefined;
   readonly statistics: ConnectionManagerStatistics;
   /** Of all connection managers of the process, as Envoy's. */
   readonly http2Statistics: Http2Statistics;
@@ -47,6 +49,7 @@ export class ConnectionManagerRuntime {
     filters: readonly NamedFilter[];
     terminal: TerminalFilter;
     accessLogs: readonly AccessLog[];
+    tracer?: RequestTracer | undefined;
     statistics: Statistics;
     deadlines: Deadlines;
     routes: () => RouteTable | undefined;
@@ -72,6 +75,7 @@ export class ConnectionManagerRuntime {
       .reverse();
     this.hasStates = options.filters.some(({ filter }) => filter.newState !== undefined);
     this.accessLogs = options.accessLogs;
+    this.tracer = options.tracer;
     this.statistics = new ConnectionManagerStatistics(options.statistics, `http.${config.statPrefix}`);
     this.http2Statistics = new Http2Statistics(options.statistics, 'http2');
     const list = (ms: number): DeadlineList | undefined => (ms > 0 ? deadlines.list(ms) : undefined);

@@ -20,6 +20,7 @@ import { type Headers, type RequestHeaders, ResponseHeaders } from './headers.ts
 import { localReply } from './local_reply.ts';
 import { prepareRequest, requestIdOf } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
+import type { RequestSpan } from '../telemetry/tracing/request_tracer.ts';
 import { StreamTimers } from './stream_timers.ts';
 import { StreamInfo } from './stream_info.ts';
 import type { RequestSink, TerminalContext } from './terminal.ts';
@@ -67,6 +68,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
   #localReplies = 0;
   #encoderFull = false;
   #abort: AbortController | undefined = undefined;
+  #span: RequestSpan | undefined = undefined;
   readonly #timers: StreamTimers;
 
   constructor(host: StreamHost, runtime: ConnectionManagerRuntime, encoder: StreamEncoder) {
@@ -142,6 +144,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
       this.#encoder.encode1xx(interim);
     }
     this.#table = this.#runtime.routes();
+    this.#span = this.#runtime.tracer?.start(headers, this);
     if (this.#runtime.hasDisabled || this.#table?.switchesFilters === true) this.#chooseFilters();
     this.#decodePass.start(headers, endStream);
   }
@@ -487,6 +490,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
     statistics.rqCompleted.inc();
     statistics.rqTime.record(info.endMs - info.startMs);
     for (const log of accessLogs) log.log(this);
+    this.#span?.finish(this);
     this.#host.streamEnded(this);
   }
 }
