@@ -3,6 +3,9 @@ import type { RouteTable } from './router/route.ts';
 import type { AccessLogConfig } from './telemetry/access_log_config.ts';
 import type { TracingConfig } from './telemetry/tracing/tracing_config.ts';
 
+/** In place of a type: the configuration comes by ECDS and has not come. */
+export const MISSING_FILTER_CONFIG = 'missing';
+
 /** An HTTP filter of a connection manager, parsed. */
 export interface ParsedHttpFilter {
   /** The configured name: key of per-route configuration. */

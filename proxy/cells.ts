@@ -6,6 +6,7 @@ import { buildRouteTable } from '../config/build/route_configuration.ts';
 import { perFilterConfig } from '../config/build/extensions.ts';
 import { buildSecret } from '../config/build/tls.ts';
 import { PackedResource, type Update } from './distribution.ts';
+import type { ListenerConfig } from './listener_config.ts';
 import { type FilterMaker, ListenerRuntime } from './listener.ts';
 import { type SocketAddress, socketAddress } from './net/connection_info.ts';
 import type { SecretCell } from './net/tls/secrets.ts';
@@ -13,6 +14,7 @@ import type { Secret } from './net/tls/tls_config.ts';
 import type { RouteTable } from './router/route.ts';
 import type { ThreadServices } from './thread_services.ts';
 import type { Cluster } from './upstream/cluster.ts';
+import type { ClusterConfig } from './upstream/cluster_config.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import { ClusterRuntime } from './upstream/cluster_runtime.ts';
 
@@ -35,6 +37,13 @@ interface RouteCell {
   table: RouteTable | undefined;
 }
 
+interface ListenerCell {
+  readonly runtime: ListenerRuntime;
+  packed: PackedResource;
+  /** Names of extensions that it was built with, there or not. */
+  extensions: ReadonlySet<string>;
+}
+
 export class Cells implements ClusterLookup {
   readonly #clusters = new Map<string, ClusterCell>();
   readonly #endpoints = new Map<string, PackedResource>();
@@ -43,6 +52,9 @@ export class Cells implements ClusterLookup {
   readonly #routes = new Map<string, RouteCell>();
   readonly #secrets = new Map<string, PackedSecret>();
   readonly #listeners = new Map<string, ListenerRuntime>();
+  readonly #listenerCells = new Map<string, ListenerCell>();
+  /** Configurations of filters that come by ECDS. */
+  readonly #extensions = new Map<string, PackedResource>();
   /** By address; undefined: to be made anew. */
   #byAddress: Map<string, ListenerRuntime> | undefined = undefined;
   #services: ThreadServices | undefined = undefined;
@@ -116,9 +128,12 @@ export class Cells implements ClusterLookup {
         case 'secret':
           this.#secrets.set(packed.name, { version: packed.version, packed, secret: undefined });
           break;
-        default:
-          // Extension configurations have no reader in this version.
+        case 'extension':
+          this.#extensions.set(packed.name, packed);
+          this.#rebuildUsersOf(packed.name);
           break;
+        default:
+          entry.type satisfies never;
       }
     }
     // Make before break: what took its place is there already.
@@ -134,9 +149,11 @@ export class Cells implements ClusterLookup {
     } else if (type === 'endpoint') this.#endpoints.delete(name);
     else if (type === 'route') this.#routes.delete(name);
     else if (type === 'secret') this.#secrets.delete(name);
+    else if (type === 'extension') this.#extensions.delete(name);
     else if (type === 'listener') {
       const listener = this.#listeners.get(name);
       this.#listeners.delete(name);
+      this.#listenerCells.delete(name);
       this.#byAddress = undefined;
       listener?.stopAccepting();
       listener?.drain();
@@ -163,21 +180,14 @@ export class Cells implements ClusterLookup {
   #buildCluster(packed: PackedResource): ClusterRuntime {
     const config = buildCluster(packed.decode(), packed.origin);
     const runtime = new ClusterRuntime(config, this.#services as ThreadServices);
-    const { discovery } = config;
-    // DNS clusters get what the control thread resolved under their own name.
-    const wanted =
-      discovery.kind === 'eds'
-        ? discovery.serviceName
-        : discovery.kind === 'strict_dns' || discovery.kind === 'logical_dns'
-          ? config.name
-          : undefined;
+    const wanted = endpointsOf(config);
     if (wanted !== undefined) {
       const set = this.#wantEndpoints.get(wanted) ?? new Set();
       set.add(runtime);
       this.#wantEndpoints.set(wanted, set);
       const endpoints = this.#endpoints.get(wanted);
       if (endpoints !== undefined) runtime.updateEndpoints(buildLoadAssignment(endpoints.decode()));
-      else if (config.inlineAssignment !== undefined && discovery.kind === 'eds') {
+      else if (config.inlineAssignment !== undefined && config.discovery.kind === 'eds') {
         runtime.updateEndpoints(config.inlineAssignment);
       }
     }
@@ -185,9 +195,9 @@ export class Cells implements ClusterLookup {
   }
 
   #closeCluster(runtime: ClusterRuntime): void {
-    for (const [name, set] of this.#wantEndpoints) {
-      if (set.delete(runtime) && set.size === 0) this.#wantEndpoints.delete(name);
-    }
+    const wanted = endpointsOf(runtime.config);
+    const set = wanted === undefined ? undefined : this.#wantEndpoints.get(wanted);
+    if (wanted !== undefined && set?.delete(runtime) === true && set.size === 0) this.#wantEndpoints.delete(wanted);
     runtime.close();
   }
 
@@ -205,15 +215,17 @@ export class Cells implements ClusterLookup {
   }
 
   #replaceListener(packed: PackedResource, descriptors: readonly (number | undefined)[]): Promise<unknown> {
-    const config = buildListener(packed.decode(), packed.origin);
+    const { config, extensions } = this.#buildListener(packed);
     this.#byAddress = undefined;
-    const known = this.#listeners.get(packed.name);
+    const known = this.#listenerCells.get(packed.name);
     if (known !== undefined) {
-      known.update(config);
+      known.packed = packed;
+      known.extensions = extensions;
+      known.runtime.update(config);
       if (descriptors.length === 0) return Promise.resolve();
       // New addresses: the old ones stop, their connections go on.
-      known.stopAccepting();
-      return Promise.all(descriptors.map((fd, index) => known.listen(fd, index)));
+      known.runtime.stopAccepting();
+      return Promise.all(descriptors.map((fd, index) => known.runtime.listen(fd, index)));
     }
     const listener = new ListenerRuntime(
       config,
@@ -222,7 +234,30 @@ export class Cells implements ClusterLookup {
       (address) => this.#listenerAt(address),
     );
     this.#listeners.set(packed.name, listener);
+    this.#listenerCells.set(packed.name, { runtime: listener, packed, extensions });
     if (!config.bindToPort) return Promise.resolve();
     return Promise.all(descriptors.map((fd, index) => listener.listen(fd, index)));
   }
+
+  #buildListener(packed: PackedResource): { config: ListenerConfig; extensions: ReadonlySet<string> } {
+    const extensions = new Set<string>();
+    const config = buildListener(packed.decode(), packed.origin, (name) => {
+      extensions.add(name);
+      return this.#extensions.get(name)?.decode();
+    });
+    return { config, extensions };
+  }
+
+  /** Open connections go on: their next streams have the new configuration. */
+  #rebuildUsersOf(extension: string): void {
+    for (const cell of this.#listenerCells.values()) {
+      if (cell.extensions.has(extension)) cell.runtime.update(this.#buildListener(cell.packed).config);
+    }
+  }
+}
+
+/** The load assignment that a cluster's hosts come from: DNS clusters get what was resolved under their own name. */
+function endpointsOf({ name, discovery }: ClusterConfig): string | undefined {
+  if (discovery.kind === 'eds') return discovery.serviceName;
+  return discovery.kind === 'strict_dns' || discovery.kind === 'logical_dns' ? name : undefined;
 }

@@ -1,7 +1,9 @@
 /** A data thread: owns its connections from accept to close. Composition root. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { httpFilters, listenerFilters, networkFilters } from '../filters/index.ts';
+import { MISSING_FILTER_CONFIG } from './build_context.ts';
 import { Cells } from './cells.ts';
+import { missingFilterConfig } from './http/missing_filter_config.ts';
 import type { FilterMaker } from './listener.ts';
 import { startConnectionIdsAt } from './net/acceptor.ts';
 import { asOneEvent, eventNowMs, poisonReadBuffers } from './net/socket_stream.ts';
@@ -109,6 +111,7 @@ const maker: FilterMaker = {
   http(parsed, deps) {
     // An optional filter that is not known: parsed to nothing, does nothing.
     if (parsed.typeUrl === '') return {};
+    if (parsed.typeUrl === MISSING_FILTER_CONFIG) return missingFilterConfig;
     const factory = httpFilters.get(parsed.typeUrl);
     if (factory === undefined) throw new Error(`no HTTP filter answers to ${parsed.typeUrl}`);
     return factory.create(parsed.config, deps);

@@ -5,6 +5,7 @@ import type { ClusterConfig } from '../../proxy/upstream/cluster_config.ts';
 import type { Dependency, Resource } from '../resources.ts';
 import { buildCluster } from './cluster.ts';
 import { dependenciesOf } from './dependencies.ts';
+import { parseExtension } from './discovered_filter.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { perFilterConfig } from './extensions.ts';
 import { buildListener } from './listener.ts';
@@ -22,7 +23,7 @@ export interface Inspection {
 export function inspectResource(resource: Resource): Inspection | ConfigError {
   const { type, name, json, origin } = resource;
   try {
-    switch (type) {
+    switch (resource.type) {
       case 'cluster':
         return { cluster: buildCluster(json, origin), dependencies: dependenciesOf(resource) };
       case 'listener':
@@ -37,9 +38,10 @@ export function inspectResource(resource: Resource): Inspection | ConfigError {
         checkSecret(buildSecret(json));
         break;
       case 'extension':
+        parseExtension(json);
         break;
       default:
-        break;
+        resource.type satisfies never;
     }
     return { dependencies: [] };
   } catch (error) {

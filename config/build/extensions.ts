@@ -5,6 +5,7 @@ import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { PerFilterConfig } from '../../proxy/router/route.ts';
 import { buildAccessLogs } from './access_log.ts';
+import { type ExtensionLookup, parseDiscoveredFilter } from './discovered_filter.ts';
 import { buildRouteTable } from './route_configuration.ts';
 import { buildTracing } from './tracing.ts';
 
@@ -40,10 +41,10 @@ export function parseAt<T>(path: string, parse: () => T): T {
 }
 
 /** What the filters' `parse` may ask of the builder. */
-export function buildContext(origin: string): BuildContext {
+export function buildContext(origin: string, lookup: ExtensionLookup = () => undefined): BuildContext {
   return {
     origin,
-    httpFilter: parseHttpFilter,
+    httpFilter: (json, path) => parseHttpFilter(json, path, lookup),
     routeTable: (json, path) =>
       parseAt(path, () => buildRouteTable(new Fields(json).json, { origin, filterConfig: perFilterConfig })),
     accessLogs: (json, path) => buildAccessLogs(json as readonly unknown[], path),
@@ -51,13 +52,11 @@ export function buildContext(origin: string): BuildContext {
   };
 }
 
-function parseHttpFilter(json: unknown, path: string): ParsedHttpFilter {
+function parseHttpFilter(json: unknown, path: string, lookup: ExtensionLookup): ParsedHttpFilter {
   const fields = new Fields(json, path);
   const name = fields.requiredString('name');
   const disabled = fields.boolean('disabled') ?? false;
-  if (fields.has('config_discovery')) {
-    return fields.fail('config_discovery', `the configuration of filter "${name}" by ECDS is not supported`);
-  }
+  if (fields.has('config_discovery')) return parseDiscoveredFilter(fields, lookup);
   const { typeUrl, json: config } = typedConfig(fields.raw('typed_config') ?? {}, fields.at('typed_config'));
   const factory = httpFilters.get(typeUrl);
   if (factory === undefined) {

@@ -10,6 +10,7 @@ import type {
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { BuildContext } from '../../proxy/build_context.ts';
 import type { Json } from '../resources.ts';
+import type { ExtensionLookup } from './discovered_filter.ts';
 import { buildDownstreamTls } from './tls.ts';
 import { buildContext, parseAt, typedConfig } from './extensions.ts';
 import { buildChainMatch, refuseOverlaps } from './filter_chain_match.ts';
@@ -20,10 +21,10 @@ const DEFAULT_FILTERS_TIMEOUT_MS = 15_000;
 const DOWNSTREAM_TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext';
 const RAW_BUFFER = 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer';
 
-/** @throws {ConfigError} with the field's path. */
-export function buildListener(json: Json, origin: string): ListenerConfig {
+/** `lookup`: what has come by ECDS. @throws {ConfigError} with the field's path. */
+export function buildListener(json: Json, origin: string, lookup?: ExtensionLookup): ListenerConfig {
   const fields = new Fields(json);
-  const context = buildContext(origin);
+  const context = buildContext(origin, lookup);
   const name = fields.string('name') ?? '';
   const addresses = [buildAddress(fields.requiredMessage('address'))];
   for (const more of fields.messages('additional_addresses'))

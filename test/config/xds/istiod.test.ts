@@ -8,7 +8,6 @@ import { grpcCluster, startPushedProxy } from '../../support/pushed_proxy.ts';
 
 /** Filters of the dumps that this version refuses. Remove an entry with the landing of its filter. */
 const STILL_REFUSED: readonly (readonly ['http' | 'network', string])[] = [
-  ['http', 'io.istio.http.peer_metadata.Config'],
   ['http', 'envoy.extensions.filters.http.fault.v3.HTTPFault'],
   ['network', 'envoy.tcp.metadataexchange.config.MetadataExchange'],
   ['network', 'stats.PluginConfig'],
