@@ -6,6 +6,7 @@ import type { ConnectionOwner } from '../net/network_filter.ts';
 import type { StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime, ConnectionManagerStatistics } from './connection_manager_runtime.ts';
 import type { InternalRequest, InternalResponse } from './filter.ts';
+import { OpenStreams } from './open_streams.ts';
 import { ProtocolChoice } from './protocol_choice.ts';
 import { HttpStream, type StreamHost } from './stream.ts';
 
@@ -41,7 +42,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   readonly statistics: ConnectionManagerStatistics;
   onClosed: (() => void) | undefined = undefined;
   #side: HttpSide;
-  readonly #streams = new Set<HttpStream>();
+  readonly #streams = new OpenStreams<HttpStream>();
   readonly #callCluster: StreamHost['call'];
   #draining = false;
   #closing = false;
@@ -118,11 +119,11 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   }
 
   openStreams(): HttpStream[] {
-    return [...this.#streams];
+    return this.#streams.all();
   }
 
   drainStreams(): void {
-    for (const open of this.#streams) open.onDrain();
+    for (const open of this.#streams.all()) open.onDrain();
   }
 
   /** Sends what is queued and the end; what still comes is ignored, and after a second the rest is cut. */
@@ -182,7 +183,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   #resetStreams(): void {
     if (this.#streams.size === 0) return;
     this.runtime().statistics.cxDestroyRemoteActive.inc();
-    for (const stream of [...this.#streams]) stream.onReset('connection termination');
+    for (const stream of this.#streams.all()) stream.onReset('connection termination');
   }
 
   #ended(): void {

@@ -18,6 +18,7 @@ import type { FilterTimer, InternalRequest, InternalResponse } from './filter.ts
 import { FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
 import { type Headers, type RequestHeaders, ResponseHeaders } from './headers.ts';
 import { localReply } from './local_reply.ts';
+import type { Linked } from './open_streams.ts';
 import { prepareRequest, requestIdOf } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
 import type { RequestSpan } from '../telemetry/tracing/request_tracer.ts';
@@ -40,7 +41,9 @@ export interface StreamHost {
 const NO_STATES: readonly unknown[] = [];
 const NO_CONFIGS: readonly unknown[] = [];
 
-export class HttpStream implements StreamDecoder, TerminalContext, PassOwner {
+export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Linked<HttpStream> {
+  previousOpen: HttpStream | undefined = undefined;
+  nextOpen: HttpStream | undefined = undefined;
   readonly info: StreamInfo;
   readonly states: readonly unknown[];
   currentSlot: FilterSlot | undefined = undefined;

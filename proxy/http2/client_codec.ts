@@ -56,10 +56,18 @@ export class Http2ClientCodec extends Http2Codec {
   /** GOAWAY has come: what the peer has not looked at may be sent to another. */
   peerGoAway(lastStreamId: number): void {
     this.goingAway = true;
-    for (const stream of [...this.streams.values()]) {
+    for (const stream of this.streams.values()) {
       if (stream.id <= lastStreamId) continue;
       this.removeStream(stream);
       stream.decoder.onReset('remote refused stream reset');
+    }
+  }
+
+  /** The connection is lost: every stream ends with `reason`. */
+  failStreams(reason: ResetReason): void {
+    for (const stream of this.streams.values()) {
+      this.removeStream(stream);
+      stream.decoder.onReset(reason);
     }
   }
 

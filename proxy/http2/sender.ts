@@ -18,6 +18,7 @@ import { FIRST_WINDOW_BYTES, type Http2Options, MAX_RESET_REMEMBERED } from './o
 import { Output, type OutputOwner } from './output.ts';
 import type { Http2Statistics } from './statistics.ts';
 import { Http2Stream } from './stream.ts';
+import { StreamTable } from './stream_table.ts';
 
 /** What a codec needs of the connection that it serves. */
 export interface Http2Callbacks {
@@ -45,7 +46,7 @@ export abstract class Http2Sender implements OutputOwner {
   readonly callbacks: Http2Callbacks;
   readonly options: Http2Options;
   readonly statistics: Http2Statistics;
-  readonly streams = new Map<number, Http2Stream>();
+  readonly streams = new StreamTable();
   readonly output = new Output(this);
   readonly flow: FlowControl;
   readonly limits: InboundLimits;
@@ -203,7 +204,7 @@ export abstract class Http2Sender implements OutputOwner {
   protected openStream(stream: Http2Stream, id: number): void {
     stream.id = id;
     this.limits.streamsOpened++;
-    this.streams.set(id, stream);
+    this.streams.add(stream);
     this.statistics.streamsActive.inc();
   }
 
@@ -239,13 +240,13 @@ export abstract class Http2Sender implements OutputOwner {
     if (!stream.remoteEnd || !stream.localEnd) stream.dropHeld();
     stream.flushTimer?.cancel();
     this.flow.gone(stream);
-    if (this.streams.delete(stream.id)) this.statistics.streamsActive.dec();
+    if (this.streams.delete(stream)) this.statistics.streamsActive.dec();
     this.callbacks.streamClosed(stream);
   }
 
   /** The connection is gone: every stream with it. Decoders are not called. */
   dispose(): void {
-    for (const stream of [...this.streams.values()]) this.removeStream(stream);
+    for (const stream of this.streams.values()) this.removeStream(stream);
     this.output.drop();
   }
 

@@ -3,11 +3,10 @@
  *
  *   ready ◄──room──► full ──GOAWAY, max requests, drain──► draining ──last stream──► closed
  */
-import type { ResetReason, StreamDecoder } from '../http/codec.ts';
+import type { ResetReason } from '../http/codec.ts';
 import { KeepalivePings } from '../http/keepalive_pings.ts';
 import { Http2ClientCodec } from '../http2/client_codec.ts';
 import type { Http2Callbacks } from '../http2/sender.ts';
-import type { Http2Stream } from '../http2/stream.ts';
 import { Deadline } from '../net/deadlines.ts';
 import type { SocketStream } from '../net/socket_stream.ts';
 import type { ConnectionHolder, PooledConnection } from './connection_pool.ts';
@@ -17,8 +16,9 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   readonly #holder: ConnectionHolder;
   readonly #stream: SocketStream;
   readonly #codec: Http2ClientCodec;
-  readonly #requests = new Set<StreamDecoder>();
   readonly #pings: KeepalivePings | undefined;
+  /** Streams and what is about to be one. */
+  #active = 0;
   #served = 0;
   #draining = false;
   #closing = false;
@@ -62,7 +62,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   }
 
   get activeCount(): number {
-    return this.#requests.size;
+    return this.#active;
   }
 
   serve(request: PoolRequest): void {
@@ -70,10 +70,10 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     statistics.rqTotal.inc();
     statistics.rqActive.inc();
     const encoder = this.#codec.newStream(request);
-    this.#requests.add(request);
+    this.#active++;
     if (encoder === undefined) {
       // Cannot be: the pool asks for room first.
-      this.#release(request);
+      this.#release();
       request.poolFailed('overflow', '');
       return;
     }
@@ -91,7 +91,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     const { idleTimeout, statistics } = this.#holder.options;
     if (idleTimeout === undefined) return;
     this.#idle ??= new Deadline(() => {
-      if (this.#requests.size > 0) return;
+      if (this.#active > 0) return;
       statistics.cxIdleTimeout.inc();
       this.#close();
     });
@@ -101,20 +101,20 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   drain(): void {
     this.#draining = true;
     this.#holder.roomLost(this);
-    if (this.#requests.size === 0) this.#close();
+    if (this.#active === 0) this.#close();
   }
 
   fail(reason: ResetReason): void {
     this.#closing = true;
     this.#holder.roomLost(this);
-    this.#failRequests(reason);
+    this.#codec.failStreams(reason);
     this.#stream.close('reset');
   }
 
   // ── from the codec ──────────────────────────────────────────────────────────────────────────────────────────────
 
-  streamClosed(stream: Http2Stream): void {
-    this.#release(stream.decoder);
+  streamClosed(): void {
+    this.#release();
     if (this.#closing) return;
     if (this.#dispatching) this.#roomChanged = true;
     else this.#settle();
@@ -163,7 +163,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
       this.#stream.info.transportFailureReason = error.message;
       this.#closing = true;
       this.#holder.roomLost(this);
-      this.#failRequests('protocol error');
+      this.#codec.failStreams('protocol error');
       // GOAWAY says why.
       this.#stream.close('flush');
       return;
@@ -174,12 +174,12 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   }
 
   #settle(): void {
-    if ((this.#draining || this.#codec.goingAway) && this.#requests.size === 0) this.#close();
+    if ((this.#draining || this.#codec.goingAway) && this.#active === 0) this.#close();
     else this.#holder.roomChanged(this);
   }
 
-  #release(request: StreamDecoder): void {
-    if (!this.#requests.delete(request)) return;
+  #release(): void {
+    this.#active--;
     const { statistics, breaker } = this.#holder.options;
     statistics.rqActive.dec();
     breaker.release('requests');
@@ -188,7 +188,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   #peerEnded(): void {
     if (this.#closing) return;
     this.#holder.options.statistics.cxDestroyRemote.inc();
-    if (this.#requests.size > 0) this.fail('connection termination');
+    if (this.#active > 0) this.fail('connection termination');
     else this.#close();
   }
 
@@ -210,16 +210,9 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     const { statistics } = this.#holder.options;
     statistics.cxActive.dec();
     statistics.cxDestroy.inc();
-    if (this.#requests.size > 0) statistics.cxDestroyWithActiveRq.inc();
-    this.#failRequests('connection termination');
+    if (this.#active > 0) statistics.cxDestroyWithActiveRq.inc();
+    this.#codec.failStreams('connection termination');
     this.#codec.dispose();
     this.#holder.closed(this);
-  }
-
-  #failRequests(reason: ResetReason): void {
-    for (const request of [...this.#requests]) {
-      this.#release(request);
-      request.onReset(reason);
-    }
   }
 }
