@@ -31,6 +31,26 @@ export function parseInbound(text: string): InboundAddress {
   return { ...parseAddress(text.slice(0, equals), '--inbound'), workloadPort };
 }
 
+export interface Mapping extends ListenAddress {
+  readonly host: string;
+  readonly servicePort: number;
+  readonly text: string;
+}
+
+/** `ADDRESS:PORT=HOST:PORT`. @throws {CommandError} */
+export function parseMapping(text: string): Mapping {
+  const equals = text.indexOf('=');
+  const target = /^([A-Za-z0-9*_.-]+):(\d{1,5})$/.exec(text.slice(equals + 1));
+  const servicePort = Number(target?.[2]);
+  if (equals < 0 || target === null || servicePort < 1 || servicePort > 65535) {
+    throw new CommandError(
+      exitCodes.usage,
+      `--map wants ADDRESS:PORT=HOST:PORT such as 127.0.0.1:5432=db.shop:5432, got "${text}"`,
+    );
+  }
+  return { ...parseAddress(text.slice(0, equals), '--map'), host: target[1] as string, servicePort, text };
+}
+
 export function showAddress({ ip, port }: ListenAddress): string {
   return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
 }

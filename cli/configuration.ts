@@ -3,12 +3,13 @@ import { type Bootstrap, readBootstrap } from '../config/bootstrap.ts';
 import { FileSource } from '../config/file_source.ts';
 import type { Inputs } from '../config/inputs.ts';
 import { compile, readWorkloads } from '../config/istio/compile.ts';
-import type { CompileInput, CompileResult, ProxyIdentity, Workload } from '../config/istio/target.ts';
+import type { CompileInput, CompileResult, PortMapping, ProxyIdentity, Workload } from '../config/istio/target.ts';
 import { JwksFetcher } from '../config/jwks_fetcher.ts';
 import type { ConfigSource, Resource } from '../config/resources.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { VERSION } from '../proxy/version.ts';
 import type { Logger } from '../proxy/telemetry/log.ts';
+import type { Mapping } from './addresses.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import type { Mocks } from './mocks.ts';
 import type { ProxyFlags } from './proxy_flags.ts';
@@ -77,6 +78,7 @@ export class Configuration {
           kind: 'explicit',
           outbound: this.#flags.outbound,
           inbound: this.#inbound(workloads, identity),
+          maps: numbered(this.#flags.maps),
           accessLog: this.#accessLog(),
         },
         endpointAddress: this.#endpointAddress(),
@@ -173,6 +175,17 @@ export class Configuration {
     if (!this.#dev) return undefined;
     return (workload: Workload, port: number) => (workload.ips.length === 0 ? { ip: '127.0.0.1', port } : undefined);
   }
+}
+
+/** Two local ports for one service port have names of their own. */
+function numbered(maps: readonly Mapping[]): PortMapping[] {
+  const seen = new Map<string, number>();
+  return maps.map((mapping) => {
+    const key = `${mapping.host}:${mapping.servicePort}`;
+    const index = seen.get(key) ?? 0;
+    seen.set(key, index + 1);
+    return { ...mapping, index };
+  });
 }
 
 /** Pods are named after their Deployment: `reviews-v1-6d4f8b7c9d-x2x4z`. */

@@ -83,7 +83,13 @@ function tellServices(services: readonly ServiceSummary[], mocked: boolean): voi
 function tellAddresses(running: RunningProxy, { compiled }: Configuration): void {
   say('');
   const outbound = running.addresses.get('outbound');
-  for (const [name, address] of running.addresses) say(`${name.padEnd(9)} http://${showAddress(address)}`);
+  for (const [name, address] of running.addresses) {
+    if (!name.startsWith('map_')) say(`${name.padEnd(9)} http://${showAddress(address)}`);
+  }
+  for (const [name, address] of running.addresses) {
+    const mapped = /^map_(.+?)_(\d+)(?:_\d+)?$/.exec(name);
+    if (mapped !== null) say(`map       ${showAddress(address)} → ${mapped[1]}:${mapped[2]}`);
+  }
   if (outbound === undefined || compiled === undefined) return;
   const services = compiled.services.filter(({ ports }) => ports.some(isHttp)).slice(0, MAX_EXAMPLES);
   if (services.length === 0) return;

@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type { ListenAddress } from '../proxy/proxy_options.ts';
 import type { LogLevel } from '../proxy/telemetry/log.ts';
 import { parseLogLevel } from '../proxy/telemetry/logger.ts';
-import { type InboundAddress, parseAddress, parseInbound } from './addresses.ts';
+import { type InboundAddress, type Mapping, parseAddress, parseInbound, parseMapping } from './addresses.ts';
 import { envoyFlags } from './envoy_flags.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 
@@ -14,6 +14,7 @@ export interface ProxyFlags {
   readonly meshPath: string | undefined;
   readonly outbound: ListenAddress;
   readonly inbound: readonly InboundAddress[];
+  readonly maps: readonly Mapping[];
   /** undefined: 127.0.0.1 and the workload's own port. */
   readonly app: { readonly ip: string; readonly port: number | undefined } | undefined;
   readonly workload: { readonly name: string; readonly namespace: string } | undefined;
@@ -47,6 +48,7 @@ const OWN_FLAGS: readonly (readonly [flags: string, environment: string, says: s
   ['--mesh <file>', 'PILLION_MESH', 'MeshConfig as YAML'],
   ['--outbound <address:port>', 'PILLION_OUTBOUND', 'the HTTP proxy for outbound traffic (127.0.0.1:15001)'],
   ['--inbound <address:port=workloadport...>', 'PILLION_INBOUND', 'open the inbound side of a workload port'],
+  ['--map <address:port=host:port...>', 'PILLION_MAP', 'open a local port for a TCP or TLS service'],
   ['--app <address[:port]>', 'PILLION_APP', 'where the application of inbound ports is (127.0.0.1)'],
   ['--workload <name.namespace>', 'PILLION_WORKLOAD', 'beside which workload the proxy stands'],
   ['--labels <k=v,...>', 'PILLION_LABELS', "added to the workload's labels"],
@@ -98,6 +100,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     meshPath: text('mesh'),
     outbound: address('outbound') ?? { ip: '127.0.0.1', port: 15001 },
     inbound: texts('inbound').map(parseInbound),
+    maps: texts('map').map(parseMapping),
     app: appAddress(text('app')),
     workload: workloadName(text('workload'), environment),
     labels: labels(text('labels')),

@@ -6,9 +6,12 @@ import type { CompileContext } from './context.ts';
 import { ADS, originOf, resource, socketAddress } from './envoy_json.ts';
 import { inboundClusterName, staticInboundCluster } from './inbound_cluster.ts';
 import { ownerOf } from './own_services.ts';
-import { isHttpOrSniffed } from './protocol.ts';
+import { BY_BYTES_ALONE, inspector, PLAIN_HTTP } from './inspectors.ts';
+import { mappedListeners } from './mapped_listeners.ts';
+import { isHttp } from './protocol.ts';
 import { HTTP_PROXY_ROUTES } from './route_configurations.ts';
 import type { CompileMode } from './target.ts';
+import { statsFilter, tcpProxyFilter } from './tcp_chains.ts';
 import type { WorkloadPolicy } from './workload_policy.ts';
 
 type Explicit = Extract<CompileMode, { kind: 'explicit' }>;
@@ -17,6 +20,7 @@ type Explicit = Extract<CompileMode, { kind: 'explicit' }>;
 export function explicitListeners(context: CompileContext, mode: Explicit, policy: WorkloadPolicy): Resource[] {
   const out: Resource[] = [];
   if (mode.outbound !== undefined) out.push(outboundListener(context, mode.outbound, mode.accessLog));
+  out.push(...mappedListeners(context, mode.maps ?? [], mode.accessLog));
   const ports = new Set<number>();
   for (const entry of mode.inbound) {
     if (ports.has(entry.workloadPort)) {
@@ -59,24 +63,41 @@ function inboundListener(
 ): Resource[] {
   const { ip, port, workloadPort, app } = entry;
   const owner = ownerOf(context, workloadPort);
-  if (owner !== undefined && !isHttpOrSniffed(owner.port.protocol)) {
-    context.warnings.push(
-      `${originOf(owner.service.object)}: port ${owner.port.number} of ${owner.service.host} is ${owner.port.protocol}; ` +
-        `inbound port ${workloadPort} takes HTTP only in this version.`,
-    );
-  }
   const name = `inbound_${workloadPort}`;
-  const manager = connectionManager(context, {
-    direction: 'inbound',
-    statPrefix: `inbound_0.0.0.0_${workloadPort};`,
-    routes: { route_config: inboundRoutes(workloadPort, owner?.port.number ?? 0, owner?.service.host ?? '') },
-    accessLog,
-    policyFilters: policy.httpFilters({ port: workloadPort, ip: context.client.ips[0] }),
+  const destination = { port: workloadPort, ip: context.client.ips[0] };
+  const cluster = inboundClusterName(workloadPort);
+  const tcp: Json = {
+    filters: [
+      ...policy.networkFilters(destination),
+      ...statsFilter(context, 'inbound'),
+      tcpProxyFilter(context, { stat_prefix: cluster, cluster }, accessLog, 'inbound'),
+    ],
+  };
+  const protocol = owner?.port.protocol ?? 'Auto';
+  const http = (): Json => ({
+    filters: [
+      connectionManager(context, {
+        direction: 'inbound',
+        statPrefix: `inbound_0.0.0.0_${workloadPort};`,
+        routes: { route_config: inboundRoutes(workloadPort, owner?.port.number ?? 0, owner?.service.host ?? '') },
+        accessLog,
+        policyFilters: policy.httpFilters(destination),
+      }),
+    ],
   });
+  const chains: Json =
+    protocol === 'Auto'
+      ? {
+          listener_filters: [inspector('http')],
+          ...BY_BYTES_ALONE,
+          filter_chains: [{ filter_chain_match: PLAIN_HTTP, ...http() }],
+          default_filter_chain: tcp,
+        }
+      : { filter_chains: [isHttp(protocol) ? http() : tcp] };
   const json: Json = {
     name,
     address: socketAddress(ip, port),
-    filter_chains: [{ filters: [manager] }],
+    ...chains,
     traffic_direction: 'INBOUND',
   };
   return [

@@ -13,25 +13,22 @@ import type { Json, Resource } from '../resources.ts';
 import { connectionManager } from './connection_manager.ts';
 import type { CompileContext } from './context.ts';
 import { ADS, BLACK_HOLE, extension, originOf, OUTBOUND_PASSTHROUGH, resource, socketAddress } from './envoy_json.ts';
+import { BY_BYTES_ALONE, inspector, PLAIN_HTTP } from './inspectors.ts';
 import type { MeshService, ServicePort } from './model.ts';
 import { isHttp } from './protocol.ts';
 import {
   type ChainPlace,
   type ChainSpec,
-  chainMetadata,
-  cidrRange,
+  chainJson,
   statsFilter,
   tcpChains,
   TCP_PROXY,
   tcpProxyFilter,
+  TRANSPORT_TIMEOUT,
 } from './tcp_chains.ts';
 
 const OUTBOUND_PORT = 15001;
 const WILDCARD = '0.0.0.0';
-/** How long a handshake may take before its connection is given up. */
-const TRANSPORT_TIMEOUT: Json = { transport_socket_connect_timeout: '15s' };
-/** What the HTTP inspector finds in plain text. */
-const PLAIN_HTTP: Json = { transport_protocol: 'raw_buffer', application_protocols: ['http/1.1', 'h2c'] };
 
 /** A listener under construction. */
 interface Draft {
@@ -145,26 +142,11 @@ function listener(context: CompileContext, { ip, port, routes, chains, origin }:
     filter_chains: chainList,
     ...(fallback !== undefined && { default_filter_chain: fallback }),
     ...(inspectors.length > 0 && { listener_filters: inspectors }),
-    // Protocols are found out by bytes alone: a server that speaks first on an undeclared port waits for its client.
-    listener_filters_timeout: '0s',
-    continue_on_listener_filters_timeout: true,
+    ...BY_BYTES_ALONE,
     traffic_direction: 'OUTBOUND',
     bind_to_port: false,
   };
   return resource('listener', name, json, origin);
-}
-
-function chainJson({ serverNames, ranges, filters, virtualService }: ChainSpec): Json {
-  const match: Json = {
-    ...(ranges.length > 0 && { prefix_ranges: ranges.map(cidrRange) }),
-    ...(serverNames.length > 0 && { server_names: serverNames }),
-  };
-  return {
-    ...(Object.keys(match).length > 0 && { filter_chain_match: match }),
-    filters,
-    ...chainMetadata(virtualService),
-    ...TRANSPORT_TIMEOUT,
-  };
 }
 
 function httpChain(context: CompileContext, name: string, routes: string): Json {
@@ -222,13 +204,4 @@ function catchAll(context: CompileContext): string {
 function accessLog({ telemetry }: CompileContext): Json {
   const logs = telemetry.accessLogs('outbound', 'listener', undefined);
   return logs.length > 0 ? { access_log: logs } : {};
-}
-
-function inspector(kind: 'tls' | 'http'): Json {
-  const name = `envoy.filters.listener.${kind}_inspector`;
-  return kind === 'tls'
-    ? extension(name, 'envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector', {
-        initial_read_buffer_size: 512,
-      })
-    : extension(name, 'envoy.extensions.filters.listener.http_inspector.v3.HttpInspector');
 }

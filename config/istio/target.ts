@@ -49,9 +49,25 @@ export type CompileMode =
         /** Where its application listens. */
         readonly app: { readonly ip: string; readonly port: number };
       }[];
+      /** Local ports for TCP and TLS services; default none. */
+      readonly maps?: readonly PortMapping[];
       /** Istio access log to stdout in this encoding, whatever the mesh says; undefined: as the mesh says. */
       readonly accessLog: 'TEXT' | 'JSON' | undefined;
     };
+
+/** One `--map`. */
+export interface PortMapping {
+  /** Where it listens. */
+  readonly ip: string;
+  readonly port: number;
+  /** `db`, `db.shop`, or a full name. */
+  readonly host: string;
+  readonly servicePort: number;
+  /** Among those for the same service port. */
+  readonly index: number;
+  /** As it was given, for errors. */
+  readonly text: string;
+}
 
 /** A pod, or a Deployment's pods, or a WorkloadEntry. */
 export interface Workload {

@@ -11,9 +11,13 @@ import { extension, seconds } from './envoy_json.ts';
 import type { L4Destination, L4Rule } from './l4_route.ts';
 import { type MeshService, type ServicePort, selects } from './model.ts';
 import { configPath } from './outbound_cluster.ts';
+import type { Side } from './telemetry.ts';
 import type { VirtualService } from './virtual_service.ts';
 
 export const TCP_PROXY = 'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy';
+
+/** How long a handshake may take before its connection is given up. */
+export const TRANSPORT_TIMEOUT: Json = { transport_socket_connect_timeout: '15s' };
 
 /** One filter chain, as far as its listener does not decide. */
 export interface ChainSpec {
@@ -243,13 +247,18 @@ function tunneling(policy: Policy, destinations: readonly Weighted[], port: Serv
 }
 
 /** Istio's TCP metrics, where the mesh has metrics. */
-export function statsFilter({ telemetry }: CompileContext): Json[] {
-  const stats = telemetry.stats('outbound');
+export function statsFilter({ telemetry }: CompileContext, side: Side = 'outbound'): Json[] {
+  const stats = telemetry.stats(side);
   return stats === undefined ? [] : [stats];
 }
 
-export function tcpProxyFilter(context: CompileContext, config: Json, accessLog: 'TEXT' | 'JSON' | undefined): Json {
-  const logs = context.telemetry.accessLogs('outbound', 'tcp', accessLog);
+export function tcpProxyFilter(
+  context: CompileContext,
+  config: Json,
+  accessLog: 'TEXT' | 'JSON' | undefined,
+  side: Side = 'outbound',
+): Json {
+  const logs = context.telemetry.accessLogs(side, 'tcp', accessLog);
   return extension('envoy.filters.network.tcp_proxy', TCP_PROXY, {
     ...config,
     ...(logs.length > 0 && { access_log: logs }),
@@ -257,14 +266,27 @@ export function tcpProxyFilter(context: CompileContext, config: Json, accessLog:
 }
 
 /** Which VirtualService a chain comes from, for whoever reads a dump. */
-export function chainMetadata(virtualService: VirtualService | undefined): Json {
+function chainMetadata(virtualService: VirtualService | undefined): Json {
   if (virtualService === undefined) return {};
   const config = configPath('virtual-service', virtualService.namespace, virtualService.name);
   return { metadata: { filter_metadata: { istio: { config } } } };
 }
 
+export function chainJson({ serverNames, ranges, filters, virtualService }: ChainSpec): Json {
+  const match: Json = {
+    ...(ranges.length > 0 && { prefix_ranges: ranges.map(cidrRange) }),
+    ...(serverNames.length > 0 && { server_names: serverNames }),
+  };
+  return {
+    ...(Object.keys(match).length > 0 && { filter_chain_match: match }),
+    filters,
+    ...chainMetadata(virtualService),
+    ...TRANSPORT_TIMEOUT,
+  };
+}
+
 /** `10.0.0.0/8`, or an address for itself. */
-export function cidrRange(text: string): Json {
+function cidrRange(text: string): Json {
   const [ip = '', bits] = text.split('/');
   return { address_prefix: ip, prefix_len: bits === undefined ? (isIP(ip) === 6 ? 128 : 32) : Number(bits) };
 }

@@ -1,0 +1,21 @@
+/** Listener filters that find out what a client speaks. */
+import type { Json } from '../resources.ts';
+import { extension } from './envoy_json.ts';
+
+/** A chain for what the HTTP inspector finds in plain text. */
+export const PLAIN_HTTP: Json = { transport_protocol: 'raw_buffer', application_protocols: ['http/1.1', 'h2c'] };
+
+/** Protocols are found out by bytes alone: a server that speaks first on an undeclared port waits for its client. */
+export const BY_BYTES_ALONE: Json = {
+  listener_filters_timeout: '0s',
+  continue_on_listener_filters_timeout: true,
+};
+
+export function inspector(kind: 'tls' | 'http'): Json {
+  const name = `envoy.filters.listener.${kind}_inspector`;
+  return kind === 'tls'
+    ? extension(name, 'envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector', {
+        initial_read_buffer_size: 512,
+      })
+    : extension(name, 'envoy.extensions.filters.listener.http_inspector.v3.HttpInspector');
+}
