@@ -3,7 +3,8 @@ import type { FilterContext, FilterDeps, FilterFactory } from '../proxy/http/fil
 import type { Metadata } from '../proxy/http/stream_info.ts';
 import type { TlsInfo } from '../proxy/net/connection_info.ts';
 import { Fields } from '../proxy/resource_fields.ts';
-import { NOBODY, type Peer, peerOfMetadata } from '../proxy/telemetry/peer.ts';
+import { istioLabels } from '../proxy/telemetry/istio_labels.ts';
+import { type Peer, peerOfMetadata } from '../proxy/telemetry/peer.ts';
 import type { Counter, Histogram } from '../proxy/telemetry/statistics.ts';
 
 interface Config {
@@ -130,39 +131,17 @@ class SeriesCache {
 
   #labels(ctx: FilterContext, grpc: string | undefined): Record<string, string> {
     const { info, connection } = ctx;
-    const inbound = this.#deps.direction === 'inbound';
-    const source = inbound ? (info.downstreamPeer ?? NOBODY) : this.#own;
-    const destination = inbound ? this.#own : (info.upstreamPeer ?? peerOfHost(info.upstreamHostMetadata));
-    const service = serviceOf(info.upstreamClusterMetadata);
-    const fallback = this.#hostFallback(ctx);
-    const tls = inbound ? connection.tls : info.upstreamTls;
-    const [peer, own] = [tls?.peerUriSans[0], tls?.localUriSans[0]];
     return {
-      reporter: inbound ? 'destination' : 'source',
-      source_workload: source.workload,
-      source_workload_namespace: source.namespace,
-      source_principal: (inbound ? peer : own) ?? UNKNOWN,
-      source_app: source.app,
-      source_version: source.version,
-      source_canonical_service: source.canonicalService,
-      source_canonical_revision: source.canonicalRevision,
-      source_cluster: source.cluster,
-      destination_workload: destination.workload,
-      destination_workload_namespace: destination.namespace,
-      destination_principal: (inbound ? own : peer) ?? UNKNOWN,
-      destination_app: destination.app,
-      destination_version: destination.version,
-      destination_service: service?.host ?? fallback,
-      destination_service_name: service?.name ?? passthroughName(info.upstreamCluster) ?? fallback,
-      destination_service_namespace: service?.namespace ?? destination.namespace,
-      destination_canonical_service: destination.canonicalService,
-      destination_canonical_revision: destination.canonicalRevision,
-      destination_cluster: destination.cluster,
+      ...istioLabels({
+        inbound: this.#deps.direction === 'inbound',
+        own: this.#own,
+        info,
+        connection,
+        serviceFallback: this.#hostFallback(ctx),
+      }),
       request_protocol: grpc === undefined ? 'http' : 'grpc',
       response_code: String(info.responseCode),
       grpc_response_status: grpc ?? '',
-      response_flags: info.flags?.join(',') ?? '-',
-      connection_security_policy: inbound ? (tls?.mutual === true ? 'mutual_tls' : 'none') : UNKNOWN,
     };
   }
 }
@@ -173,34 +152,4 @@ function isGrpc(ctx: FilterContext): boolean {
 
 function grpcStatus(ctx: FilterContext): string {
   return ctx.responseTrailers?.get('grpc-status') ?? ctx.responseHeaders?.get('grpc-status') ?? '';
-}
-
-/** `workload;namespace;canonical name;canonical revision;cluster`, as istiod writes it into endpoints. */
-function peerOfHost(metadata: Metadata | undefined): Peer {
-  const text = metadata?.['istio']?.['workload'];
-  if (typeof text !== 'string') return NOBODY;
-  const [workload, namespace, service, revision, cluster] = text.split(';').map((part) => part || undefined);
-  return {
-    workload: workload ?? UNKNOWN,
-    namespace: namespace ?? UNKNOWN,
-    app: service ?? UNKNOWN,
-    version: revision ?? UNKNOWN,
-    canonicalService: service ?? UNKNOWN,
-    canonicalRevision: revision ?? 'latest',
-    cluster: cluster ?? UNKNOWN,
-  };
-}
-
-function serviceOf(metadata: Metadata | undefined): { host: string; name: string; namespace: string } | undefined {
-  const services = metadata?.['istio']?.['services'];
-  const first = Array.isArray(services) ? (services[0] as Record<string, unknown> | undefined) : undefined;
-  if (first === undefined) return undefined;
-  const text = (name: string): string => (typeof first[name] === 'string' ? (first[name] as string) : UNKNOWN);
-  return { host: text('host'), name: text('name'), namespace: text('namespace') };
-}
-
-function passthroughName(cluster: string | undefined): string | undefined {
-  if (cluster === undefined) return undefined;
-  if (cluster.startsWith('InboundPassthrough')) return 'InboundPassthroughCluster';
-  return cluster === 'PassthroughCluster' || cluster === 'BlackHoleCluster' ? cluster : undefined;
 }

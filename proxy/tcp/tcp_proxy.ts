@@ -173,6 +173,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     const info = this.#info;
     info.upstreamLocalAddress = stream.info.localAddress;
     info.upstreamTls = stream.info.tls;
+    info.upstreamTls = stream.info.tls;
     const relay = new Relay(this.#down, stream, this);
     this.#relay = relay;
     const { idle, config, accessLogs } = this.#runtime;

@@ -71,7 +71,7 @@ describe('--map', () => {
     assert.deepEqual(await readBytes(await tls.next(), hello.length), hello);
     client.end();
     upstream.end();
-    await process.until(/- - - 0 - - - "-" 8 1 \d+ .*"127\.0\.0\.1:\d+" outbound\|5432\|\|db\.shop\.internal/);
+    await process.until(/"- - -" 0 - - - "-" 8 1 \d+ .*"127\.0\.0\.1:\d+" outbound\|5432\|\|db\.shop\.internal/);
   });
 
   for (const [says, mapping, code, complaint] of [
