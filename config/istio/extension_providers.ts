@@ -1,4 +1,5 @@
 /** MeshConfig.extensionProviders that authorize: envoyExtAuthzHttp and envoyExtAuthzGrpc. Source: istio/istio pilot/pkg/security/authz/builder/extauthz.go. */
+import { STATUS_CODES } from '../../proxy/http/status_codes.ts';
 import type { Json } from '../resources.ts';
 import { stringMatcher } from './authorization_matchers.ts';
 import { extension, seconds } from './envoy_json.ts';
@@ -188,48 +189,10 @@ function headerPatterns(headers: readonly string[] | undefined): Json | undefine
   return { patterns: headers.map((name) => stringMatcher(name, { ignore_case: true })) };
 }
 
-/** envoy.type.v3.StatusCode. */
-const STATUS_NAMES: Readonly<Record<string, string>> = {
-  400: 'BadRequest',
-  401: 'Unauthorized',
-  402: 'PaymentRequired',
-  403: 'Forbidden',
-  404: 'NotFound',
-  405: 'MethodNotAllowed',
-  406: 'NotAcceptable',
-  407: 'ProxyAuthenticationRequired',
-  408: 'RequestTimeout',
-  409: 'Conflict',
-  410: 'Gone',
-  411: 'LengthRequired',
-  412: 'PreconditionFailed',
-  413: 'PayloadTooLarge',
-  414: 'URITooLong',
-  415: 'UnsupportedMediaType',
-  416: 'RangeNotSatisfiable',
-  417: 'ExpectationFailed',
-  421: 'MisdirectedRequest',
-  422: 'UnprocessableEntity',
-  423: 'Locked',
-  424: 'FailedDependency',
-  426: 'UpgradeRequired',
-  428: 'PreconditionRequired',
-  429: 'TooManyRequests',
-  431: 'RequestHeaderFieldsTooLarge',
-  500: 'InternalServerError',
-  501: 'NotImplemented',
-  502: 'BadGateway',
-  503: 'ServiceUnavailable',
-  504: 'GatewayTimeout',
-  505: 'HTTPVersionNotSupported',
-  506: 'VariantAlsoNegotiates',
-  507: 'InsufficientStorage',
-  508: 'LoopDetected',
-  510: 'NotExtended',
-  511: 'NetworkAuthenticationRequired',
-};
+const STATUS_NAMES = new Map([...STATUS_CODES].map(([name, code]) => [String(code), name] as const));
 
 function statusName(settings: Read<typeof EXT_AUTHZ_GRPC>, status: string): string {
-  const name = Object.hasOwn(STATUS_NAMES, status) ? STATUS_NAMES[status] : undefined;
-  return name ?? fail(within(settings.at, 'statusOnError'), `an HTTP status of 400 or more is wanted, got "${status}"`);
+  return (
+    STATUS_NAMES.get(status) ?? fail(within(settings.at, 'statusOnError'), `an HTTP status is wanted, got "${status}"`)
+  );
 }
