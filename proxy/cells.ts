@@ -73,6 +73,11 @@ export class Cells implements ClusterLookup {
     return cell.runtime;
   }
 
+  /** undefined: no traffic has asked for it. */
+  built(name: string): ClusterRuntime | undefined {
+    return this.#clusters.get(name)?.runtime;
+  }
+
   readonly routes = {
     get: (name: string): RouteTable | undefined => {
       const cell = this.#routes.get(name);

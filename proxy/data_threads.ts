@@ -11,6 +11,14 @@ import type { Logger } from './telemetry/log.ts';
 import { RestartPolicy } from './restart_policy.ts';
 import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
 import {
+  createReportMemory,
+  createReportRow,
+  forgetReports,
+  type ReportMemory,
+  type ReportRow,
+} from './upstream/host_reports.ts';
+import type { OutlierCause } from './upstream/outlier_config.ts';
+import {
   type BreakerMemory,
   type BreakerRow,
   createBreakerMemory,
@@ -29,6 +37,8 @@ export interface DataThreadsOptions {
   readonly drainTimeMs: number;
   readonly poisonReadBuffers: boolean;
   onSpans(batch: SpanBatch): void;
+  /** A thread has counted enough failures of a host. */
+  outlierFound(cluster: string, address: string, cause: OutlierCause): void;
   /** Posts everything that a new thread has to be told, with descriptors of its own, before any later update. */
   bringUp(thread: number, post: (message: ToThread) => void): Promise<void>;
 }
@@ -37,6 +47,7 @@ interface DataThread {
   readonly index: number;
   readonly worker: Worker;
   readonly row: BreakerRow;
+  readonly reportRow: ReportRow;
   readonly ready: Promise<void>;
   readonly died: () => void;
   alive: boolean;
@@ -54,6 +65,7 @@ const MAX_YOUNG_GENERATION_MB = 2;
 export class DataThreads {
   readonly #options: DataThreadsOptions;
   readonly #breakers: BreakerMemory = createBreakerMemory();
+  readonly reports: ReportMemory = createReportMemory();
   readonly #threads: DataThread[] = [];
   readonly #ticketSecret = randomBytes(32);
   readonly #restarts: RestartPolicy[] = [];
@@ -68,6 +80,11 @@ export class DataThreads {
   async start(): Promise<void> {
     for (let index = 0; index < this.#options.count; index++) this.#threads[index] = this.#spawn(index);
     await Promise.all(this.#threads.map((thread) => thread.ready));
+  }
+
+  /** What living threads counted of hosts. */
+  get reportRows(): readonly ReportRow[] {
+    return this.#threads.flatMap(({ alive, reportRow }) => (alive ? [reportRow] : []));
   }
 
   get count(): number {
@@ -156,11 +173,14 @@ export class DataThreads {
   #spawn(index: number): DataThread {
     const { aggregate, log, accessLogFlushMs, node, statsConfig, drainTimeMs, poisonReadBuffers } = this.#options;
     const row = createBreakerRow();
+    const reportRow = createReportRow(this.reports);
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
       threadIndex: index,
       breakers: this.#breakers,
       breakerRow: row,
+      reports: this.reports,
+      reportRow,
       logLevel: log.enabled('debug', 'thread') ? 'debug' : 'info',
       accessLogFlushMs,
       ticketSecret: this.#ticketSecret,
@@ -182,6 +202,7 @@ export class DataThreads {
       index,
       worker,
       row,
+      reportRow,
       ready: ready.promise,
       died: slab.died,
       alive: true,
@@ -225,6 +246,9 @@ export class DataThreads {
         });
         break;
       }
+      case 'outlier':
+        this.#options.outlierFound(message.cluster, message.address, message.cause);
+        break;
       case 'spans': {
         const { spans } = message.batch;
         this.#options.onSpans(message.batch);
@@ -249,6 +273,7 @@ export class DataThreads {
     thread.alive = false;
     thread.died();
     forgetRow(this.#breakers, thread.row);
+    forgetReports(this.reports, thread.reportRow);
     for (const resolve of thread.pending.values()) resolve(undefined);
     for (const resolve of thread.answers.values()) resolve({ kind: 'ready' });
     if (this.#stopping) return;

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { inspectResource, type Inspection } from '../config/build/check.ts';
 import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
+import { buildLoadAssignment } from '../config/build/endpoints.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
 import { ChangeSummary } from './change_summary.ts';
@@ -21,6 +22,8 @@ import { LogWriter } from './telemetry/log_writer.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
 import type { ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
+import { HostHealth } from './upstream/host_health.ts';
+import { createReportRow, HostReports } from './upstream/host_reports.ts';
 import { Discovery } from './upstream/discovery.ts';
 import type { SpanExporters } from './telemetry/tracing/span_exporter.ts';
 import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
@@ -42,6 +45,7 @@ class ControlThread {
   readonly #writer: LogWriter;
   readonly #threads: DataThreads;
   readonly #discovery: Discovery;
+  readonly #hostHealth: HostHealth;
   readonly #configuration: ConfigurationState;
   readonly #distributor: Distributor;
   readonly #sockets: ListeningSockets;
@@ -89,6 +93,15 @@ class ControlThread {
       poisonReadBuffers: options.poisonReadBuffers ?? false,
       onSpans: (batch) => this.#exportSpans(batch),
       bringUp: (thread, post) => this.#bringUp(thread, post),
+      outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
+    });
+    this.#hostHealth = new HostHealth({
+      memory: this.#threads.reports,
+      reports: new HostReports(this.#threads.reports, createReportRow(this.#threads.reports)),
+      rows: () => this.#threads.reportRows,
+      statistics: this.#aggregate.own,
+      log,
+      broadcast: (message) => this.#threads.broadcast(message),
     });
     this.#sockets = new ListeningSockets(options.concurrency);
     this.#configuration = new ConfigurationState({
@@ -315,10 +328,16 @@ class ControlThread {
   #distributed({ changed, removed }: Batch): void {
     let addressesChanged = false;
     for (const { type, name } of removed) {
-      if (type === 'cluster') this.#discovery.forget(name);
+      if (type === 'cluster') {
+        this.#discovery.forget(name);
+        this.#hostHealth.drop(name);
+      }
       if (type === 'listener') addressesChanged = this.#addresses.delete(name) || addressesChanged;
     }
     for (const resource of changed) {
+      if (resource.type === 'endpoint' && this.#hostHealth.wants(resource.name)) {
+        this.#hostHealth.endpoints(resource.name, buildLoadAssignment(resource.json));
+      }
       if (resource.type === 'listener') addressesChanged = true;
       if (resource.type !== 'cluster' && resource.type !== 'listener') continue;
       const { cluster } = this.#built.get(keyOf(resource)) ?? {};
@@ -337,6 +356,10 @@ class ControlThread {
   }
 
   #clusterServed(config: ClusterConfig): void {
+    const members = config.discovery.kind === 'eds' ? config.discovery.serviceName : config.name;
+    const endpoints =
+      config.outlier === undefined ? undefined : this.#configuration.get({ type: 'endpoint', name: members });
+    this.#hostHealth.serve(config, endpoints === undefined ? undefined : buildLoadAssignment(endpoints.json));
     this.#discovery.watch(config);
   }
 
@@ -375,6 +398,7 @@ class ControlThread {
     return this.#distributor.between(() => {
       const update = this.#distributor.snapshot(this.#configuration.active());
       post({ kind: 'own-ports', ports: [...this.#addresses.values()].map(({ port }) => port) });
+      for (const message of this.#hostHealth.verdicts()) post(message);
       post({ kind: 'update', update, listen: this.#descriptors(this.#sockets.all(), thread) });
     });
   }
@@ -461,6 +485,7 @@ class ControlThread {
     this.#aggregate.own.gauge('server.state').set(1);
     for (const source of this.#options.sources) source.stop();
     this.#discovery.stop();
+    this.#hostHealth.stop();
     this.#letMemoryGrow();
     let cut = '';
     if (how === 'graceful') {

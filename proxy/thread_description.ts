@@ -28,6 +28,7 @@ function describeHost(host: Host): HostDescription {
     priority: host.priority,
     health: host.health,
     configuredHealth: host.configuredHealth,
+    flags: { failed_outlier_check: host.ejected, failed_active_hc: host.failedActiveCheck },
     region: host.locality.region,
     zone: host.locality.zone,
     subZone: host.locality.subZone,

@@ -6,6 +6,9 @@ import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
 import type { HostCounts } from './upstream/host.ts';
+import type { ReportMemory, ReportRow } from './upstream/host_reports.ts';
+import type { VerdictMessage } from './upstream/host_verdicts.ts';
+import type { OutlierCause } from './upstream/outlier_config.ts';
 import type { BreakerMemory, BreakerRow } from './upstream/shared_breakers.ts';
 
 /** Given to a data thread at its start. */
@@ -13,6 +16,8 @@ export interface ThreadStart {
   readonly threadIndex: number;
   readonly breakers: BreakerMemory;
   readonly breakerRow: BreakerRow;
+  readonly reports: ReportMemory;
+  readonly reportRow: ReportRow;
   readonly logLevel: LogLevel;
   /** Access-log lines leave after at most this long. */
   readonly accessLogFlushMs: number;
@@ -26,6 +31,7 @@ export interface ThreadStart {
 }
 
 export type ToThread =
+  | VerdictMessage
   | {
       readonly kind: 'update';
       readonly update: Update;
@@ -45,6 +51,7 @@ export type ToThread =
   | { readonly kind: 'describe'; readonly id: number };
 
 export type FromThread =
+  | { readonly kind: 'outlier'; readonly cluster: string; readonly address: string; readonly cause: OutlierCause }
   | { readonly kind: 'ready' }
   | { readonly kind: 'applied'; readonly epoch: number; readonly failure: string | undefined }
   | { readonly kind: 'statistics'; readonly message: SlabMessage }

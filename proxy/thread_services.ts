@@ -5,6 +5,9 @@ import type { SpanSink } from './telemetry/tracing/thread_spans.ts';
 import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
+import type { HostReports } from './upstream/host_reports.ts';
+import type { HostVerdicts } from './upstream/host_verdicts.ts';
+import type { OutlierFound } from './upstream/outlier_reporter.ts';
 import type { DnsResolver } from './upstream/dns.ts';
 import type { ForwardProxyGuard } from './upstream/forward_proxy_hosts.ts';
 import type { SecretLookup } from './net/tls/secrets.ts';
@@ -24,6 +27,10 @@ export interface ThreadServices {
   readonly secrets: SecretLookup;
   /** Where session-ticket keys come from: the same on all threads, and nowhere else. */
   readonly ticketSecret: { readonly bytes: Uint8Array };
+  /** What the control thread says of hosts, and what this one has to tell it. */
+  readonly hostVerdicts: HostVerdicts;
+  readonly hostReports: HostReports;
+  readonly outlierFound: OutlierFound;
   readonly accessLogs: AccessLogSinks;
   /** Where finished spans go. */
   readonly spans: SpanSink;

@@ -21,6 +21,8 @@ import { describeThread } from './thread_description.ts';
 import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';
+import { HostReports } from './upstream/host_reports.ts';
+import { HostVerdicts } from './upstream/host_verdicts.ts';
 import { SharedBreakers } from './upstream/shared_breakers.ts';
 
 /** Access-log bytes on their way to the writer; beyond, lines are dropped and counted. */
@@ -70,6 +72,9 @@ const services: ThreadServices = {
   secrets: cells.secrets,
   ticketSecret: { bytes: start.ticketSecret },
   breakers: new SharedBreakers(start.breakers, start.breakerRow),
+  hostVerdicts: new HostVerdicts(),
+  hostReports: new HostReports(start.reports, start.reportRow),
+  outlierFound: (cluster, address, _slot, cause) => send({ kind: 'outlier', cluster, address, cause }),
   accessLogs,
   spans,
   deadlines: new Deadlines(nowMs),
@@ -140,6 +145,10 @@ function receive(message: ToThread): void {
     case 'own-ports':
       ownPorts.clear();
       for (const own of message.ports) ownPorts.add(own);
+      break;
+    case 'host-verdicts':
+      services.hostVerdicts.apply(message);
+      cells.built(message.cluster)?.verdictsChanged(message.hosts.map(([address]) => address));
       break;
     case 'log-level':
       logLevel = message.level;

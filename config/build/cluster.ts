@@ -11,6 +11,8 @@ import type { Json } from '../resources.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { parseMetadata } from './route_configuration.ts';
 import { typedConfig } from './extensions.ts';
+import { buildSlowStart, buildSubsets, isLocalityWeighted } from './load_balancing.ts';
+import { buildOutlierDetection } from './outlier_detection.ts';
 import { buildUpstreamTls } from './tls.ts';
 
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
@@ -33,8 +35,13 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     discovery,
     connectTimeoutMs: positive(fields, 'connect_timeout') ?? 5000,
     loadBalancer: buildLoadBalancer(fields),
-    panicThresholdPercent:
-      fields.message('common_lb_config')?.message('healthy_panic_threshold')?.number('value', 0, 100) ?? 50,
+    panicThresholdPercent: percentOf(fields.message('common_lb_config'), 'healthy_panic_threshold') ?? 50,
+    failOnPanic:
+      fields.message('common_lb_config')?.message('zone_aware_lb_config')?.boolean('fail_traffic_on_panic') ?? false,
+    localityWeighted: isLocalityWeighted(fields),
+    slowStart: buildSlowStart(fields),
+    subsets: buildSubsets(fields.message('lb_subset_config')),
+    outlier: buildOutlierDetection(fields.message('outlier_detection')),
     breakers: buildBreakers(fields.message('circuit_breakers')),
     http: buildHttp(fields),
     dns: {
@@ -242,9 +249,24 @@ function buildBreakers(fields: Fields | undefined): ClusterConfig['breakers'] {
       maxPendingRequests: threshold.integer('max_pending_requests') ?? DEFAULT_LIMITS.maxPendingRequests,
       maxRequests: threshold.integer('max_requests') ?? DEFAULT_LIMITS.maxRequests,
       maxRetries: threshold.integer('max_retries') ?? DEFAULT_LIMITS.maxRetries,
+      retryBudget: buildRetryBudget(threshold.message('retry_budget')),
     };
   }
   return found;
+}
+
+function buildRetryBudget(fields: Fields | undefined): BreakerLimits['retryBudget'] {
+  if (fields === undefined) return undefined;
+  return {
+    percent: percentOf(fields, 'budget_percent') ?? 20,
+    minConcurrency: fields.integer('min_retry_concurrency') ?? 3,
+  };
+}
+
+/** envoy.type.v3.Percent: an empty one is 0. */
+export function percentOf(fields: Fields | undefined, name: string): number | undefined {
+  const percent = fields?.message(name);
+  return percent === undefined ? undefined : (percent.number('value', 0, 100) ?? 0);
 }
 
 function buildHttp(fields: Fields): UpstreamHttp {

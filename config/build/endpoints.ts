@@ -28,7 +28,10 @@ export function buildLoadAssignment(json: unknown, path = ''): LoadAssignment {
       subZone: where?.string('sub_zone') ?? '',
     };
     const priority = group.integer('priority', 0, MAX_PRIORITY) ?? 0;
-    for (const item of group.messages('lb_endpoints')) endpoints.push(buildEndpoint(item, locality, priority));
+    const localityWeight = group.integer('load_balancing_weight', 1);
+    for (const item of group.messages('lb_endpoints')) {
+      endpoints.push({ ...buildEndpoint(item, locality, priority), localityWeight });
+    }
   }
   return {
     clusterName: fields.string('cluster_name') ?? '',

@@ -3,6 +3,7 @@
  * differ, turns by weight / (active + 1)^bias. Source: Envoy least_request_lb.cc.
  */
 import type { Host } from '../upstream/host.ts';
+import { anyOther, LiveHosts, MAX_DRAWS } from './live_hosts.ts';
 import type { LoadBalancer, LoadBalancerInput } from './load_balancer.ts';
 
 export interface LeastRequestOptions {
@@ -10,26 +11,32 @@ export interface LeastRequestOptions {
   readonly activeRequestBias: number;
 }
 
-const MAX_TRIES = 5;
-
-export function createLeastRequest({ hosts, random }: LoadBalancerInput, options: LeastRequestOptions): LoadBalancer {
+export function createLeastRequest(
+  { hosts, live = new LiveHosts(hosts, undefined), random }: LoadBalancerInput,
+  options: LeastRequestOptions,
+): LoadBalancer {
   if (hosts.length === 0) return { chooseHost: () => undefined };
   const weighted = hosts.some((host) => host.weight !== hosts[0]?.weight);
   const draw = weighted
     ? weightedDraw(hosts, random, options.activeRequestBias)
-    : leastOf(hosts, random, options.choiceCount);
+    : leastOf(live, random, options.choiceCount);
   return {
     chooseHost(request) {
+      if (live.items.length === 0) return undefined;
       let chosen = draw();
-      for (let i = 0; i < MAX_TRIES && request.shouldSkip(chosen); i++) chosen = draw();
+      for (let i = 0; !live.has(chosen) || !live.accepts(chosen) || request.shouldSkip(chosen); i++) {
+        if (i === MAX_DRAWS) return anyOther(live, chosen, random, (host) => request.shouldSkip(host));
+        chosen = draw();
+      }
       return chosen;
     },
   };
 }
 
-function leastOf(hosts: readonly Host[], random: () => number, choiceCount: number): () => Host {
-  const count = hosts.length;
+function leastOf(live: LiveHosts, random: () => number, choiceCount: number): () => Host {
+  const hosts = live.items;
   return () => {
+    const count = hosts.length;
     let best = hosts[Math.floor(random() * count)] as Host;
     for (let i = 1; i < choiceCount; i++) {
       const other = hosts[Math.floor(random() * count)] as Host;

@@ -1,6 +1,7 @@
 /** The contract of load balancers: built once from an immutable membership, replaced with it. */
 import type { Host } from '../upstream/host.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import type { LiveHosts } from './live_hosts.ts';
 
 /** 64-bit hash as two uint32, subset metadata, hosts and priorities already tried, override host, original destination, attempt. */
 export interface LoadBalancerContext {
@@ -22,8 +23,10 @@ export interface LoadBalancer {
 
 /** What every balancer of one priority is built from. */
 export interface LoadBalancerInput {
-  /** The hosts that may be chosen: healthy ones, or all in panic. */
+  /** The membership. */
   readonly hosts: readonly Host[];
+  /** Those of them that may be chosen: healthy ones, or all in panic. Default: all. */
+  readonly live?: LiveHosts;
   /** [0, 1) */
   readonly random: () => number;
 }

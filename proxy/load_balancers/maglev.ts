@@ -3,6 +3,7 @@
  * The table is Envoy's (source/extensions/load_balancing_policies/maglev/maglev_lb.cc), entry for entry.
  */
 import type { Host } from '../upstream/host.ts';
+import { LiveHosts } from './live_hosts.ts';
 import type { LoadBalancer, LoadBalancerInput } from './load_balancer.ts';
 import { hashKey, STEPS_PER_HOST } from './hash_key.ts';
 import { hash, xxHash64OfText } from './xx_hash64.ts';
@@ -12,7 +13,10 @@ export interface MaglevOptions {
   readonly useHostnameForHashing: boolean;
 }
 
-export function createMaglev({ hosts, random }: LoadBalancerInput, options: MaglevOptions): LoadBalancer {
+export function createMaglev(
+  { hosts, live = new LiveHosts(hosts, undefined), random }: LoadBalancerInput,
+  options: MaglevOptions,
+): LoadBalancer {
   if (hosts.length === 0) return { chooseHost: () => undefined };
   const table = buildTable(hosts, options);
   const size = options.tableSize;
@@ -29,9 +33,9 @@ export function createMaglev({ hosts, random }: LoadBalancerInput, options: Magl
       let at = remainder(high, low, size);
       const first = hosts[table[at] as number];
       let chosen = first;
-      for (let i = 0; chosen !== undefined && request.shouldSkip(chosen); i++) {
+      for (let i = 0; chosen !== undefined && (!live.has(chosen) || request.shouldSkip(chosen)); i++) {
         // All are to be skipped, as far as can be seen: better one of them than nobody.
-        if (i === steps) return first;
+        if (i === steps) return first !== undefined && live.has(first) ? first : live.items[0];
         at = (at + 1) % size;
         chosen = hosts[table[at] as number];
       }

@@ -4,6 +4,7 @@
  * both can serve one mesh.
  */
 import type { Host } from '../upstream/host.ts';
+import { LiveHosts } from './live_hosts.ts';
 import type { LoadBalancer, LoadBalancerInput } from './load_balancer.ts';
 import { hashKey, STEPS_PER_HOST } from './hash_key.ts';
 import { xxHash64OfText } from './xx_hash64.ts';
@@ -14,7 +15,10 @@ export interface RingHashOptions {
   readonly useHostnameForHashing: boolean;
 }
 
-export function createRingHash({ hosts, random }: LoadBalancerInput, options: RingHashOptions): LoadBalancer {
+export function createRingHash(
+  { hosts, live = new LiveHosts(hosts, undefined), random }: LoadBalancerInput,
+  options: RingHashOptions,
+): LoadBalancer {
   if (hosts.length === 0) return { chooseHost: () => undefined };
   const ring = buildRing(hosts, options);
   const size = ring.owners.length;
@@ -28,9 +32,9 @@ export function createRingHash({ hosts, random }: LoadBalancerInput, options: Ri
       if (request.attempt > 0) at = (at + request.attempt) % size;
       const first = hosts[ring.owners[at] as number];
       let chosen = first;
-      for (let i = 0; chosen !== undefined && request.shouldSkip(chosen); i++) {
+      for (let i = 0; chosen !== undefined && (!live.has(chosen) || request.shouldSkip(chosen)); i++) {
         // All are to be skipped, as far as can be seen: better one of them than nobody.
-        if (i === steps) return first;
+        if (i === steps) return first !== undefined && live.has(first) ? first : live.items[0];
         at = (at + 1) % size;
         chosen = hosts[ring.owners[at] as number];
       }

@@ -9,6 +9,7 @@ import { Deadline } from '../net/deadlines.ts';
 import type { AlpnOverride, Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
 import { answerItself } from './direct_answers.ts';
+import { reportAnswer, reportTrailers } from './outlier_reports.ts';
 import { KeptBody } from './kept_body.ts';
 import { RequestLimits } from './request_limits.ts';
 import { mayRetryAfterSending, retriesHeaders, retriesReset } from './retry_policy.ts';
@@ -225,6 +226,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   attemptRefused(attempt: UpstreamRequest, reason: ResetReason, detail: string): void {
+    if (reason !== 'overflow') attempt.cluster.outlier?.local(attempt.host, 'connect_failed');
     const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, reason, false) && this.#again(attempt.host, undefined, '')) return;
     if (detail !== '') this.#stream.info.upstreamTransportFailureReason = detail;
@@ -240,7 +242,8 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const stream = this.#stream;
     const { info } = stream;
     const nowMs = this.#deps.nowMs();
-    const { statistics } = attempt.cluster;
+    const { statistics, outlier } = attempt.cluster;
+    if (outlier !== undefined) reportAnswer(outlier, attempt.host, headers);
     const { policy } = this.limits;
     if (policy !== undefined) {
       if (retriesHeaders(policy, headers)) {
@@ -281,6 +284,8 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   attemptTrailers(attempt: UpstreamRequest, trailers: Headers): void {
+    const { outlier } = attempt.cluster;
+    if (outlier !== undefined) reportTrailers(outlier, attempt.host, trailers);
     this.#responseEnded(attempt);
     this.#stream.respondTrailers(trailers);
   }
@@ -293,6 +298,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       this.#connect(true);
       return;
     }
+    attempt.cluster.outlier?.local(attempt.host, 'connect_failed');
     const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, reason, true) && this.#again(attempt.host, undefined, 'reset'))
       return;
@@ -304,6 +310,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     if (limit === 'perTry') statistics.rqPerTryTimeout.inc();
     else if (limit === 'idle') statistics.rqPerTryIdleTimeout.inc();
     else statistics.rqMaxDurationReached.inc();
+    attempt.cluster.outlier?.local(attempt.host, 'timeout');
     attempt.abandon();
     const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, 'local reset', true)) {
@@ -451,6 +458,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     if (list === undefined || this.#responseStarted || this.#stream.upgrade !== undefined) return;
     this.#timeout = new Deadline(() => {
       this.#cluster?.statistics.rqTimeout.inc();
+      if (this.#attempt?.connected === true) this.#cluster?.outlier?.local(this.#attempt.host, 'timeout');
       if (this.#attempt !== undefined) this.#attempt.host.counts.rqTimeout++;
       this.#fail(failures.upstreamTimeout);
     });

@@ -48,6 +48,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
   readonly #info: StreamInfo;
   readonly #clusterName: string;
   #cluster: Cluster | undefined = undefined;
+  #chosen: Host | undefined = undefined;
   #upstream: UpstreamAttempt | undefined = undefined;
   #relay: Relay | undefined = undefined;
   #early: Buffer[] | undefined = undefined;
@@ -143,6 +144,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
       cluster.statistics.cxOverflow.inc();
       return this.#fail('UO');
     }
+    this.#chosen = host;
     const upstream = new TcpUpstream(options, this);
     this.#upstream = upstream;
     upstream.start();
@@ -170,6 +172,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
 
   opened(stream: ByteStream): void {
     this.#upstream = undefined;
+    if (this.#chosen !== undefined) this.#cluster?.outlier?.connected(this.#chosen);
     const info = this.#info;
     info.upstreamLocalAddress = stream.info.localAddress;
     info.upstreamTls = stream.info.tls;
@@ -195,6 +198,9 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
 
   failed(reason: ResetReason, detail: string): void {
     this.#upstream = undefined;
+    if (this.#chosen !== undefined && reason !== 'overflow') {
+      this.#cluster?.outlier?.local(this.#chosen, 'connect_failed');
+    }
     const { config } = this.#runtime;
     if (detail !== '') this.#info.upstreamTransportFailureReason = detail;
     this.#info.addFlag(reason === 'overflow' ? 'UO' : 'UF');

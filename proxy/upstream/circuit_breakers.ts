@@ -8,6 +8,16 @@ export interface BreakerLimits {
   readonly maxPendingRequests: number;
   readonly maxRequests: number;
   readonly maxRetries: number;
+  /** Instead of maxRetries. */
+  readonly retryBudget?: RetryBudget | undefined;
+}
+
+/** envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget. */
+export interface RetryBudget {
+  /** Of active and pending requests; default 20. */
+  readonly percent: number;
+  /** Default 3. */
+  readonly minConcurrency: number;
 }
 
 export type BreakerResource = 'connections' | 'pending' | 'requests' | 'retries';

@@ -6,6 +6,7 @@ import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { ClusterStatistics } from './cluster_statistics.ts';
 import type { Failure } from '../failures.ts';
 import type { Host } from './host.ts';
+import type { OutlierReporter } from './outlier_reporter.ts';
 import type { Pool, PoolOptions } from './pool.ts';
 
 export interface Cluster {
@@ -27,6 +28,8 @@ export interface Cluster {
   /** For connections outside any pool (TCP): how they are made. A string says why there can be none. */
   connectionOptions(host: Host, priority: Priority, wish?: TransportWish): PoolOptions | string;
   breaker(priority: Priority): Breaker;
+  /** undefined: no outlier detection. */
+  readonly outlier: OutlierReporter | undefined;
 }
 
 /** ALPN lists by what is spoken upstream. One object a filter: it stands for its lists in keys. */

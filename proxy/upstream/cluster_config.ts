@@ -1,10 +1,13 @@
 /** A cluster's configuration, read. Envoy: envoy.config.cluster.v3.Cluster. */
+import type { SlowStart } from '../load_balancers/live_hosts.ts';
 import type { LoadBalancerConfig } from '../load_balancers/load_balancer.ts';
 import type { Http2Config } from '../http/http2_config.ts';
 import type { Metadata } from '../http/stream_info.ts';
 import type { UpstreamTlsConfig } from '../net/tls/tls_config.ts';
 import type { BreakerLimits } from './circuit_breakers.ts';
 import type { LoadAssignment } from './load_assignment.ts';
+import type { OutlierConfig } from './outlier_config.ts';
+import type { SubsetConfig } from './subsets.ts';
 
 /** Durations in ms. */
 export interface ClusterConfig {
@@ -17,6 +20,12 @@ export interface ClusterConfig {
   readonly loadBalancer: LoadBalancerConfig;
   /** Default 50; 0: never. */
   readonly panicThresholdPercent: number;
+  /** In panic: 503 instead of any host. */
+  readonly failOnPanic: boolean;
+  readonly localityWeighted: boolean;
+  readonly slowStart: Omit<SlowStart, 'nowMs' | 'random'> | undefined;
+  readonly subsets: SubsetConfig | undefined;
+  readonly outlier: OutlierConfig | undefined;
   readonly breakers: { readonly default: BreakerLimits; readonly high: BreakerLimits };
   readonly http: UpstreamHttp;
   readonly dns: DnsOptions;

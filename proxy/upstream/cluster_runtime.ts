@@ -8,15 +8,16 @@ import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { Cluster, ClusterRequest, TransportWish } from './cluster.ts';
 import type { ClusterConfig, Discovery } from './cluster_config.ts';
+import { ClusterHost, ClusterHosts } from './cluster_hosts.ts';
 import { ClusterStatistics } from './cluster_statistics.ts';
 import { ClusterTls } from './cluster_tls.ts';
 import { ConnectionPool } from './connection_pool.ts';
 import { ForwardProxyHosts } from './forward_proxy_hosts.ts';
 import type { Host } from './host.ts';
-import { ClusterHost, HostSet } from './host_set.ts';
 import { Http1Connection } from './http1_connection.ts';
 import { Http2Connection } from './http2_connection.ts';
 import type { LoadAssignment } from './load_assignment.ts';
+import { OutlierReporter } from './outlier_reporter.ts';
 import type { Pool, PoolOptions } from './pool.ts';
 
 /** By priority and what they speak. */
@@ -48,7 +49,8 @@ export class ClusterRuntime implements Cluster {
   readonly config: ClusterConfig;
   readonly maxStreamDurationMs: number;
   readonly #services: ThreadServices;
-  readonly #hosts: HostSet;
+  readonly #hosts: ClusterHosts;
+  readonly outlier: OutlierReporter | undefined;
   readonly #pools = new Map<Host, HostPools>();
   readonly #breakers: { readonly default: Breaker; readonly high: Breaker };
   readonly #forward: ForwardProxyHosts | undefined;
@@ -64,11 +66,24 @@ export class ClusterRuntime implements Cluster {
     this.maxStreamDurationMs = config.http.maxStreamDurationMs;
     this.#services = services;
     this.statistics = new ClusterStatistics(services.statistics, config.altStatName);
-    this.#hosts = new HostSet({
-      loadBalancer: config.loadBalancer,
-      panicThresholdPercent: config.panicThresholdPercent,
-      random: services.random,
-    });
+    const { random, nowMs } = services;
+    this.#hosts = new ClusterHosts(
+      {
+        loadBalancer: config.loadBalancer,
+        panicThresholdPercent: config.panicThresholdPercent,
+        failOnPanic: config.failOnPanic,
+        localityWeighted: config.localityWeighted,
+        slowStart: config.slowStart === undefined ? undefined : { ...config.slowStart, nowMs, random },
+        subsets: config.subsets,
+        random,
+        nowMs,
+      },
+      services.hostVerdicts.of(config.name),
+    );
+    this.outlier =
+      config.outlier === undefined
+        ? undefined
+        : new OutlierReporter(config.name, config.outlier, services.hostReports, services.outlierFound);
     this.#breakers = {
       default: services.breakers.open(config.name, 'default', config.breakers.default),
       high: services.breakers.open(config.name, 'high', config.breakers.high),
@@ -92,16 +107,26 @@ export class ClusterRuntime implements Cluster {
   /** New membership; connections to hosts that are gone end with their responses. */
   updateEndpoints(assignment: LoadAssignment): void {
     const { added, removed } = this.#hosts.update(assignment);
-    for (const host of removed) this.#dropPools(host);
+    for (const host of removed) {
+      this.#dropPools(host);
+      this.outlier?.forget(host);
+    }
     const { membershipTotal, membershipHealthy, membershipChange } = this.statistics;
     membershipTotal.set(this.#hosts.hosts.length);
     membershipHealthy.set(this.#hosts.healthyCount);
     if (added.length + removed.length > 0) membershipChange.inc();
   }
 
+  /** The control thread has judged these hosts anew. */
+  verdictsChanged(addresses: readonly string[]): void {
+    for (const address of addresses) this.#hosts.verdictChanged(address);
+    this.statistics.membershipHealthy.set(this.#hosts.healthyCount);
+  }
+
   /** The next version of this cluster takes over: nothing is cut. */
   close(): void {
     for (const host of [...this.#pools.keys()]) this.#dropPools(host);
+    this.outlier?.close();
     this.#services.breakers.close(this.name, 'default');
     this.#services.breakers.close(this.name, 'high');
     this.statistics.membershipTotal.set(0);

@@ -5,7 +5,7 @@ import type { RequestHeaders } from '../http/headers.ts';
 import type { ClusterConfig } from './cluster_config.ts';
 import type { DnsResolver } from './dns.ts';
 import type { Host } from './host.ts';
-import { ClusterHost } from './host_set.ts';
+import { ClusterHost } from './cluster_hosts.ts';
 
 /** Names kept; the oldest goes when another one comes (Envoy dns_cache max_hosts). */
 const MAX_HOSTS = 1024;

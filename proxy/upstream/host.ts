@@ -37,6 +37,8 @@ export interface Host {
   weight: number;
   priority: number;
   locality: Locality;
+  /** Of its locality among those of its priority; 0: none is set. */
+  localityWeight: number;
   metadata: Metadata | undefined;
   /** Requests in flight from this thread; least_request looks at it. */
   activeRequests: number;
@@ -46,4 +48,9 @@ export interface Host {
   configuredHealth: HealthStatus;
   /** Configuration, active checks and ejection together. */
   health: HealthStatus;
+  /** What outlier detection and active checks say. */
+  ejected: boolean;
+  failedActiveCheck: boolean;
+  /** When it became healthy, in milliseconds of the thread's clock; 0: so long ago that it does not matter. */
+  healthySinceMs: number;
 }

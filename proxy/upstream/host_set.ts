@@ -1,162 +1,161 @@
 /**
- * A cluster's hosts by priority, and the choice among them.
+ * Hosts by priority, and the choice among them. Membership never changes (a new one is made for it); health does, in
+ * steps that cost the same however many hosts there are.
  * Source: Envoy docs "Priority levels", "Degraded endpoints", "Panic threshold"; load_balancer_base recalculatePerPriorityState.
  */
-import { createLoadBalancer } from '../load_balancers/index.ts';
-import type { LoadBalancer, LoadBalancerConfig, LoadBalancerContext } from '../load_balancers/load_balancer.ts';
-import { type SocketAddress, socketAddress } from '../net/connection_info.ts';
-import type { Metadata } from '../http/stream_info.ts';
-import { type HealthStatus, type Host, type Locality, noHostCounts } from './host.ts';
-import type { Endpoint, LoadAssignment } from './load_assignment.ts';
+import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
+import { type ChooserOptions, type HostChooser, localityChooser, plainChooser } from './host_chooser.ts';
+import type { HealthStatus, Host } from './host.ts';
 
-export interface HostSetOptions {
-  readonly loadBalancer: LoadBalancerConfig;
+export interface HostSetOptions extends ChooserOptions {
   readonly panicThresholdPercent: number;
-  readonly random: () => number;
+  /** In panic nobody is chosen, instead of everybody. */
+  readonly failOnPanic: boolean;
+  readonly localityWeighted: boolean;
 }
 
-/** The hosts of one priority that one kind of request may get, with their balancer made on first use. */
-interface Group {
-  readonly share: number;
-  readonly hosts: readonly Host[];
-  balancer: LoadBalancer | undefined;
-}
+type Kind = 'healthy' | 'degraded' | 'all';
 
-export class ClusterHost implements Host {
-  readonly address: SocketAddress;
-  readonly hostname: string;
-  weight: number;
-  priority: number;
-  locality: Locality;
-  metadata: Metadata | undefined;
-  activeRequests = 0;
-  readonly counts = noHostCounts();
-  configuredHealth: HealthStatus;
-  health: HealthStatus;
+class Priority {
+  readonly hosts: Host[] = [];
+  healthy = 0;
+  degraded = 0;
+  readonly choosers: Record<Kind, HostChooser | undefined> = {
+    healthy: undefined,
+    degraded: undefined,
+    all: undefined,
+  };
 
-  constructor(endpoint: Endpoint) {
-    this.address = socketAddress(endpoint.ip, endpoint.port);
-    this.hostname = endpoint.hostname;
-    this.weight = endpoint.weight;
-    this.priority = endpoint.priority;
-    this.locality = endpoint.locality;
-    this.metadata = endpoint.metadata;
-    this.configuredHealth = endpoint.health;
-    this.health = endpoint.health;
+  count(health: HealthStatus, by: number): void {
+    if (health === 'healthy') this.healthy += by;
+    else if (health === 'degraded') this.degraded += by;
   }
 }
+
+/** What one priority gets of the load, in percent. */
+interface Load {
+  readonly share: number;
+  readonly priority: Priority;
+  readonly kind: Kind;
+}
+
+const NO_CONTEXT_PRIORITIES: ReadonlySet<number> = new Set();
 
 export class HostSet {
+  readonly hosts: readonly Host[];
   readonly #options: HostSetOptions;
-  #byAddress = new Map<string, ClusterHost>();
-  /** Groups with a share of the load, in order of preference. */
-  #groups: readonly Group[] = [];
+  readonly #overprovisioningPercent: number;
+  readonly #priorities: Priority[] = [];
+  #loads: readonly Load[];
 
-  constructor(options: HostSetOptions) {
+  constructor(hosts: readonly Host[], overprovisioningPercent: number, options: HostSetOptions) {
+    this.hosts = hosts;
     this.#options = options;
-  }
-
-  get hosts(): readonly Host[] {
-    return [...this.#byAddress.values()];
+    this.#overprovisioningPercent = overprovisioningPercent;
+    for (const host of hosts) {
+      for (let missing = this.#priorities.length; missing <= host.priority; missing++)
+        this.#priorities.push(new Priority());
+      const priority = this.#priorities[host.priority] as Priority;
+      priority.hosts.push(host);
+      priority.count(host.health, 1);
+    }
+    this.#loads = this.#share(NO_CONTEXT_PRIORITIES);
   }
 
   get healthyCount(): number {
-    let count = 0;
-    for (const host of this.#byAddress.values()) if (host.health === 'healthy') count++;
-    return count;
+    return this.#priorities.reduce((sum, { healthy }) => sum + healthy, 0);
   }
 
-  /** Takes a new membership over; hosts whose address stays are the same objects. */
-  update(assignment: LoadAssignment): { added: Host[]; removed: Host[] } {
-    const before = this.#byAddress;
-    const next = new Map<string, ClusterHost>();
-    const added: Host[] = [];
-    for (const endpoint of assignment.endpoints) {
-      const { text } = socketAddress(endpoint.ip, endpoint.port);
-      if (next.has(text)) continue;
-      const kept = before.get(text);
-      if (kept === undefined) {
-        const made = new ClusterHost(endpoint);
-        next.set(text, made);
-        added.push(made);
-        continue;
-      }
-      kept.weight = endpoint.weight;
-      kept.priority = endpoint.priority;
-      kept.locality = endpoint.locality;
-      kept.metadata = endpoint.metadata;
-      kept.configuredHealth = endpoint.health;
-      kept.health = endpoint.health;
-      next.set(text, kept);
-    }
-    const removed = [...before.values()].filter((host) => !next.has(host.address.text));
-    this.#byAddress = next;
-    this.#groups = this.#share([...next.values()], assignment.overprovisioningFactor);
-    return { added, removed };
+  /** `before`: what host.health was. */
+  healthChanged(host: Host, before: HealthStatus): void {
+    const priority = this.#priorities[host.priority] as Priority;
+    priority.count(before, -1);
+    priority.count(host.health, 1);
+    const { healthy, degraded } = priority.choosers;
+    healthy?.changed(host);
+    degraded?.changed(host);
+    this.#loads = this.#share(NO_CONTEXT_PRIORITIES);
   }
 
   choose(context: LoadBalancerContext): Host | undefined {
-    const groups = this.#groups;
-    let group = groups[0];
-    if (group === undefined) return undefined;
-    if (groups.length > 1) {
+    const tried = context.triedPriorities;
+    const loads = tried === undefined ? this.#loads : this.#without(tried);
+    let load = loads[0];
+    if (load === undefined) return undefined;
+    if (loads.length > 1) {
       let point = this.#options.random() * 100;
-      for (const candidate of groups) {
-        group = candidate;
-        point -= candidate.share;
+      for (let i = 0; i < loads.length; i++) {
+        load = loads[i] as Load;
+        point -= load.share;
         if (point < 0) break;
       }
     }
-    group.balancer ??= createLoadBalancer(this.#options.loadBalancer, {
-      hosts: group.hosts,
-      random: this.#options.random,
-    });
-    return group.balancer.chooseHost(context);
+    const { priority, kind } = load;
+    priority.choosers[kind] ??= this.#chooser(priority, kind);
+    return priority.choosers[kind].choose(context);
+  }
+
+  #chooser({ hosts }: Priority, kind: Kind): HostChooser {
+    const options = this.#options;
+    if (kind === 'all') return plainChooser(hosts, undefined, options);
+    return options.localityWeighted
+      ? localityChooser(hosts, kind, this.#overprovisioningPercent, options)
+      : plainChooser(hosts, kind, options);
+  }
+
+  /** For attempts that should go elsewhere; when every priority was tried, all count again. */
+  #without(tried: ReadonlySet<number>): readonly Load[] {
+    const untried = this.#priorities.some(
+      ({ healthy, degraded }, index) => healthy + degraded > 0 && !tried.has(index),
+    );
+    return untried ? this.#share(tried) : this.#loads;
   }
 
   /** Splits 100 % of the load over priorities: healthy hosts first, then degraded ones; all hosts in panic. */
-  #share(hosts: readonly Host[], overprovisioningFactor: number): Group[] {
-    const count = hosts.reduce((highest, host) => Math.max(highest, host.priority + 1), 0);
-    const priorities = Array.from({ length: count }, (_, priority) => {
-      const all = hosts.filter((host) => host.priority === priority);
-      const healthy = all.filter((host) => host.health === 'healthy');
-      const degraded = all.filter((host) => host.health === 'degraded');
-      const availability = (some: readonly Host[]): number =>
-        all.length === 0 ? 0 : Math.min(100, (overprovisioningFactor * some.length) / all.length);
-      return { all, healthy, degraded, healthyShare: availability(healthy), degradedShare: availability(degraded) };
-    });
+  #share(excluded: ReadonlySet<number>): Load[] {
+    const { panicThresholdPercent, failOnPanic } = this.#options;
+    const availability = (some: number, of: number): number =>
+      of === 0 ? 0 : Math.min(100, (this.#overprovisioningPercent * some) / of);
+    const levels = this.#priorities
+      .filter((_, index) => !excluded.has(index))
+      .map((priority) => ({
+        priority,
+        healthy: availability(priority.healthy, priority.hosts.length),
+        degraded: availability(priority.degraded, priority.hosts.length),
+      }));
     const totalHealth = Math.min(
       100,
-      priorities.reduce((sum, { healthyShare, degradedShare }) => sum + healthyShare + degradedShare, 0),
+      levels.reduce((sum, { healthy, degraded }) => sum + healthy + degraded, 0),
     );
-    const groups: Group[] = [];
+    const loads: Load[] = [];
     if (totalHealth === 0) {
       // Nobody is healthy: everybody, or nobody, depending on the threshold.
-      const first = priorities.find(({ all }) => all.length > 0);
-      if (first !== undefined && this.#options.panicThresholdPercent > 0) {
-        groups.push({ share: 100, hosts: first.all, balancer: undefined });
+      const first = levels.find(({ priority }) => priority.hosts.length > 0);
+      if (first !== undefined && panicThresholdPercent > 0 && !failOnPanic) {
+        loads.push({ share: 100, priority: first.priority, kind: 'all' });
       }
-      return groups;
+      return loads;
     }
     let left = 100;
-    const allot = (availability: number): number => {
-      const share = Math.min(left, Math.round((availability * 100) / totalHealth));
+    const allot = (part: number): number => {
+      const share = Math.min(left, Math.round((part * 100) / totalHealth));
       left -= share;
       return share;
     };
-    const inPanic = ({ all, healthy, degraded }: (typeof priorities)[number]): boolean =>
-      totalHealth < 100 &&
-      ((healthy.length + degraded.length) * 100) / all.length < this.#options.panicThresholdPercent;
+    const inPanic = ({ hosts, healthy, degraded }: Priority): boolean =>
+      totalHealth < 100 && ((healthy + degraded) * 100) / hosts.length < panicThresholdPercent;
     for (const kind of ['healthy', 'degraded'] as const) {
-      for (const priority of priorities) {
-        const share = allot(kind === 'healthy' ? priority.healthyShare : priority.degradedShare);
+      for (const level of levels) {
+        const share = allot(level[kind]);
         if (share === 0) continue;
-        groups.push({ share, hosts: inPanic(priority) ? priority.all : priority[kind], balancer: undefined });
+        const { priority } = level;
+        if (!inPanic(priority)) loads.push({ share, priority, kind });
+        else if (!failOnPanic) loads.push({ share, priority, kind: 'all' });
       }
     }
     // What rounding left goes to the first that takes any.
-    const [first] = groups;
-    if (first !== undefined && left > 0) groups[0] = { ...first, share: first.share + left };
-    return groups;
+    const [first] = loads;
+    if (first !== undefined && left > 0) loads[0] = { ...first, share: first.share + left };
+    return loads;
   }
 }

@@ -18,6 +18,8 @@ export interface Endpoint {
   readonly weight: number;
   readonly priority: number;
   readonly locality: Locality;
+  /** LocalityLbEndpoints.load_balancing_weight; undefined: none is set. */
+  readonly localityWeight?: number | undefined;
   readonly health: HealthStatus;
   readonly metadata: Metadata | undefined;
 }

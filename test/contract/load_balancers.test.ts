@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { createLoadBalancer } from '../../proxy/load_balancers/index.ts';
 import type { LoadBalancerConfig, LoadBalancerContext } from '../../proxy/load_balancers/load_balancer.ts';
 import type { Host } from '../../proxy/upstream/host.ts';
-import { ClusterHost } from '../../proxy/upstream/host_set.ts';
+import { ClusterHost } from '../../proxy/upstream/cluster_hosts.ts';
 
 const POLICIES: Readonly<Record<string, LoadBalancerConfig>> = {
   round_robin: { policy: 'round_robin' },

@@ -1,0 +1,130 @@
+/** A cluster's membership on one thread: hosts by address, what is known of their health, and the sets to choose from. */
+import type { Metadata } from '../http/stream_info.ts';
+import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
+import { type SocketAddress, socketAddress } from '../net/connection_info.ts';
+import { type HealthStatus, type Host, type HostCounts, type Locality, noHostCounts } from './host.ts';
+import { HostSet, type HostSetOptions } from './host_set.ts';
+import type { Endpoint, LoadAssignment } from './load_assignment.ts';
+import { type SubsetConfig, Subsets } from './subsets.ts';
+
+/** What the control thread says of a host, by address; health that is not in here is what configuration says. */
+export interface HostVerdict {
+  readonly ejected: boolean;
+  readonly failedActiveCheck: boolean;
+}
+
+export interface ClusterHostsOptions extends HostSetOptions {
+  readonly subsets: SubsetConfig | undefined;
+  nowMs(): number;
+}
+
+export class ClusterHost implements Host {
+  readonly address: SocketAddress;
+  readonly hostname: string;
+  weight: number;
+  priority: number;
+  locality: Locality;
+  localityWeight: number;
+  metadata: Metadata | undefined;
+  activeRequests = 0;
+  readonly counts: HostCounts = noHostCounts();
+  configuredHealth: HealthStatus;
+  health: HealthStatus;
+  ejected = false;
+  failedActiveCheck = false;
+  healthySinceMs = 0;
+
+  constructor(endpoint: Endpoint) {
+    this.address = socketAddress(endpoint.ip, endpoint.port);
+    this.hostname = endpoint.hostname;
+    this.weight = endpoint.weight;
+    this.priority = endpoint.priority;
+    this.locality = endpoint.locality;
+    this.localityWeight = endpoint.localityWeight ?? 0;
+    this.metadata = endpoint.metadata;
+    this.configuredHealth = endpoint.health;
+    this.health = endpoint.health;
+  }
+}
+
+export class ClusterHosts {
+  readonly #options: ClusterHostsOptions;
+  readonly #verdicts: ReadonlyMap<string, HostVerdict>;
+  #byAddress = new Map<string, ClusterHost>();
+  #set: HostSet;
+  #subsets: Subsets | undefined = undefined;
+
+  /** `verdicts`: live, kept by whoever receives them. */
+  constructor(options: ClusterHostsOptions, verdicts: ReadonlyMap<string, HostVerdict>) {
+    this.#options = options;
+    this.#verdicts = verdicts;
+    this.#set = new HostSet([], 140, options);
+  }
+
+  get hosts(): readonly Host[] {
+    return this.#set.hosts;
+  }
+
+  get healthyCount(): number {
+    return this.#set.healthyCount;
+  }
+
+  /** Takes a new membership over; hosts whose address stays are the same objects. */
+  update(assignment: LoadAssignment): { added: Host[]; removed: Host[] } {
+    const before = this.#byAddress;
+    const next = new Map<string, ClusterHost>();
+    const added: Host[] = [];
+    for (const endpoint of assignment.endpoints) {
+      const { text } = socketAddress(endpoint.ip, endpoint.port);
+      if (next.has(text)) continue;
+      let host = before.get(text);
+      if (host === undefined) {
+        host = new ClusterHost(endpoint);
+        added.push(host);
+      } else {
+        host.weight = endpoint.weight;
+        host.priority = endpoint.priority;
+        host.locality = endpoint.locality;
+        host.localityWeight = endpoint.localityWeight ?? 0;
+        host.metadata = endpoint.metadata;
+        host.configuredHealth = endpoint.health;
+      }
+      judge(host, this.#verdicts.get(text));
+      next.set(text, host);
+    }
+    // The first hosts of a cluster are all as new as each other.
+    if (before.size > 0) for (const host of added) host.healthySinceMs = this.#options.nowMs();
+    const removed = [...before.values()].filter((host) => !next.has(host.address.text));
+    this.#byAddress = next;
+    const hosts = [...next.values()];
+    this.#set = new HostSet(hosts, assignment.overprovisioningFactor, this.#options);
+    this.#subsets =
+      this.#options.subsets === undefined
+        ? undefined
+        : new Subsets(this.#options.subsets, hosts, assignment.overprovisioningFactor, this.#options);
+    return { added, removed };
+  }
+
+  /** A verdict has changed: nothing is built again. @returns the host, where its health is another now. */
+  verdictChanged(address: string): Host | undefined {
+    const host = this.#byAddress.get(address);
+    if (host === undefined) return undefined;
+    const before = host.health;
+    judge(host, this.#verdicts.get(address));
+    if (host.health === before) return undefined;
+    if (host.health === 'healthy') host.healthySinceMs = this.#options.nowMs();
+    this.#set.healthChanged(host, before);
+    this.#subsets?.healthChanged(host, before);
+    return host;
+  }
+
+  choose(context: LoadBalancerContext): Host | undefined {
+    return this.#subsets === undefined ? this.#set.choose(context) : this.#subsets.choose(context, this.#set);
+  }
+}
+
+function judge(host: ClusterHost, verdict: HostVerdict | undefined): void {
+  host.ejected = verdict?.ejected ?? false;
+  host.failedActiveCheck = verdict?.failedActiveCheck ?? false;
+  host.health = host.ejected || host.failedActiveCheck ? 'unhealthy' : host.configuredHealth;
+}
