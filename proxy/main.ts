@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { inspectResource, type Inspection } from '../config/build/check.ts';
 import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
-import { buildLoadAssignment } from '../config/build/endpoints.ts';
+import { countResources } from './configuration_gauges.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
 import { ChangeSummary } from './change_summary.ts';
@@ -23,7 +23,6 @@ import { LOG_LEVELS } from './telemetry/log.ts';
 import type { ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
 import { HostHealth } from './upstream/host_health.ts';
-import { createReportRow, HostReports } from './upstream/host_reports.ts';
 import { Discovery } from './upstream/discovery.ts';
 import type { SpanExporters } from './telemetry/tracing/span_exporter.ts';
 import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
@@ -95,14 +94,7 @@ class ControlThread {
       bringUp: (thread, post) => this.#bringUp(thread, post),
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
-    this.#hostHealth = new HostHealth({
-      memory: this.#threads.reports,
-      reports: new HostReports(this.#threads.reports, createReportRow(this.#threads.reports)),
-      rows: () => this.#threads.reportRows,
-      statistics: this.#aggregate.own,
-      log,
-      broadcast: (message) => this.#threads.broadcast(message),
-    });
+    this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log);
     this.#sockets = new ListeningSockets(options.concurrency);
     this.#configuration = new ConfigurationState({
       serve: (resource, before) => {
@@ -335,9 +327,7 @@ class ControlThread {
       if (type === 'listener') addressesChanged = this.#addresses.delete(name) || addressesChanged;
     }
     for (const resource of changed) {
-      if (resource.type === 'endpoint' && this.#hostHealth.wants(resource.name)) {
-        this.#hostHealth.endpoints(resource.name, buildLoadAssignment(resource.json));
-      }
+      if (resource.type === 'endpoint') this.#hostHealth.endpoints(resource);
       if (resource.type === 'listener') addressesChanged = true;
       if (resource.type !== 'cluster' && resource.type !== 'listener') continue;
       const { cluster } = this.#built.get(keyOf(resource)) ?? {};
@@ -348,7 +338,7 @@ class ControlThread {
     this.#sockets.settle();
     if (changed.some(({ type }) => type !== 'endpoint' && type !== 'route')) this.#observed.certificatesChanged();
     if (addressesChanged) this.#tellOwnPorts();
-    this.#countGauges();
+    countResources(this.#configuration, this.#aggregate.own);
     const summary = this.#summary.text;
     this.#summary = new ChangeSummary();
     this.#settled();
@@ -356,10 +346,7 @@ class ControlThread {
   }
 
   #clusterServed(config: ClusterConfig): void {
-    const members = config.discovery.kind === 'eds' ? config.discovery.serviceName : config.name;
-    const endpoints =
-      config.outlier === undefined ? undefined : this.#configuration.get({ type: 'endpoint', name: members });
-    this.#hostHealth.serve(config, endpoints === undefined ? undefined : buildLoadAssignment(endpoints.json));
+    this.#hostHealth.serve(config, (name) => this.#configuration.get({ type: 'endpoint', name })?.json);
     this.#discovery.watch(config);
   }
 
@@ -401,20 +388,6 @@ class ControlThread {
       for (const message of this.#hostHealth.verdicts()) post(message);
       post({ kind: 'update', update, listen: this.#descriptors(this.#sockets.all(), thread) });
     });
-  }
-
-  #countGauges(): void {
-    const own = this.#aggregate.own;
-    own.gauge('cluster_manager.active_clusters').set(this.#configuration.activeCount('cluster'));
-    own.gauge('listener_manager.total_listeners_active').set(this.#configuration.activeCount('listener'));
-    let warmingClusters = 0;
-    let warmingListeners = 0;
-    for (const { type } of this.#configuration.warming()) {
-      if (type === 'cluster') warmingClusters++;
-      else warmingListeners++;
-    }
-    own.gauge('cluster_manager.warming_clusters').set(warmingClusters);
-    own.gauge('listener_manager.total_listeners_warming').set(warmingListeners);
   }
 
   // ── admin, drain, end ───────────────────────────────────────────────────────────────────────────────────────────

@@ -1,12 +1,14 @@
 /** Who of all clusters' hosts may be sent requests: outlier detection on the control thread, told to all threads. */
+import { buildLoadAssignment } from '../../config/build/endpoints.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Statistics } from '../telemetry/statistics.ts';
 import { socketAddress } from '../net/connection_info.ts';
 import type { ClusterConfig } from './cluster_config.ts';
 import {
   clearStreaks,
+  createReportRow,
   type HostReport,
-  type HostReports,
+  HostReports,
   rateOf,
   type ReportMemory,
   type ReportRow,
@@ -27,6 +29,13 @@ export interface HostHealthDeps {
   broadcast(message: VerdictMessage): void;
 }
 
+/** The data threads. */
+interface Threads {
+  readonly reports: ReportMemory;
+  readonly reportRows: readonly ReportRow[];
+  broadcast(message: VerdictMessage): void;
+}
+
 interface Watched {
   readonly config: ClusterConfig;
   readonly monitor: OutlierMonitor;
@@ -44,8 +53,20 @@ export class HostHealth {
     this.#deps = deps;
   }
 
-  /** A version of a cluster is served. `assignment`: what is known of its members, where they come apart from it. */
-  serve(config: ClusterConfig, assignment: LoadAssignment | undefined): void {
+  static over(threads: Threads, statistics: Statistics, log: Logger): HostHealth {
+    const { reports: memory } = threads;
+    return new HostHealth({
+      memory,
+      reports: new HostReports(memory, createReportRow(memory)),
+      rows: () => threads.reportRows,
+      statistics,
+      log,
+      broadcast: (message) => threads.broadcast(message),
+    });
+  }
+
+  /** A version of a cluster is served. `endpoints`: a load assignment by name, as JSON. */
+  serve(config: ClusterConfig, endpoints: (name: string) => unknown): void {
     const known = this.#watched.get(config.name);
     if (config.outlier === undefined) {
       if (known !== undefined) this.drop(config.name);
@@ -60,7 +81,8 @@ export class HostHealth {
       this.#watched.set(config.name, watched);
     }
     this.#want(membershipName(config), config.name);
-    const members = assignment ?? config.inlineAssignment;
+    const own = endpoints(membershipName(config));
+    const members = own === undefined ? config.inlineAssignment : buildLoadAssignment(own);
     if (members !== undefined) this.#members(watched, members);
   }
 
@@ -74,12 +96,11 @@ export class HostHealth {
     this.#wantedBy.get(membershipName(watched.config))?.delete(cluster);
   }
 
-  /** Whether a membership of that name is asked for: others need not be decoded. */
-  wants(name: string): boolean {
-    return (this.#wantedBy.get(name)?.size ?? 0) > 0;
-  }
-
-  endpoints(name: string, assignment: LoadAssignment): void {
+  /** New members of the clusters that want them: others are not decoded. */
+  endpoints(resource: { readonly name: string; readonly json: unknown }): void {
+    const { name } = resource;
+    if ((this.#wantedBy.get(name)?.size ?? 0) === 0) return;
+    const assignment = buildLoadAssignment(resource.json);
     for (const cluster of this.#wantedBy.get(name) ?? []) {
       const watched = this.#watched.get(cluster);
       if (watched !== undefined) this.#members(watched, assignment);
