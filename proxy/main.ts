@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { inspectResource, type Inspection } from '../config/build/check.ts';
 import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
+import { buildLoadAssignment } from '../config/build/endpoints.ts';
 import { countResources } from './configuration_gauges.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
@@ -94,7 +95,7 @@ class ControlThread {
       bringUp: (thread, post) => this.#bringUp(thread, post),
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
-    this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log);
+    this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log, buildLoadAssignment);
     this.#sockets = new ListeningSockets(options.concurrency);
     this.#configuration = new ConfigurationState({
       serve: (resource, before) => {

@@ -1,5 +1,4 @@
 /** Who of all clusters' hosts may be sent requests: outlier detection on the control thread, told to all threads. */
-import { buildLoadAssignment } from '../../config/build/endpoints.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Statistics } from '../telemetry/statistics.ts';
 import { socketAddress } from '../net/connection_info.ts';
@@ -26,6 +25,8 @@ export interface HostHealthDeps {
   rows(): readonly ReportRow[];
   readonly statistics: Statistics;
   readonly log: Logger;
+  /** ClusterLoadAssignment. */
+  readAssignment(json: unknown): LoadAssignment;
   broadcast(message: VerdictMessage): void;
 }
 
@@ -53,7 +54,12 @@ export class HostHealth {
     this.#deps = deps;
   }
 
-  static over(threads: Threads, statistics: Statistics, log: Logger): HostHealth {
+  static over(
+    threads: Threads,
+    statistics: Statistics,
+    log: Logger,
+    readAssignment: HostHealthDeps['readAssignment'],
+  ): HostHealth {
     const { reports: memory } = threads;
     return new HostHealth({
       memory,
@@ -61,6 +67,7 @@ export class HostHealth {
       rows: () => threads.reportRows,
       statistics,
       log,
+      readAssignment,
       broadcast: (message) => threads.broadcast(message),
     });
   }
@@ -82,7 +89,7 @@ export class HostHealth {
     }
     this.#want(membershipName(config), config.name);
     const own = endpoints(membershipName(config));
-    const members = own === undefined ? config.inlineAssignment : buildLoadAssignment(own);
+    const members = own === undefined ? config.inlineAssignment : this.#deps.readAssignment(own);
     if (members !== undefined) this.#members(watched, members);
   }
 
@@ -100,7 +107,7 @@ export class HostHealth {
   endpoints(resource: { readonly name: string; readonly json: unknown }): void {
     const { name } = resource;
     if ((this.#wantedBy.get(name)?.size ?? 0) === 0) return;
-    const assignment = buildLoadAssignment(resource.json);
+    const assignment = this.#deps.readAssignment(resource.json);
     for (const cluster of this.#wantedBy.get(name) ?? []) {
       const watched = this.#watched.get(cluster);
       if (watched !== undefined) this.#members(watched, assignment);
