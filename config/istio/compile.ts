@@ -7,6 +7,7 @@ import { fail } from './shape.ts';
 import { holdsFor } from './workload_selector.ts';
 import { explicitListeners } from './explicit_listeners.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
+import { virtualInbound } from './inbound_listener.ts';
 import { meshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
 import { outboundListeners } from './outbound_listeners.ts';
@@ -59,6 +60,7 @@ export function compile(input: CompileInput): CompileResult {
   const resources: Resource[] = outboundResources(context);
   if (mode.kind === 'sidecar') {
     resources.push(...passthroughClusters(context), ...inboundClusters(context), inboundPassthrough(context));
+    resources.push(virtualInbound(context, policy));
     resources.push(...sidecarRoutes(context, rules), ...outboundListeners(context));
   } else {
     resources.push(

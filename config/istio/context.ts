@@ -5,6 +5,7 @@ import type { MeshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
 import type { Registry } from './registry.ts';
 import type { KeyLookup } from './request_authentication.ts';
+import { ServerTls } from './server_tls.ts';
 import type { ServiceEndpoints } from './service_endpoints.ts';
 import type { SidecarScope } from './sidecar_scope.ts';
 import { telemetriesFor } from './telemetry.ts';
@@ -37,6 +38,7 @@ export class CompileContext {
   readonly byHost: ReadonlyMap<string, MeshService>;
   readonly warnings: string[];
   readonly telemetry: TelemetryPolicy;
+  readonly serverTls: ServerTls;
   readonly #exportedByHost: ReadonlyMap<string, MeshService>;
   readonly #rules = new Map<string, DestinationRule | undefined>();
 
@@ -60,6 +62,7 @@ export class CompileContext {
     this.#exportedByHost = new Map(parts.exported.map((service) => [service.host, service]));
     this.warnings = [...parts.registry.warnings];
     this.telemetry = this.#telemetryPolicy();
+    this.serverTls = new ServerTls(parts.registry.peerAuthentications, parts.mesh.rootNamespace);
   }
 
   #telemetryPolicy(): TelemetryPolicy {

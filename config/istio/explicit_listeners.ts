@@ -5,6 +5,7 @@ import { connectionManager } from './connection_manager.ts';
 import type { CompileContext } from './context.ts';
 import { ADS, originOf, resource, socketAddress } from './envoy_json.ts';
 import { inboundClusterName, staticInboundCluster } from './inbound_cluster.ts';
+import { inboundRoutes } from './inbound_routes.ts';
 import { ownerOf } from './own_services.ts';
 import { BY_BYTES_ALONE, inspector, PLAIN_HTTP } from './inspectors.ts';
 import { mappedListeners } from './mapped_listeners.ts';
@@ -79,7 +80,7 @@ function inboundListener(
       connectionManager(context, {
         direction: 'inbound',
         statPrefix: `inbound_0.0.0.0_${workloadPort};`,
-        routes: { route_config: inboundRoutes(workloadPort, owner?.port.number ?? 0, owner?.service.host ?? '') },
+        routes: { route_config: inboundRoutes(cluster, owner?.port.number ?? 0, owner?.service.host ?? '', true) },
         accessLog,
         policyFilters: policy.httpFilters(destination),
       }),
@@ -104,32 +105,4 @@ function inboundListener(
     staticInboundCluster(context, workloadPort, app, owner),
     resource('listener', name, json, owner === undefined ? '--inbound' : originOf(owner.service.object)),
   ];
-}
-
-function inboundRoutes(workloadPort: number, servicePort: number, host: string): Json {
-  const cluster = inboundClusterName(workloadPort);
-  return {
-    name: cluster,
-    virtual_hosts: [
-      {
-        name: `inbound|http|${servicePort}`,
-        domains: ['*'],
-        routes: [
-          {
-            name: 'default',
-            match: { prefix: '/' },
-            route: {
-              cluster,
-              timeout: '0s',
-              // A connection that the application closed before it took the request is safe to try again.
-              retry_policy: { retry_on: 'reset-before-request', num_retries: 2 },
-              max_stream_duration: { max_stream_duration: '0s', grpc_timeout_header_max: '0s' },
-            },
-            decorator: { operation: `${host}:${servicePort}/*` },
-          },
-        ],
-      },
-    ],
-    validate_clusters: false,
-  };
 }

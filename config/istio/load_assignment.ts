@@ -9,13 +9,13 @@ const CLUSTER_ID = 'Kubernetes';
 
 /**
  * @param subset undefined: all endpoints; without labels: all too
- * @param meshTls whether endpoints with a sidecar are marked as such
+ * @param meshTls which endpoints are marked as taking the mesh's mutual TLS
  */
 export function loadAssignment(
   clusterName: string,
   endpoints: readonly Endpoint[],
   subset: Subset | undefined,
-  meshTls: boolean,
+  meshTls: (endpoint: Endpoint) => boolean,
 ): Json {
   const byLocality = new Map<string, { readonly locality: Locality; readonly items: Endpoint[] }>();
   for (const endpoint of inSubset(endpoints, subset)) {
@@ -41,7 +41,7 @@ export function inSubset(endpoints: readonly Endpoint[], subset: Subset | undefi
   return endpoints.filter((endpoint) => selects(subset.labels, endpoint.instance.workload.labels));
 }
 
-function lbEndpoint(endpoint: Endpoint, meshTls: boolean): Json {
+function lbEndpoint(endpoint: Endpoint, meshTls: (endpoint: Endpoint) => boolean): Json {
   const { instance, address, port, health } = endpoint;
   const place = address.startsWith('unix://')
     ? { pipe: { path: address.slice('unix://'.length) } }
@@ -51,9 +51,7 @@ function lbEndpoint(endpoint: Endpoint, meshTls: boolean): Json {
     ...(health !== undefined && { health_status: health }),
     metadata: {
       filter_metadata: {
-        ...(meshTls &&
-          instance.mutualTls &&
-          !endpoint.relocated && { 'envoy.transport_socket_match': { tlsMode: 'istio' } }),
+        ...(!endpoint.relocated && meshTls(endpoint) && { 'envoy.transport_socket_match': { tlsMode: 'istio' } }),
         istio: { workload: workloadText(instance) },
       },
     },

@@ -88,7 +88,7 @@ function clusterResources(context: CompileContext, target: Target): Resource[] {
     ...(!context.explicit && { filters: [METADATA_EXCHANGE] }),
   };
   // A rule with a TLS of its own is stronger than what the endpoints offer.
-  const meshTls = policy.tls === undefined || policy.tls.mode === 'ISTIO_MUTUAL';
+  const meshTls = endpointsWithTls(context, policy.tls?.mode);
   const origin = originOf(rule?.object ?? service.object);
   const out = [resource('cluster', name, cluster, origin)];
   if (type === 'endpoints') {
@@ -133,7 +133,7 @@ function typeFields(
         load_assignment:
           service.resolution === 'alias'
             ? aliasAssignment(name, service)
-            : loadAssignment(name, endpoints, subset, true),
+            : loadAssignment(name, endpoints, subset, endpointsWithTls(context, undefined)),
         dns_refresh_rate: seconds(context.mesh.dnsRefreshMs),
         dns_jitter: '0.100s',
         respect_dns_ttl: true,
@@ -232,7 +232,7 @@ function tlsFields(
       return { fields: { transport_socket_matches: autoMutualTls(ownSni, accounts(), http2) }, overridesAlpn: false };
     }
     // Nobody says which endpoint an original destination is: mutual TLS only if all of them take it.
-    const all = endpoints.length > 0 && endpoints.every(({ instance }) => instance.mutualTls);
+    const all = endpoints.length > 0 && endpoints.every((endpoint) => context.serverTls.takes(endpoint));
     return all
       ? { fields: { transport_socket: istioMutualTls(ownSni, accounts(), http2) }, overridesAlpn: false }
       : PLAIN;
@@ -255,4 +255,11 @@ function tlsFields(
       return { fields: { transport_socket: userTls(tls, service.subjectAltNames, http2) }, overridesAlpn: true };
     }
   }
+}
+
+/** An explicit ISTIO_MUTUAL asks no server; without a word of the rule each server's PeerAuthentication is asked. */
+function endpointsWithTls(context: CompileContext, mode: string | undefined): (endpoint: Endpoint) => boolean {
+  if (mode === 'ISTIO_MUTUAL') return ({ instance }) => instance.mutualTls;
+  if (mode !== undefined) return () => false;
+  return (endpoint) => context.serverTls.takes(endpoint);
 }

@@ -15,7 +15,7 @@ const SDS_SOURCE: Json = {
   resource_api_version: 'V3',
 };
 /** The workload's own certificate: a cluster waits for it as long as it takes. */
-const IDENTITY_SOURCE: Json = { ...SDS_SOURCE, initial_fetch_timeout: '0s' };
+export const IDENTITY_SOURCE: Json = { ...SDS_SOURCE, initial_fetch_timeout: '0s' };
 
 const RAW_BUFFER = extension(
   'envoy.transport_sockets.raw_buffer',

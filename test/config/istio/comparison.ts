@@ -28,8 +28,8 @@ export function normalise(value: unknown, field = ''): unknown {
   if (Array.isArray(value)) {
     const items = value.map((item) => normalise(item));
     // By name, so that one host more does not shift the others against each other.
-    if (field === 'virtual_hosts' || field === 'http_filters')
-      return Object.fromEntries(items.map((item) => [String((item as { name: unknown }).name), item]));
+    if (field === 'virtual_hosts' || field === 'http_filters' || (field === 'filters' && items.every(isNamed)))
+      return Object.fromEntries(named(items));
     // Matchers of a route must all hold, in whatever order they are asked.
     const key = UNORDERED[field] ?? (field === 'headers' ? (item: unknown) => JSON.stringify(item) : undefined);
     return key === undefined ? items : items.sort((a, b) => (key(a) < key(b) ? -1 : 1));
@@ -42,6 +42,21 @@ export function normalise(value: unknown, field = ''): unknown {
     out[name] = normalise(item, name);
   }
   return out;
+}
+
+function isNamed(item: unknown): boolean {
+  return isObject(item) && typeof item['name'] === 'string';
+}
+
+/** By name; the second of a name is `NAME#2`, so that none hides another. */
+function named(items: readonly unknown[]): [string, unknown][] {
+  const seen = new Map<string, number>();
+  return items.map((item) => {
+    const name = String((item as { name: unknown }).name);
+    const count = (seen.get(name) ?? 0) + 1;
+    seen.set(name, count);
+    return [count === 1 ? name : `${name}#${count}`, item];
+  });
 }
 
 /** Every leaf that differs between two normalised values. */

@@ -26,9 +26,6 @@ interface Dump {
   readonly listeners: readonly { readonly name: string }[];
 }
 
-/** Made by a part of its own. */
-const NOT_COMPARED: ReadonlySet<string> = new Set(['virtualInbound']);
-
 /** Resources as `TYPE NAME`. */
 type Resources = ReadonlyMap<string, unknown>;
 
@@ -38,9 +35,7 @@ function istiods(file: string): Resources {
     ...dump.clusters.map((item) => [`cluster ${item.name}`, item] as const),
     ...dump.endpoints.map((item) => [`endpoint ${item.cluster_name}`, item] as const),
     ...dump.routes.map((item) => [`route ${item.name}`, item] as const),
-    ...dump.listeners
-      .filter((item) => !NOT_COMPARED.has(item.name))
-      .map((item) => [`listener ${item.name}`, item] as const),
+    ...dump.listeners.map((item) => [`listener ${item.name}`, item] as const),
   ]);
 }
 
@@ -63,9 +58,7 @@ function ours(folder: string, sidecar: Sidecar): Resources {
     domain: 'cluster.local',
     mode: { kind: 'sidecar' },
   });
-  return new Map(
-    resources.filter((item) => !NOT_COMPARED.has(item.name)).map((item) => [`${item.type} ${item.name}`, item.json]),
-  );
+  return new Map(resources.map((item) => [`${item.type} ${item.name}`, item.json]));
 }
 
 function compare(expected: Resources, actual: Resources): (Difference & { readonly resource: string })[] {

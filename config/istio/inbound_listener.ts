@@ -1,0 +1,183 @@
+/**
+ * The inbound listener of a sidecar, `virtualInbound`: what iptables redirected, by port, by what the client speaks,
+ * and by whether it must prove who it is.
+ *
+ *   15006 itself ─ nowhere          a port of a service ─ its chains          any other port ─ catch-all chains
+ *
+ * Source: istio/istio pilot/pkg/networking/core/listener_inbound.go.
+ */
+import { connectionManager } from './connection_manager.ts';
+import type { CompileContext } from './context.ts';
+import type { Json, Resource } from '../resources.ts';
+import { mutualTlsSocket } from './downstream_tls.ts';
+import { BLACK_HOLE, extension, INBOUND_PASSTHROUGH, originOf, resource, socketAddress } from './envoy_json.ts';
+import {
+  type InboundChain,
+  inboundChains,
+  type InboundKind,
+  needsHttpInspector,
+  needsTlsInspector,
+} from './inbound_chains.ts';
+import { inboundClusterName } from './inbound_cluster.ts';
+import { type InboundPort, inboundPorts } from './inbound_ports.ts';
+import { inboundRoutes } from './inbound_routes.ts';
+import { BY_BYTES_ALONE, inspector } from './inspectors.ts';
+import { configPath } from './outbound_cluster.ts';
+import { isHttp, isHttp2, type Protocol } from './protocol.ts';
+import { statsFilter, TCP_PROXY, tcpProxyFilter } from './tcp_chains.ts';
+import type { WorkloadPolicy } from './workload_policy.ts';
+
+const INBOUND_PORT = 15006;
+
+/** One port, or all that no service names. */
+interface Place {
+  /** undefined: the catch-all. */
+  readonly port: number | undefined;
+  readonly names: { readonly http: string; readonly tcp: string };
+  readonly cluster: string;
+  readonly statPrefix: string;
+  readonly protocol: Protocol;
+  readonly routes: Json;
+  /** The Sidecar that lists the port, for whoever reads a dump. */
+  readonly metadata: Json;
+}
+
+export function virtualInbound(context: CompileContext, policy: WorkloadPolicy): Resource {
+  const ports = inboundPorts(context)
+    .filter(({ number }) => number !== INBOUND_PORT)
+    .sort((a, b) => a.number - b.number);
+  const places = [catchAll(), ...ports.map((port) => placeOf(context, port))];
+  const chains = places.map((place) => {
+    const mode = place.port === undefined ? policy.modes.workload : policy.modes.of(place.port);
+    return { place, chains: inboundChains(mode, kindOf(place.protocol)) };
+  });
+  const json: Json = {
+    name: 'virtualInbound',
+    address: socketAddress('0.0.0.0', INBOUND_PORT),
+    filter_chains: [
+      blackHole(context),
+      ...chains.flatMap((item) => item.chains.map((chain) => chainJson(context, policy, item.place, chain))),
+    ],
+    listener_filters: [
+      extension('envoy.filters.listener.original_dst', 'envoy.extensions.filters.listener.original_dst.v3.OriginalDst'),
+      ...inspectorJson('tls', chains, needsTlsInspector),
+      ...inspectorJson('http', chains, needsHttpInspector),
+    ],
+    ...BY_BYTES_ALONE,
+    ...accessLog(context),
+    traffic_direction: 'INBOUND',
+    max_connections_to_accept_per_socket_event: 1,
+  };
+  const decided = policy.modes.decidedBy;
+  return resource('listener', 'virtualInbound', json, decided === undefined ? 'MeshConfig' : originOf(decided));
+}
+
+function kindOf(protocol: Protocol): InboundKind {
+  return protocol === 'Auto' ? 'auto' : isHttp(protocol) ? 'http' : 'tcp';
+}
+
+function catchAll(): Place {
+  return {
+    port: undefined,
+    names: { http: 'virtualInbound-catchall-http', tcp: 'virtualInbound' },
+    cluster: INBOUND_PASSTHROUGH,
+    statPrefix: `${INBOUND_PASSTHROUGH};`,
+    protocol: 'Auto',
+    routes: inboundRoutes(INBOUND_PASSTHROUGH, 0, '', true),
+    metadata: {},
+  };
+}
+
+function placeOf(context: CompileContext, { number, protocol, owner, ingress }: InboundPort): Place {
+  const cluster = inboundClusterName(number);
+  const ip = ingress === undefined ? '0.0.0.0' : ingress.bind || (context.client.ips[0] ?? '0.0.0.0');
+  const name = `${ip}_${number}`;
+  const sidecar = context.scope.sidecar?.object;
+  const [host, servicePort] =
+    ingress === undefined
+      ? [owner?.service.host ?? '', owner?.port.number ?? 0]
+      : [sidecar === undefined ? '' : `${sidecar.name}.${sidecar.namespace}`, number];
+  return {
+    port: number,
+    names: { http: name, tcp: name },
+    cluster,
+    statPrefix: `inbound_${name};`,
+    protocol,
+    // A gRPC client retries by itself, by statuses that mean something to it.
+    routes: inboundRoutes(cluster, servicePort, host, protocol !== 'GRPC' && protocol !== 'GRPC-Web'),
+    metadata:
+      ingress === undefined || sidecar === undefined
+        ? {}
+        : {
+            metadata: {
+              filter_metadata: { istio: { config: configPath('sidecar', sidecar.namespace, sidecar.name) } },
+            },
+          },
+  };
+}
+
+function chainJson(context: CompileContext, policy: WorkloadPolicy, place: Place, chain: InboundChain): Json {
+  const { port, cluster } = place;
+  const { mesh } = context;
+  const filters = chain.http
+    ? [
+        connectionManager(context, {
+          direction: 'inbound',
+          statPrefix: place.statPrefix,
+          routes: { route_config: place.routes, ...(isHttp2(place.protocol) && { http2_protocol_options: {} }) },
+          accessLog: undefined,
+          policyFilters: policy.httpFilters(),
+        }),
+      ]
+    : [
+        ...policy.networkFilters(),
+        ...statsFilter(context, 'inbound'),
+        ...(place.protocol === 'Mongo' ? [mongo(cluster)] : []),
+        tcpProxyFilter(context, { stat_prefix: cluster, cluster }, undefined, 'inbound'),
+      ];
+  return {
+    filter_chain_match: { ...(port !== undefined && { destination_port: port }), ...chain.match },
+    filters,
+    ...(chain.mutualTls && {
+      transport_socket: mutualTlsSocket(chain.http, [mesh.trustDomain, ...mesh.trustDomainAliases]),
+    }),
+    ...place.metadata,
+    name: chain.http ? place.names.http : place.names.tcp,
+  };
+}
+
+function mongo(stat_prefix: string): Json {
+  const type = 'envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy';
+  return extension('envoy.filters.network.mongo_proxy', type, { stat_prefix });
+}
+
+/** Whoever dials the port itself would be sent in circles. */
+function blackHole(context: CompileContext): Json {
+  return {
+    filter_chain_match: { destination_port: INBOUND_PORT },
+    filters: [
+      ...statsFilter(context, 'inbound'),
+      extension('envoy.filters.network.tcp_proxy', TCP_PROXY, { stat_prefix: BLACK_HOLE, cluster: BLACK_HOLE }),
+    ],
+    name: 'virtualInbound-blackhole',
+  };
+}
+
+/** Off where no chain of the port asks: a server that speaks first is not kept waiting there, and TLS is just bytes. */
+function inspectorJson(
+  kind: 'tls' | 'http',
+  chains: readonly { readonly place: Place; readonly chains: readonly InboundChain[] }[],
+  needs: (chains: readonly InboundChain[]) => boolean,
+): Json[] {
+  if (!chains.some((item) => needs(item.chains))) return [];
+  const off = chains.flatMap(({ place, chains: own }) => (place.port === undefined || needs(own) ? [] : [place.port]));
+  const rules = [...off, INBOUND_PORT]
+    .sort((a, b) => a - b)
+    .map((port) => ({ destination_port_range: { start: port, end: port + 1 } }));
+  return [{ ...inspector(kind), filter_disabled: rules.length === 1 ? rules[0] : { or_match: { rules } } }];
+}
+
+function accessLog({ telemetry }: CompileContext): Json {
+  const logs = telemetry.accessLogs('inbound', 'listener', undefined);
+  return logs.length > 0 ? { access_log: logs } : {};
+}
