@@ -6,6 +6,7 @@ import { compile, readWorkloads } from '../config/istio/compile.ts';
 import type { CompileInput, CompileResult, PortMapping, ProxyIdentity, Workload } from '../config/istio/target.ts';
 import { JwksFetcher } from '../config/jwks_fetcher.ts';
 import type { ConfigSource, Resource } from '../config/resources.ts';
+import { type NameTableData, readNameTable } from '../proxy/dns/name_table.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { VERSION } from '../proxy/version.ts';
 import type { Logger } from '../proxy/telemetry/log.ts';
@@ -30,6 +31,8 @@ export class Configuration {
   compiled: CompileResult | undefined = undefined;
   bootstrap: Bootstrap | undefined = undefined;
   identity: ProxyIdentity | undefined = undefined;
+  /** Told of the names that the mesh has, with each reading that succeeds. */
+  onNames: ((names: NameTableData) => void) | undefined = undefined;
   /** Of the last reading: sentences. */
   warnings: readonly string[] = [];
 
@@ -82,6 +85,7 @@ export class Configuration {
           accessLog: this.#accessLog(),
         },
         endpointAddress: this.#endpointAddress(),
+        dnsCapture: this.#flags.dns !== undefined,
         allowUnknownFields,
         keys: (wanted) => this.#jwks?.get(wanted),
       };
@@ -92,6 +96,7 @@ export class Configuration {
     refuseDuplicates(resources);
     this.inputs = inputs;
     this.compiled = compiled;
+    if (compiled !== undefined) this.onNames?.(compiled.names);
     this.bootstrap = bootstraps[0];
     this.identity = identity;
     this.warnings = warnings;
@@ -123,7 +128,12 @@ export class Configuration {
     if (bootstrap === undefined) return [];
     const { xdsSource } = await import('../config/xds/bootstrap_source.ts');
     const overrides = { ...this.#flags.node, version: VERSION };
-    return [xdsSource(bootstrap.json, overrides, (level, message) => log.log(level, 'config', message))];
+    return [
+      xdsSource(bootstrap.json, overrides, {
+        log: (level, message) => log.log(level, 'config', message),
+        ...(this.#flags.dns !== undefined && { onNameTable: (table) => this.onNames?.(readNameTable(table)) }),
+      }),
+    ];
   }
 
   #identityIn(workloads: readonly Workload[], warnings: string[]): ProxyIdentity | undefined {

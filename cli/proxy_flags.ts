@@ -23,6 +23,7 @@ export interface ProxyFlags {
   readonly admin: ListenAddress | undefined;
   readonly status: ListenAddress | undefined;
   readonly metrics: ListenAddress | undefined;
+  readonly dns: ListenAddress | undefined;
   /** undefined: as ProxyConfig says, else the CPU limit. */
   readonly concurrency: number | undefined;
   /** undefined: not given. */
@@ -48,6 +49,7 @@ const OWN_FLAGS: readonly (readonly [flags: string, environment: string, says: s
   ['--mesh <file>', 'PILLION_MESH', 'MeshConfig as YAML'],
   ['--outbound <address:port>', 'PILLION_OUTBOUND', 'the HTTP proxy for outbound traffic (127.0.0.1:15001)'],
   ['--inbound <address:port=workloadport...>', 'PILLION_INBOUND', 'open the inbound side of a workload port'],
+  ['--dns <address:port>', 'PILLION_DNS', 'answer names of the mesh (port 15053)'],
   ['--map <address:port=host:port...>', 'PILLION_MAP', 'open a local port for a TCP or TLS service'],
   ['--app <address[:port]>', 'PILLION_APP', 'where the application of inbound ports is (127.0.0.1)'],
   ['--workload <name.namespace>', 'PILLION_WORKLOAD', 'beside which workload the proxy stands'],
@@ -107,6 +109,9 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     admin: address('admin'),
     status: address('status'),
     metrics: address('metrics'),
+    dns:
+      address('dns') ??
+      (environment['ISTIO_META_DNS_CAPTURE'] === 'true' ? { ip: '127.0.0.1', port: 15053 } : undefined),
     concurrency: wholeNumber(text('concurrency'), '--concurrency', 1, 256),
     logLevel: logLevel(text('logLevel'), '--log-level'),
     componentLevels: componentLevels(text('componentLogLevel')),

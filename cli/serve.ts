@@ -53,6 +53,7 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
     statsConfig:
       configuration.bootstrap?.json['stats_config'] ??
       (configuration.compiled === undefined ? undefined : ISTIO_STATS_CONFIG),
+    dns: dnsOf(flags),
     drainTimeMs: flags.drainTimeMs,
     onUpdate: options.onUpdate,
     accessLogFlushMs: options.accessLogFlushMs,
@@ -60,6 +61,8 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
     adminAddressPath: flags.adminAddressPath,
   };
   const running = startProxy(proxyOptions);
+  configuration.onNames = (names) => running.setNames(names);
+  if (configuration.compiled !== undefined) running.setNames(configuration.compiled.names);
   let interrupted = false;
   const onSignal = (): void => {
     // A second one does not wait.
@@ -84,6 +87,18 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
   if (cut === '') return exitCodes.fine;
   log.log('warning', 'drain', `The drain time of ${flags.drainTimeMs / 1000} s passed; closed ${cut}`);
   return exitCodes.drainDeadline;
+}
+
+/** Istio's environment: DNS_FORWARD_TIMEOUT, DNS_FORWARD_PARALLEL. */
+function dnsOf({ dns }: ProxyFlags, environment = process.env): ProxyOptions['dns'] {
+  if (dns === undefined) return undefined;
+  const seconds = /^(\d+(?:\.\d+)?)s$/.exec(environment['DNS_FORWARD_TIMEOUT'] ?? '')?.[1];
+  return {
+    ...dns,
+    resolvConfPath: '/etc/resolv.conf',
+    timeoutMs: seconds === undefined ? 5000 : Number(seconds) * 1000,
+    parallel: environment['DNS_FORWARD_PARALLEL'] === 'true',
+  };
 }
 
 /** The flag, else ProxyConfig (0: one a core), else the CPU limit. */

@@ -10,6 +10,8 @@ import { ChangeSummary } from './change_summary.ts';
 import { ConfigError } from './config_error.ts';
 import { ConfigurationState, keyOf } from './configuration_state.ts';
 import { DataThreads } from './data_threads.ts';
+import { DnsThread } from './dns/dns_thread.ts';
+import type { NameTableData } from './dns/name_table.ts';
 import { type Batch, Distributor } from './distributor.ts';
 import type { HeldResource } from './held_resource.ts';
 import type { ListenerConfig } from './listener_config.ts';
@@ -25,8 +27,7 @@ import type { ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
 import { HostHealth } from './upstream/host_health.ts';
 import { Discovery } from './upstream/discovery.ts';
-import type { SpanExporters } from './telemetry/tracing/span_exporter.ts';
-import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
+import { LazySpanExporters } from './telemetry/tracing/lazy_span_exporters.ts';
 import { SystemResolver } from './upstream/dns.ts';
 
 /** Starts listening as soon as the first configuration is there. Nothing is thrown: see `ready`. */
@@ -66,8 +67,8 @@ class ControlThread {
   readonly #texts = new Map<string, string>();
   #stopped: Promise<string> | undefined = undefined;
   #letMemoryGrow: () => void = () => {};
-  /** Loaded with the first span. */
-  #spanExporters: Promise<SpanExporters> | undefined = undefined;
+  readonly #dns: DnsThread | undefined;
+  readonly #spans: LazySpanExporters;
 
   constructor(options: ProxyOptions) {
     this.#options = options;
@@ -81,6 +82,16 @@ class ControlThread {
     this.#writer = new LogWriter((path, error) =>
       log.log('error', 'access_log', `Cannot write ${path}: ${error.message}`),
     );
+    const spans = new LazySpanExporters({
+      log,
+      node: options.node,
+      statistics: this.#aggregate.own,
+      caller: {
+        has: (name) => this.#configuration.newestVersion({ type: 'cluster', name }) !== undefined,
+        call: (cluster, call) => this.#threads.call(cluster, call),
+      },
+    });
+    this.#spans = spans;
     this.#threads = new DataThreads({
       count: options.concurrency,
       log,
@@ -91,7 +102,7 @@ class ControlThread {
       statsConfig: options.statsConfig ?? (options.bootstrap as { stats_config?: unknown } | undefined)?.stats_config,
       drainTimeMs: options.drainTimeMs,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
-      onSpans: (batch) => this.#exportSpans(batch),
+      onSpans: (batch) => spans.add(batch),
       bringUp: (thread, post) => this.#bringUp(thread, post),
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
@@ -134,6 +145,7 @@ class ControlThread {
         options.onUpdate?.({ summary: '', errors: [error.message] });
       },
     });
+    this.#dns = options.dns === undefined ? undefined : new DnsThread(options.dns, log, this.#aggregate.own);
     this.#discovery = new Discovery(
       new SystemResolver(),
       (resource) => this.#configuration.accept(DNS, { resource, dependencies: [] }),
@@ -153,6 +165,7 @@ class ControlThread {
       stop: (how, deadlineMs) => (this.#stopped ??= this.#stop(how, deadlineMs ?? this.#options.drainTimeMs)),
       statistics: this.#aggregate,
       threads: this.#threads,
+      setNames: (names) => this.#setNames(names),
       reopenLogs: () => this.#writer.reopen(),
     };
   }
@@ -160,6 +173,9 @@ class ControlThread {
   async #begin(): Promise<void> {
     const { admin, status, metrics, adminAddressPath, sources } = this.#options;
     await this.#threads.start();
+    if (this.#dns !== undefined) {
+      this.#addresses.set('dns', { ip: this.#options.dns?.ip ?? '', port: await this.#dns.listen() });
+    }
     const state = this.#adminState();
     for (const [name, address, kind] of [
       ['admin', admin, 'admin'],
@@ -355,7 +371,7 @@ class ControlThread {
   #settled(): void {
     if (this.#configuration.warmingCount === 0) for (const callback of this.#onWarmed.splice(0)) callback();
     if (this.#state !== 'INITIALIZING' || this.#initialized.size < this.#options.sources.length) return;
-    if (this.#configuration.warmingCount > 0) return;
+    if (this.#configuration.warmingCount > 0 || this.#dns?.ready === false) return;
     void this.#distributor.between(() => {
       if (this.#state !== 'INITIALIZING') return;
       this.#state = 'LIVE';
@@ -427,21 +443,9 @@ class ControlThread {
     };
   }
 
-  #exportSpans(batch: SpanBatch): void {
-    const { log, node } = this.#options;
-    this.#spanExporters ??= import('./telemetry/tracing/span_exporter.ts').then(
-      (module) =>
-        new module.SpanExporters({
-          log,
-          node,
-          statistics: this.#aggregate.own,
-          caller: {
-            has: (name) => this.#configuration.newestVersion({ type: 'cluster', name }) !== undefined,
-            call: (cluster, call) => this.#threads.call(cluster, call),
-          },
-        }),
-    );
-    void this.#spanExporters.then((exporters) => exporters.add(batch));
+  #setNames(names: NameTableData): void {
+    this.#dns?.setTable(names);
+    this.#settled();
   }
 
   /** What a start still waits for. */
@@ -450,7 +454,8 @@ class ControlThread {
     const sources = this.#options.sources.flatMap((_, index) =>
       this.#initialized.has(index) ? [] : [`source ${index}`],
     );
-    return [...sources, ...[...this.#configuration.warming()].map(({ type, name }) => `${type} ${name}`)];
+    const names = this.#dns?.ready === false ? ['DNS names'] : [];
+    return [...sources, ...names, ...[...this.#configuration.warming()].map(({ type, name }) => `${type} ${name}`)];
   }
 
   async #stop(how: 'graceful' | 'now', deadlineMs: number): Promise<string> {
@@ -467,8 +472,9 @@ class ControlThread {
       cut = await this.#drained(deadlineMs);
     }
     await this.#threads.flush();
-    await (await this.#spanExporters)?.flush();
+    await this.#spans.flush();
     await this.#threads.terminate();
+    await this.#dns?.close();
     await this.#writer.drain();
     this.#sockets.close();
     await Promise.all(this.#admins.map((server) => server.close()));

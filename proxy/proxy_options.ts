@@ -1,5 +1,7 @@
 /** What the command line asks of the control thread, and what it gets back. Implemented by proxy/main.ts `startProxy`. */
 import type { ConfigSource } from '../config/resources.ts';
+import type { DnsStart } from './dns/dns_worker.ts';
+import type { NameTableData } from './dns/name_table.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import type { Logger } from './telemetry/log.ts';
 
@@ -28,6 +30,8 @@ export interface ProxyOptions {
   readonly status: ListenAddress | undefined;
   readonly metrics: ListenAddress | undefined;
   readonly log: Logger;
+  /** The DNS proxy; undefined: none. It answers SERVFAIL, and the proxy is not ready, before `setNames`. */
+  readonly dns?: DnsStart | undefined;
   /** For /server_info. */
   readonly node: NodeIdentity;
   readonly commandLine: Readonly<Record<string, unknown>>;
@@ -65,6 +69,8 @@ export interface RunningProxy {
   readonly statistics: Aggregate;
   /** For tests that kill one, or wait until they have said what they count. */
   readonly threads: { kill(index: number): Promise<void>; describe(): Promise<unknown> };
+  /** What the DNS proxy answers from now on. */
+  setNames(names: NameTableData): void;
   /** SIGUSR2. */
   reopenLogs(): void;
 }

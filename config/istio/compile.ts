@@ -13,6 +13,8 @@ import type { MeshService } from './model.ts';
 import { outboundListeners } from './outbound_listeners.ts';
 import { outboundResources } from './outbound_cluster.ts';
 import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
+import { withAutoAddresses } from './auto_addresses.ts';
+import { nameTable } from './name_table.ts';
 import { proxyConfigFor } from './proxy_config.ts';
 import { readObjects } from './registry.ts';
 import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
@@ -38,7 +40,8 @@ export function compile(input: CompileInput): CompileResult {
     labels: input.proxy?.labels ?? {},
     ips: input.proxy?.ips ?? [],
   };
-  const exported = visibleServices(registry.services, client.namespace);
+  const visible = visibleServices(registry.services, client.namespace);
+  const exported = input.dnsCapture === true ? withAutoAddresses(visible) : visible;
   const context = new CompileContext({
     mesh,
     domain,
@@ -76,6 +79,7 @@ export function compile(input: CompileInput): CompileResult {
     resources: patched,
     services: serviceSummaries(context),
     workloads: allWorkloads(context),
+    names: nameTable(context),
     proxyConfig: proxyConfigFor(registry.proxyConfigs, client.namespace, client.labels, mesh.rootNamespace),
     wantedKeys: policy.wantedKeys,
     warnings: context.warnings,

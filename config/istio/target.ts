@@ -1,4 +1,5 @@
 /** For whom the compiler compiles, and what it answers. */
+import type { NamedHost } from '../../proxy/dns/name_table.ts';
 import type { KubeObject } from '../kube_object.ts';
 import type { Resource } from '../resources.ts';
 import type { KeyLookup, WantedKeys } from './request_authentication.ts';
@@ -27,6 +28,8 @@ export interface CompileInput {
   readonly endpointAddress?:
     | ((workload: Workload, port: number) => { readonly ip: string; readonly port: number } | undefined)
     | undefined;
+  /** Names are answered by the proxy: entries without an address get one. Default false. */
+  readonly dnsCapture?: boolean | undefined;
   /** `--allow-unknown-static-fields`: unknown fields of Istio's objects are passed over. Default false. */
   readonly allowUnknownFields?: boolean | undefined;
   /** Keys that rules name by URL or issuer; undefined: none are known, and tokens of those rules are refused. */
@@ -86,6 +89,8 @@ export interface CompileResult {
   readonly resources: readonly Resource[];
   readonly services: readonly ServiceSummary[];
   readonly workloads: readonly Workload[];
+  /** What the workload's DNS proxy answers, by host. */
+  readonly names: ReadonlyMap<string, NamedHost>;
   /** What ProxyConfig objects say for the proxy: read at the start only. */
   readonly proxyConfig: Pick<ProxyConfig, 'concurrency' | 'environment'>;
   /** Keys that stand elsewhere, of the rules that hold for the workload. */

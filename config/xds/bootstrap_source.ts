@@ -15,7 +15,11 @@ export interface NodeOverrides {
  * One source for all that comes by xDS, for static resources that name a config source too.
  * @throws {ConfigError} with the field's path.
  */
-export function xdsSource(bootstrap: Json, overrides: NodeOverrides, log: XdsOptions['log']): XdsSource {
+export function xdsSource(
+  bootstrap: Json,
+  overrides: NodeOverrides,
+  { log, onNameTable }: Pick<XdsOptions, 'log' | 'onNameTable'>,
+): XdsSource {
   const fields = new Fields(bootstrap);
   const dynamic = fields.message('dynamic_resources');
   const statics = fields.message('static_resources')?.messages('clusters') ?? [];
@@ -38,6 +42,7 @@ export function xdsSource(bootstrap: Json, overrides: NodeOverrides, log: XdsOpt
     listeners: dynamic?.message('lds_config')?.json,
     staticClusters,
     log,
+    ...(onNameTable !== undefined && { onNameTable }),
   });
 }
 

@@ -67,7 +67,7 @@ export async function startPushedProxy(t: Scope, options: PushedOptions = {}): P
   const source = xdsSource(
     bootstrapFor(ads.port, options),
     { id: '', cluster: '', version: 'test' },
-    (level, message) => void logs.push(`${level}: ${message}`),
+    { log: (level, message) => void logs.push(`${level}: ${message}`) },
   );
   const { concurrency = 1 } = options;
   const proxy = beginTestProxy(t, [], { sources: [source], concurrency });
