@@ -257,3 +257,9 @@ export class ConfigurationState {
     this.#activeCounts.set(type, this.activeCount(type) + by);
   }
 }
+
+/** A key's parts; names may hold spaces. */
+export function parseKey(key: string): ResourceKey {
+  const space = key.indexOf(' ');
+  return { type: key.slice(0, space) as ResourceKey['type'], name: key.slice(space + 1) };
+}

@@ -8,7 +8,7 @@ import { startAdmin } from './admin/server.ts';
 import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
 import { ChangeSummary } from './change_summary.ts';
 import { ConfigError } from './config_error.ts';
-import { ConfigurationState, keyOf } from './configuration_state.ts';
+import { ConfigurationState, keyOf, parseKey } from './configuration_state.ts';
 import { DataThreads } from './data_threads.ts';
 import { DnsThread } from './dns/dns_thread.ts';
 import type { NameTableData } from './dns/name_table.ts';
@@ -493,10 +493,4 @@ class ControlThread {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
     }
   }
-}
-
-/** A key's parts; names may hold spaces. */
-function parseKey(key: string): ResourceKey {
-  const space = key.indexOf(' ');
-  return { type: key.slice(0, space) as ResourceKey['type'], name: key.slice(space + 1) };
 }
