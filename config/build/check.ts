@@ -36,7 +36,7 @@ export function inspectResource(resource: Resource): Inspection | ConfigError {
         break;
       case 'secret':
         checkSecret(buildSecret(json));
-        break;
+        return { dependencies: dependenciesOf(resource) };
       case 'extension':
         parseExtension(json);
         break;

@@ -1,5 +1,6 @@
 /** Which resources a cluster or a listener names, and from where they are to come: what it warms for. */
 import { Fields } from '../../proxy/resource_fields.ts';
+import { fileSecretName } from '../../proxy/net/tls/secrets.ts';
 import type { Dependency, Json, Resource } from '../resources.ts';
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
@@ -8,9 +9,10 @@ const MAX_DEPTH = 64;
 
 /** Each once. @throws {ConfigError} with the field's path. */
 export function dependenciesOf({ type, json }: Pick<Resource, 'type' | 'json'>): Dependency[] {
-  if (type !== 'cluster' && type !== 'listener') return [];
+  if (type !== 'cluster' && type !== 'listener' && type !== 'secret') return [];
   const found = new Map<string, Dependency>();
-  if (type === 'cluster') {
+  if (type === 'secret') collectFiles(json, found, 0);
+  else if (type === 'cluster') {
     const fields = new Fields(json);
     if (fields.raw('type') === 'EDS') {
       const eds = fields.message('eds_cluster_config');
@@ -25,6 +27,19 @@ export function dependenciesOf({ type, json }: Pick<Resource, 'type' | 'json'>):
   return [...found.values()];
 }
 
+/** Files of TLS: the control thread reads and watches them, and gives them as secrets. */
+function collectFiles(value: unknown, found: Map<string, Dependency>, depth: number): void {
+  if (value === null || typeof value !== 'object' || depth > MAX_DEPTH) return;
+  if (Array.isArray(value)) {
+    for (const item of value) collectFiles(item, found, depth + 1);
+    return;
+  }
+  const json = value as Json;
+  const { filename } = json;
+  if (typeof filename === 'string' && filename !== '') add(found, 'secret', fileSecretName(filename), {});
+  for (const key of Object.keys(json)) collectFiles(json[key], found, depth + 1);
+}
+
 /** Finds SdsSecretConfig, Rds and ExtensionConfigSource wherever they stand. */
 function collect(value: unknown, found: Map<string, Dependency>, depth: number): void {
   if (value === null || typeof value !== 'object' || depth > MAX_DEPTH) return;
@@ -35,6 +50,7 @@ function collect(value: unknown, found: Map<string, Dependency>, depth: number):
   const json = value as Json;
   const { name } = json;
   if (json['sds_config'] !== undefined && typeof name === 'string') add(found, 'secret', name, json['sds_config']);
+  if (json['common_tls_context'] !== undefined) collectFiles(json, found, depth + 1);
   const rds = json['rds'] as Json | undefined;
   if (rds !== null && typeof rds === 'object' && typeof rds['route_config_name'] === 'string') {
     const routes = rds['route_config_name'];

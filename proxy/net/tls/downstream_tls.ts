@@ -21,7 +21,7 @@ import type { SecretLookup } from './secrets.ts';
 import type { DownstreamTlsConfig } from './tls_config.ts';
 import { TlsConnectionInfo } from './tls_info.ts';
 import { peekHello } from './peek_hello.ts';
-import { MaterialError, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
+import { MaterialError, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
 
 const SSL_OP_NO_TICKET = 0x4000;
@@ -57,6 +57,7 @@ export class DownstreamTls implements DownstreamTransportSocket {
   readonly #source: TlsMaterialSource;
   readonly #pending = new WeakMap<Socket, Pending>();
   #servers: Servers | undefined = undefined;
+  #unusable: { readonly material: TlsMaterial; readonly error: MaterialError } | undefined = undefined;
 
   constructor(config: DownstreamTlsConfig, deps: DownstreamTlsDeps) {
     this.#config = config;
@@ -141,19 +142,24 @@ export class DownstreamTls implements DownstreamTransportSocket {
     const material = this.#source.get();
     if (material instanceof MaterialError) return material;
     if (this.#servers?.material === material) return this.#servers;
-    if (this.#servers !== undefined) this.#deps.statistics.contextUpdates.inc();
+    if (this.#unusable?.material === material) return this.#servers ?? this.#unusable.error;
     try {
       const { alpn } = this.#config.common;
-      this.#servers = {
+      const servers: Servers = {
         material,
         withAlpn: alpn.length === 0 ? undefined : this.#makeServer(material, [...alpn]),
         withoutAlpn: this.#makeServer(material, undefined),
       };
-    } catch (error) {
-      const { reason, code } = error as { reason?: string; code?: string };
-      return new MaterialError(`the certificate, key or roots cannot be used: ${reason ?? code ?? 'unreadable'}`);
+      if (this.#servers !== undefined) this.#deps.statistics.contextUpdates.inc();
+      this.#servers = servers;
+      return servers;
+    } catch (cause) {
+      // Certificate and key may come one after the other: until they fit, the last good pair goes on.
+      const error = unusable(cause);
+      this.#unusable = { material, error };
+      this.#deps.complain(error.message);
+      return this.#servers ?? error;
     }
-    return this.#servers;
   }
 
   #makeServer(material: TlsMaterial, alpn: string[] | undefined): Server {

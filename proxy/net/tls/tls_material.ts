@@ -57,10 +57,7 @@ export class TlsMaterialSource {
       this.#current = this.#make();
     } catch (error) {
       // OpenSSL's complaints name no secret, and may be of any kind.
-      this.#current =
-        error instanceof MaterialError
-          ? error
-          : new MaterialError(`the certificate, key or roots cannot be used: ${reasonOf(error)}`);
+      this.#current = error instanceof MaterialError ? error : unusable(error);
     }
     return this.#current;
   }
@@ -212,7 +209,7 @@ function contextOptions(
 }
 
 /** The code only: what a library says of a key may quote it. */
-function reasonOf(error: unknown): string {
+export function unusable(error: unknown): MaterialError {
   const { code, reason } = error as { code?: string; reason?: string };
-  return reason ?? code ?? 'unreadable';
+  return new MaterialError(`the certificate, key or roots cannot be used: ${reason ?? code ?? 'unreadable'}`);
 }

@@ -7,7 +7,7 @@ import { Certificate } from './certificate.ts';
 import { matchesDnsName } from './dns_names.ts';
 import { describe, handshakeError, verifyPeer, type VerificationFailure } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
-import { MaterialError, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
+import { MaterialError, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
 import type { NameMatcher, UpstreamTlsConfig } from './tls_config.ts';
 import { TlsConnectionInfo } from './tls_info.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
@@ -31,6 +31,7 @@ export class UpstreamTls {
   readonly #statistics: TlsStatistics;
   readonly #complain: (message: string) => void;
   #made: { readonly material: TlsMaterial; readonly context: SecureContext } | undefined = undefined;
+  #unusable: { readonly material: TlsMaterial; readonly error: MaterialError } | undefined = undefined;
 
   /** `complain` is told, in a sentence, of every connection that was refused because of who the server is. */
   constructor(
@@ -55,14 +56,19 @@ export class UpstreamTls {
     const material = this.#source.get();
     if (material instanceof MaterialError) return material;
     if (this.#made?.material === material) return this.#made;
-    if (this.#made !== undefined) this.#statistics.contextUpdates.inc();
+    if (this.#unusable?.material === material) return this.#made ?? this.#unusable.error;
     try {
-      this.#made = { material, context: createSecureContext(material.options) };
-    } catch (error) {
-      const { reason, code } = error as { reason?: string; code?: string };
-      return new MaterialError(`the certificate, key or roots cannot be used: ${reason ?? code ?? 'unreadable'}`);
+      const context = createSecureContext(material.options);
+      if (this.#made !== undefined) this.#statistics.contextUpdates.inc();
+      this.#made = { material, context };
+      return this.#made;
+    } catch (cause) {
+      // Certificate and key may come one after the other: until they fit, the last good pair goes on.
+      const error = unusable(cause);
+      this.#unusable = { material, error };
+      this.#complain(`any host: ${error.message}`);
+      return this.#made ?? error;
     }
-    return this.#made;
   }
 }
 
