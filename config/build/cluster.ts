@@ -52,6 +52,7 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
       refreshMs: positive(fields, 'dns_refresh_rate') ?? 5000,
     },
     metadata: parseMetadata(fields.message('metadata')),
+    exchangesMetadata: buildFilters(fields),
     sourceIp: fields.message('upstream_bind_config')?.message('source_address')?.string('address'),
     keepAliveIdleMs: keepAlive === undefined ? 0 : (keepAlive.integer('keepalive_time') ?? 7200) * 1000,
     transportSocket: fields.has('transport_socket')
@@ -65,6 +66,17 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     inlineAssignment,
     origin,
   };
+}
+
+/** envoy.config.cluster.v3.Filter. @returns whether metadata are exchanged: the one filter there is. */
+function buildFilters(fields: Fields): boolean {
+  const filters = fields.messages('filters');
+  for (const filter of filters) {
+    const { typeUrl } = typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config'));
+    if (typeUrl === `${TYPE}envoy.tcp.metadataexchange.config.MetadataExchange`) continue;
+    filter.fail('typed_config', `cluster filter ${typeUrl.replace(TYPE, '')} is not supported`);
+  }
+  return filters.length > 0;
 }
 
 function positive(fields: Fields, name: string): number | undefined {

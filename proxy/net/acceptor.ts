@@ -1,6 +1,7 @@
 /** Accepts connections on a descriptor that the control thread keeps, as SocketStreams. */
 import { createServer, Socket, type Server } from 'node:net';
 import { type ConnectionInfo, socketAddress, type SocketAddress, type TlsInfo } from './connection_info.ts';
+import type { Peer } from '../telemetry/peer.ts';
 import { ReadTarget, SocketStream } from './socket_stream.ts';
 
 /** What node:net hands to `onconnection`; not documented, so used only where it has what we need. */
@@ -30,6 +31,7 @@ export class SocketInfo implements ConnectionInfo {
   requestedServerName: string | undefined = undefined;
   alpn: string | undefined = undefined;
   tls: TlsInfo | undefined = undefined;
+  peer: Peer | undefined = undefined;
   transportFailureReason: string | undefined = undefined;
   terminationDetails: string | undefined = undefined;
   filterState: Map<string, unknown> | undefined = undefined;

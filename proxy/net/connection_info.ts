@@ -1,4 +1,5 @@
 /** What is known of one connection: addresses, TLS facts, and state shared by its filters. */
+import type { Peer } from '../telemetry/peer.ts';
 
 /** An address as Envoy prints it: `ip:port`, `[v6]:port`, or a unix socket's path. */
 export interface SocketAddress {
@@ -33,6 +34,8 @@ export interface ConnectionInfo {
   tls: TlsInfo | undefined;
   transportFailureReason: string | undefined;
   terminationDetails: string | undefined;
+  /** Who the other side says it is (istio-peer-exchange). */
+  peer?: Peer | undefined;
   /** Envoy's filter state, by key. Made when first used. */
   filterState: Map<string, unknown> | undefined;
 }

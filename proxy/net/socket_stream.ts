@@ -140,6 +140,13 @@ export class ReadTarget {
   }
 }
 
+/** Takes something from the beginning of what comes. */
+export interface FirstBytes {
+  /** `bytes` are borrowed. @returns what is left; undefined: nothing yet. */
+  take(bytes: Buffer): Buffer | undefined;
+  readonly isOver: boolean;
+}
+
 export class SocketStream implements FlushingByteStream {
   readonly info: ConnectionInfo;
   onData: (bytes: Buffer) => void = nothing;
@@ -160,6 +167,7 @@ export class SocketStream implements FlushingByteStream {
   #failure: Failure | undefined = undefined;
   #lent: LentBuffer | undefined = undefined;
   #lastReadBytes = 0;
+  #first: FirstBytes | undefined = undefined;
   readonly #isUnix: boolean;
 
   /**
@@ -298,10 +306,21 @@ export class SocketStream implements FlushingByteStream {
     return this.#socket;
   }
 
+  /** Before the first byte is read: what comes first is for somebody else. */
+  takeFirst(first: FirstBytes): void {
+    this.#first = first;
+  }
+
   /** Called by the read target. */
   received(size: number, buffer: Buffer): void {
     if (this.#closed) return;
-    const bytes = buffer === sharedBuffer ? sharedView(size) : buffer.subarray(0, size);
+    let bytes = buffer === sharedBuffer ? sharedView(size) : buffer.subarray(0, size);
+    if (this.#first !== undefined) {
+      const rest = this.#first.take(bytes);
+      if (this.#first.isOver) this.#first = undefined;
+      if (rest === undefined) return;
+      bytes = rest;
+    }
     const outer = lentBuffer;
     lentBuffer = this.#lent;
     eventDepth++;

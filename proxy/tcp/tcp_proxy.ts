@@ -12,7 +12,7 @@ import { RequestHeaders } from '../http/headers.ts';
 import type { Metadata, StreamInfo } from '../http/stream_info.ts';
 import { xxHash64OfText } from '../load_balancers/xx_hash64.ts';
 import type { ByteStream } from '../net/byte_stream.ts';
-import type { SocketAddress } from '../net/connection_info.ts';
+import type { ConnectionInfo, SocketAddress } from '../net/connection_info.ts';
 import { Deadline } from '../net/deadlines.ts';
 import type { ConnectionOwner, TerminalConnection } from '../net/network_filter.ts';
 import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
@@ -51,6 +51,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
   #chosen: Host | undefined = undefined;
   #upstream: UpstreamAttempt | undefined = undefined;
   #relay: Relay | undefined = undefined;
+  #upstreamInfo: ConnectionInfo | undefined = undefined;
   #early: Buffer[] | undefined = undefined;
   #earlyBytes = 0;
   #earlyEnd = false;
@@ -176,7 +177,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     const info = this.#info;
     info.upstreamLocalAddress = stream.info.localAddress;
     info.upstreamTls = stream.info.tls;
-    info.upstreamTls = stream.info.tls;
+    this.#upstreamInfo = stream.info;
     const relay = new Relay(this.#down, stream, this);
     this.#relay = relay;
     const { idle, config, accessLogs } = this.#runtime;
@@ -268,6 +269,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     this.#ending = true;
     for (const deadline of this.#deadlines) deadline.cancel();
     const info = this.#info;
+    info.upstreamPeer = this.#upstreamInfo?.peer;
     if (cut !== undefined && info.flags === undefined) info.addFlag(cut.side === 'upstream' ? 'UR' : 'DR');
     info.connectionTerminationDetails ??= info.connection.terminationDetails;
     info.endMs = this.#runtime.services.nowMs();

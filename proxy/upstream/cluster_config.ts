@@ -31,6 +31,8 @@ export interface ClusterConfig {
   readonly dns: DnsOptions;
   readonly metadata: Metadata | undefined;
   readonly sourceIp: string | undefined;
+  /** The cluster filter istio.metadata_exchange: connections with ALPN istio-peer-exchange begin with a frame each way. */
+  readonly exchangesMetadata: boolean;
   /** First probe after this much silence; 0: none. */
   readonly keepAliveIdleMs: number;
   /** undefined: raw. */

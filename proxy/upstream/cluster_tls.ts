@@ -1,5 +1,6 @@
 /** Which TLS a cluster's connections have: endpoint by endpoint, and as a request wishes. */
 import { type LogLimit, limitedLog } from '../telemetry/log_limit.ts';
+import { ownFrame } from '../telemetry/metadata_frame.ts';
 import { TlsStatistics } from '../net/tls/tls_statistics.ts';
 import { type TransportOptions, UpstreamTls } from '../net/tls/upstream_tls.ts';
 import type { ThreadServices } from '../thread_services.ts';
@@ -14,6 +15,7 @@ export class ClusterTls {
   readonly #alpnKeys = new WeakMap<readonly string[], string>();
   /** Requests may replace the ALPN list. */
   readonly #takesAlpn: boolean;
+  #frame: Buffer | undefined = undefined;
   #statistics: TlsStatistics | undefined = undefined;
   #log: LogLimit | undefined = undefined;
 
@@ -63,10 +65,17 @@ export class ClusterTls {
     return {
       address: host.address.text,
       hostname: host.hostname,
+      frame: this.#ownFrame(),
       alpn: wish === undefined ? undefined : this.#alpn(wish, protocol),
       serverName: autoSni ? name : undefined,
       verifyName: autoSanValidation ? name : undefined,
     };
+  }
+
+  #ownFrame(): Buffer | undefined {
+    if (!this.#config.exchangesMetadata) return undefined;
+    this.#frame ??= ownFrame(this.#services.node);
+    return this.#frame;
   }
 
   #alpn({ upstreamAlpn }: TransportWish, protocol: string): readonly string[] | undefined {

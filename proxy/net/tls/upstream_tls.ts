@@ -3,6 +3,7 @@ import { isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { SocketStream } from '../socket_stream.ts';
 import type { SocketInfo } from '../acceptor.ts';
+import { FrameStripper, PEER_EXCHANGE } from '../../telemetry/metadata_frame.ts';
 import { Certificate } from './certificate.ts';
 import { matchesDnsName } from './dns_names.ts';
 import { describe, handshakeError, verifyPeer, type VerificationFailure } from './peer_verification.ts';
@@ -77,6 +78,8 @@ export interface TransportOptions {
   readonly address: string;
   /** The endpoint's; for auto_host_sni. */
   readonly hostname: string;
+  /** Sent first where istio-peer-exchange is negotiated, and the like expected; undefined: the cluster does not. */
+  readonly frame: Buffer | undefined;
   /** Instead of the configured list. */
   readonly alpn: readonly string[] | undefined;
   /** Instead of the configured name (auto_sni). */
@@ -207,7 +210,16 @@ class HostTransport implements UpstreamTransport {
           this.#kept = { session, generation: material.generation, peer };
         });
       }
-      on.ready(new SocketStream(tls, info, undefined, raw));
+      const stream = new SocketStream(tls, info, undefined, raw);
+      if (this.#options.frame !== undefined && info.alpn === PEER_EXCHANGE) {
+        stream.takeFirst(
+          new FrameStripper((told) => {
+            info.peer = told;
+          }),
+        );
+        stream.write(this.#options.frame);
+      }
+      on.ready(stream);
     });
     return {
       abort() {

@@ -11,7 +11,6 @@ const STILL_REFUSED: readonly (readonly ['http' | 'network', string])[] = [
   ['http', 'envoy.extensions.filters.http.fault.v3.HTTPFault'],
   ['http', 'envoy.extensions.filters.http.grpc_stats.v3.FilterConfig'],
   ['http', 'envoy.extensions.filters.http.grpc_web.v3.GrpcWeb'],
-  ['network', 'envoy.tcp.metadataexchange.config.MetadataExchange'],
 ];
 
 /** What else is refused, by its path: access logs chosen by a CEL expression. */
