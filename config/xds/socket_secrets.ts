@@ -28,6 +28,6 @@ export function socketSecrets(socket: string, node: NodeIdentity, log: XdsOption
   return xdsSource(
     { node: { id, cluster: nodeCluster, metadata }, static_resources: { clusters: [cluster] } },
     { id: id || 'pillion', cluster: nodeCluster || 'pillion', version: VERSION },
-    log,
+    { log },
   );
 }
