@@ -1,5 +1,6 @@
 /** The command line: which command, with which flags. Each command is a file beside this one, loaded when it is wanted. */
 import { Command, CommanderError } from 'commander';
+import { addCaptureFlags } from './capture_flags.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import { warn } from './print.ts';
@@ -48,6 +49,9 @@ function program(end: (code: number) => void): Command {
     async (paths: string[], values: Values) =>
       end(await (await import('./validate.ts')).validate(readProxyFlags(values, paths))),
   );
+  addCaptureFlags(
+    root.command('capture').description("write the iptables rules that lead a pod's connections through the proxy"),
+  ).action(async (values) => end((await import('./capture.ts')).capture(values)));
   root
     .command('echo')
     .description('an HTTP backend that answers what it was asked; /status/N /delay/MS /bytes/N /stream/N')

@@ -1,0 +1,64 @@
+/** `pillion capture`: writes, shows and removes the iptables rules that lead a pod's connections through the proxy. */
+import { spawnSync } from 'node:child_process';
+import { networkInterfaces } from 'node:os';
+import { captureOptions, type CaptureValues } from './capture_flags.ts';
+import { type Family, natRules, removeInput, restoreInput, shownRules } from './capture_rules.ts';
+import { CommandError, exitCodes } from './exit_codes.ts';
+import { say } from './print.ts';
+
+/** @throws {CommandError} */
+export function capture(values: CaptureValues): number {
+  const families = familiesHere();
+  if (values['show'] === true) {
+    for (const family of families) for (const line of shownRules(saved(family))) say(`${nameOf(family)}: ${line}`);
+    return exitCodes.fine;
+  }
+  if (values['remove'] === true) {
+    for (const family of families) restore(family, removeInput(saved(family)));
+    return exitCodes.fine;
+  }
+  const options = captureOptions(values);
+  if (values['dryRun'] === true) {
+    for (const family of families)
+      for (const rule of natRules(options, family)) say(`${nameOf(family)} -t nat ${rule}`);
+    return exitCodes.fine;
+  }
+  for (const family of families) restore(family, restoreInput(natRules(options, family), saved(family)));
+  return exitCodes.fine;
+}
+
+// ── iptables ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const nameOf = (family: Family): string => (family === 'v4' ? 'iptables' : 'ip6tables');
+
+/** IPv6 where this network namespace has an address of it beside loopback. */
+function familiesHere(): Family[] {
+  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  return all.some(({ family, internal, scopeid }) => family === 'IPv6' && !internal && scopeid === 0)
+    ? ['v4', 'v6']
+    : ['v4'];
+}
+
+function saved(family: Family): string {
+  return command(`${nameOf(family)}-save`, ['-t', 'nat'], undefined);
+}
+
+/** One transaction: all of it, or nothing. */
+function restore(family: Family, input: string): void {
+  command(`${nameOf(family)}-restore`, ['--noflush', '-w', '10'], input);
+}
+
+function command(program: string, parameters: readonly string[], input: string | undefined): string {
+  const done = spawnSync(program, parameters, { encoding: 'utf8', ...(input !== undefined && { input }) });
+  if (done.error !== undefined) {
+    const missing = (done.error as NodeJS.ErrnoException).code === 'ENOENT';
+    const reason = missing ? 'it is not installed (apt-get install iptables)' : done.error.message;
+    throw new CommandError(exitCodes.failure, `Cannot run ${program}: ${reason}`);
+  }
+  if (done.status !== 0) {
+    const reason = done.stderr.trim().split('\n').join('; ');
+    const hint = /permission|Operation not permitted/i.test(reason) ? ' (NET_ADMIN and NET_RAW are needed)' : '';
+    throw new CommandError(exitCodes.failure, `${program} failed: ${reason}${hint}`);
+  }
+  return done.stdout;
+}
