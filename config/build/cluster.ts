@@ -14,6 +14,7 @@ import { typedConfig } from './extensions.ts';
 import { buildSlowStart, buildSubsets, isLocalityWeighted } from './load_balancing.ts';
 import { buildOutlierDetection } from './outlier_detection.ts';
 import { buildUpstreamTls } from './tls.ts';
+import { buildSocketOptions } from './socket_options.ts';
 
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 const TYPE = 'type.googleapis.com/';
@@ -28,7 +29,6 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
   const inlineAssignment =
     assignment === undefined ? undefined : buildLoadAssignment(assignment, fields.at('load_assignment'));
   checkAddresses(discovery, inlineAssignment);
-  const keepAlive = fields.message('upstream_connection_options')?.message('tcp_keepalive');
   return {
     name,
     altStatName: (fields.string('alt_stat_name') || name).replace(/;$/, ''),
@@ -53,8 +53,7 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     },
     metadata: parseMetadata(fields.message('metadata')),
     exchangesMetadata: buildFilters(fields),
-    sourceIp: fields.message('upstream_bind_config')?.message('source_address')?.string('address'),
-    keepAliveIdleMs: keepAlive === undefined ? 0 : (keepAlive.integer('keepalive_time') ?? 7200) * 1000,
+    socket: buildSocketOptions(fields),
     transportSocket: fields.has('transport_socket')
       ? buildSocket(fields.requiredMessage('transport_socket'), origin)
       : undefined,

@@ -1,16 +1,14 @@
 /** Opens connections to hosts, as SocketStreams. */
-import { connect, type Socket, type TcpNetConnectOpts, type IpcNetConnectOpts } from 'node:net';
+import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { SocketInfo } from './acceptor.ts';
 import { socketAddress, type SocketAddress } from './connection_info.ts';
-import { asOneEvent, ReadTarget, SocketStream } from './socket_stream.ts';
+import { applyKeepAlive, boundSocket, type SocketOptions, sourceFor } from './socket_options.ts';
+import { asOneEvent, descriptorOf, ReadTarget, SocketStream } from './socket_stream.ts';
 import type { UpstreamTransport } from './tls/upstream_tls.ts';
 
 export interface ConnectOptions {
   readonly address: SocketAddress;
-  /** Source address to bind, e.g. 127.0.0.6. */
-  readonly sourceIp: string | undefined;
-  /** 0: no keep-alive probes. */
-  readonly keepAliveIdleMs: number;
+  readonly socket: SocketOptions;
   /** Laid over the socket before anybody else sees it; undefined: the bytes as they are. */
   readonly transport?: UpstreamTransport | undefined;
   nowMs(): number;
@@ -30,24 +28,15 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
   const target = transport === undefined ? new ReadTarget() : undefined;
   const onread = target && { buffer: target.buffer as () => Uint8Array, callback: target.callback };
   const common = { allowHalfOpen: true, noDelay: true, ...(onread !== undefined && { onread }) };
-  const where: TcpNetConnectOpts | IpcNetConnectOpts =
-    address.port === 0 && address.ip.startsWith('/')
-      ? { ...common, path: address.ip }
-      : {
-          ...common,
-          host: address.ip,
-          port: address.port,
-          ...(options.sourceIp === undefined ? {} : { localAddress: options.sourceIp }),
-          ...(options.keepAliveIdleMs > 0 ? { keepAlive: true, keepAliveInitialDelay: options.keepAliveIdleMs } : {}),
-        };
   let done = false;
   let handshake: ConnectAttempt | undefined;
-  const socket: Socket = connect(where);
+  const socket = openSocket(options, common);
   socket.once('connect', () => {
     if (done) return;
     socket.removeListener('error', failed);
     const local = socketAddress(socket.localAddress ?? '', socket.localPort ?? 0);
     const info = new SocketInfo(local, address, options.nowMs());
+    if (options.socket.keepAlive !== undefined) applyKeepAlive(socket, descriptorOf(socket), options.socket.keepAlive);
     if (transport === undefined) {
       done = true;
       options.onConnected(new SocketStream(socket, info, target));
@@ -79,6 +68,19 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
       socket.destroy();
     },
   };
+}
+
+type CommonOptions = Pick<TcpNetConnectOpts, 'allowHalfOpen' | 'noDelay' | 'onread'>;
+
+function openSocket({ address, socket }: ConnectOptions, common: CommonOptions): Socket {
+  const { ip, port } = address;
+  if (port === 0 && ip.startsWith('/')) return connect({ ...common, path: ip });
+  const source = sourceFor(ip, socket);
+  if (source === undefined) return connect({ ...common, host: ip, port });
+  const bound = boundSocket(source, common);
+  return bound === undefined
+    ? connect({ ...common, host: ip, port, localAddress: source })
+    : bound.connect({ host: ip, port });
 }
 
 /** strerror's texts, as Envoy prints them. */

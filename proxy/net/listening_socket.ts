@@ -3,8 +3,19 @@
  * They outlive configurations and data threads; a restarted thread gets the same queue.
  */
 import { createServer } from 'node:net';
-import { dlopen } from 'node:ffi';
 import { socketAddress } from './connection_info.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  hasLibc,
+  libc,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  socketAddressBytes,
+  SOL_IPV6,
+  SOL_SOCKET,
+} from './libc.ts';
 
 /** An address that cannot be listened on. The command line names the flag that changes it. */
 export class BindError extends Error {
@@ -30,39 +41,13 @@ export class BindError extends Error {
   }
 }
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_STREAM = 1;
-const SOCK_NONBLOCK = 0x800;
-const SOCK_CLOEXEC = 0x80000;
-const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_REUSEPORT = 15;
-const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 const DEFAULT_BACKLOG = 4096;
 
-type Libc = Record<'socket' | 'bind' | 'listen' | 'setsockopt' | 'dup' | 'close', (...args: unknown[]) => number>;
-let libc: Libc | undefined;
-
-/** libc's own calls; Linux only. */
-function c(): Libc {
-  if (libc === undefined) {
-    const { functions } = dlopen(null, {
-      socket: { arguments: ['i32', 'i32', 'i32'], return: 'i32' },
-      bind: { arguments: ['i32', 'pointer', 'u32'], return: 'i32' },
-      listen: { arguments: ['i32', 'i32'], return: 'i32' },
-      setsockopt: { arguments: ['i32', 'i32', 'i32', 'pointer', 'u32'], return: 'i32' },
-      dup: { arguments: ['i32'], return: 'i32' },
-      close: { arguments: ['i32'], return: 'i32' },
-    });
-    libc = functions as unknown as Libc;
-  }
-  return libc;
-}
-
 /** Whether descriptors can be shared: elsewhere one thread opens the address itself. */
-export const canShareDescriptors = process.platform === 'linux';
+export const canShareDescriptors = hasLibc;
 
 export class ListeningSocket {
   readonly ip: string;
@@ -88,12 +73,12 @@ export class ListeningSocket {
   /** A duplicate for a thread to listen on; it closes it itself. undefined: the thread opens the address. */
   duplicate(thread: number): number | undefined {
     const descriptor = this.#descriptors[thread];
-    return descriptor === undefined ? undefined : c().dup(descriptor);
+    return descriptor === undefined ? undefined : libc().dup(descriptor);
   }
 
   /** The address goes: connections waiting in the queues are reset. */
   close(): void {
-    for (const descriptor of this.#descriptors) c().close(descriptor);
+    for (const descriptor of this.#descriptors) libc().close(descriptor);
   }
 }
 
@@ -112,40 +97,16 @@ function probe(ip: string, port: number): Promise<number> {
 
 function openDescriptor(ip: string, port: number, backlog: number): number {
   const v6 = ip.includes(':');
-  const descriptor = c().socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const descriptor = libc().socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const one = Buffer.from([1, 0, 0, 0]);
-  c().setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, one, 4);
-  c().setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, one, 4);
-  if (v6) c().setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, one, 4);
-  const address = v6 ? sockaddrIn6(ip, port) : sockaddrIn(ip, port);
-  if (c().bind(descriptor, address, address.length) !== 0 || c().listen(descriptor, backlog) !== 0) {
-    c().close(descriptor);
+  libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, one, 4);
+  libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, one, 4);
+  if (v6) libc().setsockopt(descriptor, SOL_IPV6, IPV6_V6ONLY, one, 4);
+  const address = socketAddressBytes(ip, port);
+  if (libc().bind(descriptor, address, address.length) !== 0 || libc().listen(descriptor, backlog) !== 0) {
+    libc().close(descriptor);
     // The probe had it a moment ago: somebody was faster.
     throw new BindError(ip, port, Object.assign(new Error('bind failed'), { code: 'EADDRINUSE' }));
   }
   return descriptor;
-}
-
-function sockaddrIn(ip: string, port: number): Buffer {
-  const address = Buffer.alloc(16);
-  address.writeUInt16LE(AF_INET, 0);
-  address.writeUInt16BE(port, 2);
-  address.set(ip.split('.').map(Number), 4);
-  return address;
-}
-
-function sockaddrIn6(ip: string, port: number): Buffer {
-  const address = Buffer.alloc(28);
-  address.writeUInt16LE(AF_INET6, 0);
-  address.writeUInt16BE(port, 2);
-  const [head = '', tail] = ip.split('::');
-  const words = (text: string): number[] =>
-    text === '' ? [] : text.split(':').map((word) => Number.parseInt(word, 16));
-  const left = words(head);
-  const right = tail === undefined ? [] : words(tail);
-  const all = tail === undefined ? left : [...left, ...new Array(8 - left.length - right.length).fill(0), ...right];
-  all.forEach((word, index) => {
-    address.writeUInt16BE(word as number, 8 + index * 2);
-  });
-  return address;
 }

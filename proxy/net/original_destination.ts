@@ -1,15 +1,10 @@
 /** Where a redirected connection was going: SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST, by libc's getsockopt (Linux). */
-import { dlopen } from 'node:ffi';
 import { type SocketAddress, socketAddress } from './connection_info.ts';
+import { AF_INET6, hasLibc, libc, SOL_IP, SOL_IPV6 } from './libc.ts';
 
-const SOL_IP = 0;
-const SOL_IPV6 = 41;
 const SO_ORIGINAL_DST = 80;
-const AF_INET6 = 10;
 const SOCKADDR_BYTES = 28;
 
-type GetSockOpt = (fd: number, level: number, option: number, value: Buffer, length: Buffer) => number;
-let getsockopt: GetSockOpt | undefined;
 const address = Buffer.alloc(SOCKADDR_BYTES);
 const length = Buffer.alloc(4);
 
@@ -18,16 +13,10 @@ const length = Buffer.alloc(4);
  * @returns undefined where netfilter knows nothing of the connection; its own address where it was not redirected.
  */
 export function originalDestination(fd: number, isV6: boolean): SocketAddress | undefined {
-  if (process.platform !== 'linux' || fd < 0) return undefined;
-  if (getsockopt === undefined) {
-    const { functions } = dlopen(null, {
-      getsockopt: { arguments: ['i32', 'i32', 'i32', 'pointer', 'pointer'], return: 'i32' },
-    });
-    getsockopt = functions['getsockopt'] as unknown as GetSockOpt;
-  }
+  if (!hasLibc || fd < 0) return undefined;
   length.writeInt32LE(SOCKADDR_BYTES);
   // The level follows the client's family: a v4 client of a dual-stack socket is known to the v4 table.
-  if (getsockopt(fd, isV6 ? SOL_IPV6 : SOL_IP, SO_ORIGINAL_DST, address, length) !== 0) return undefined;
+  if (libc().getsockopt(fd, isV6 ? SOL_IPV6 : SOL_IP, SO_ORIGINAL_DST, address, length) !== 0) return undefined;
   const port = address.readUInt16BE(2);
   if (address.readUInt16LE(0) !== AF_INET6) return socketAddress([...address.subarray(4, 8)].join('.'), port);
   const words: string[] = [];

@@ -147,6 +147,12 @@ export interface FirstBytes {
   readonly isOver: boolean;
 }
 
+/** −1 when the socket has none. */
+export function descriptorOf(socket: Socket): number {
+  const handle = (socket as Socket & { _handle?: { readonly fd?: number } | null })._handle;
+  return handle?.fd ?? -1;
+}
+
 export class SocketStream implements FlushingByteStream {
   readonly info: ConnectionInfo;
   onData: (bytes: Buffer) => void = nothing;
@@ -219,8 +225,7 @@ export class SocketStream implements FlushingByteStream {
 
   /** The socket's descriptor, for options by ffi; −1 when it has none. */
   get descriptor(): number {
-    const handle = (this.#socket as Socket & { _handle?: { readonly fd?: number } | null })._handle;
-    return handle?.fd ?? -1;
+    return descriptorOf(this.#carrier);
   }
 
   write(bytes: Buffer | string): boolean {

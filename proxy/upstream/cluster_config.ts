@@ -3,6 +3,7 @@ import type { SlowStart } from '../load_balancers/live_hosts.ts';
 import type { LoadBalancerConfig } from '../load_balancers/load_balancer.ts';
 import type { Http2Config } from '../http/http2_config.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import type { SocketOptions } from '../net/socket_options.ts';
 import type { UpstreamTlsConfig } from '../net/tls/tls_config.ts';
 import type { BreakerLimits } from './circuit_breakers.ts';
 import type { LoadAssignment } from './load_assignment.ts';
@@ -30,11 +31,9 @@ export interface ClusterConfig {
   readonly http: UpstreamHttp;
   readonly dns: DnsOptions;
   readonly metadata: Metadata | undefined;
-  readonly sourceIp: string | undefined;
   /** The cluster filter istio.metadata_exchange: connections with ALPN istio-peer-exchange begin with a frame each way. */
   readonly exchangesMetadata: boolean;
-  /** First probe after this much silence; 0: none. */
-  readonly keepAliveIdleMs: number;
+  readonly socket: SocketOptions;
   /** undefined: raw. */
   readonly transportSocket: TransportSocket | undefined;
   /** The first whose match fits the endpoint's envoy.transport_socket_match metadata replaces transportSocket. */

@@ -266,8 +266,7 @@ export class ClusterRuntime implements Cluster {
       maxConnectionDuration:
         config.http.maxConnectionDurationMs > 0 ? deadlines.list(config.http.maxConnectionDurationMs) : undefined,
       http2: config.http.http2,
-      sourceIp: config.sourceIp,
-      keepAliveIdleMs: config.keepAliveIdleMs,
+      socket: config.socket,
       transport,
       deadlines,
       nowMs,

@@ -19,7 +19,7 @@ export class ConnectionAttempt {
 
   constructor(owner: AttemptOwner) {
     this.#owner = owner;
-    const { host, statistics, connectTimeout, sourceIp, keepAliveIdleMs, transport, nowMs, protocol } = owner.options;
+    const { host, statistics, connectTimeout, socket, transport, nowMs, protocol } = owner.options;
     const startMs = nowMs();
     statistics.cxTotal.inc();
     if (protocol === 'http1') statistics.cxHttp1Total.inc();
@@ -33,8 +33,7 @@ export class ConnectionAttempt {
     connectTimeout.arm(this.#deadline, startMs);
     this.#attempt = openConnection({
       address: host.address,
-      sourceIp,
-      keepAliveIdleMs,
+      socket,
       transport,
       nowMs,
       onConnected: (stream) => {

@@ -3,6 +3,7 @@ import type { ResetReason, StreamDecoder, StreamEncoder } from '../http/codec.ts
 import type { Http2Config } from '../http/http2_config.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { DeadlineList } from '../net/deadlines.ts';
+import type { SocketOptions } from '../net/socket_options.ts';
 import type { UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { Breaker } from './circuit_breakers.ts';
 import type { ClusterStatistics } from './cluster_statistics.ts';
@@ -49,8 +50,7 @@ export interface PoolOptions {
   /** undefined: connections last as long as they are used. */
   readonly maxConnectionDuration: DeadlineList | undefined;
   readonly http2: Http2Config;
-  readonly sourceIp: string | undefined;
-  readonly keepAliveIdleMs: number;
+  readonly socket: SocketOptions;
   /** undefined: the bytes as they are. */
   readonly transport: UpstreamTransport | undefined;
   readonly deadlines: { list(durationMs: number): DeadlineList };

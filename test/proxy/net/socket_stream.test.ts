@@ -86,8 +86,7 @@ test('SocketStream relays 20 MB unchanged to a slow reader when read buffers are
   const { acceptor, port } = await accept((downstream) => {
     openConnection({
       address: socketAddress('127.0.0.1', sourcePort),
-      sourceIp: undefined,
-      keepAliveIdleMs: 0,
+      socket: { sourceIps: [], keepAlive: undefined },
       nowMs,
       onFailed: (message) => assert.fail(message),
       onConnected: (upstream) => {
@@ -187,8 +186,7 @@ test('openConnection says why when nobody listens', async () => {
   const failed = Promise.withResolvers<string>();
   openConnection({
     address: socketAddress('127.0.0.1', port),
-    sourceIp: undefined,
-    keepAliveIdleMs: 0,
+    socket: { sourceIps: [], keepAlive: undefined },
     nowMs,
     onFailed: failed.resolve,
     onConnected: () => assert.fail('must not connect'),

@@ -1,0 +1,37 @@
+/** upstream_bind_config and upstream_connection_options of a cluster → SocketOptions. */
+import { isIP } from 'node:net';
+import type { KeepAlive, SocketOptions } from '../../proxy/net/socket_options.ts';
+import type { Fields } from '../../proxy/resource_fields.ts';
+
+/** @throws {ConfigError} */
+export function buildSocketOptions(cluster: Fields): SocketOptions {
+  const bind = cluster.message('upstream_bind_config');
+  const options = cluster.message('upstream_connection_options');
+  if (bind !== undefined && bind.list('socket_options').length > 0) {
+    bind.fail('socket_options', 'options of sockets by number are not supported');
+  }
+  const extra = bind?.messages('extra_source_addresses').map((entry) => entry.requiredMessage('address')) ?? [];
+  const main = bind?.message('source_address');
+  return {
+    sourceIps: [...(main === undefined ? [] : [main]), ...extra].map(sourceIp),
+    keepAlive: buildKeepAlive(options?.message('tcp_keepalive')),
+  };
+}
+
+function sourceIp(address: Fields): string {
+  const ip = address.requiredString('address');
+  if (isIP(ip) === 0) address.fail('address', `an IP address is wanted, got "${ip}"`);
+  if ((address.integer('port_value', 0, 65535) ?? 0) !== 0) {
+    address.fail('port_value', 'a fixed source port would allow one connection at a time: leave it out');
+  }
+  return ip;
+}
+
+function buildKeepAlive(fields: Fields | undefined): KeepAlive | undefined {
+  if (fields === undefined) return undefined;
+  return {
+    probes: fields.integer('keepalive_probes', 1, 127),
+    idleSeconds: fields.integer('keepalive_time', 1, 32767),
+    intervalSeconds: fields.integer('keepalive_interval', 1, 32767),
+  };
+}

@@ -1,0 +1,74 @@
+/** What connections to hosts ask of the kernel: where they come from, and whether silence is probed. */
+import { Socket, type SocketConstructorOpts } from 'node:net';
+import {
+  AF_INET,
+  AF_INET6,
+  hasLibc,
+  libc,
+  setIntOption,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  socketAddressBytes,
+  SOL_IP,
+  SOL_SOCKET,
+  SOL_TCP,
+} from './libc.ts';
+
+export interface SocketOptions {
+  /** Addresses to come from, one a family at most; empty: the kernel chooses. */
+  readonly sourceIps: readonly string[];
+  readonly keepAlive: KeepAlive | undefined;
+}
+
+/** Envoy: envoy.config.core.v3.TcpKeepalive. undefined: as the system has it. */
+export interface KeepAlive {
+  /** Silence before the first probe. */
+  readonly idleSeconds: number | undefined;
+  readonly intervalSeconds: number | undefined;
+  /** So many without an answer end the connection. */
+  readonly probes: number | undefined;
+}
+
+const SO_KEEPALIVE = 9;
+const TCP_KEEPIDLE = 4;
+const TCP_KEEPINTVL = 5;
+const TCP_KEEPCNT = 6;
+const IP_BIND_ADDRESS_NO_PORT = 24;
+
+/** The source for a destination, of its family. */
+export function sourceFor(ip: string, { sourceIps }: SocketOptions): string | undefined {
+  return sourceIps.find((source) => source.includes(':') === ip.includes(':'));
+}
+
+/**
+ * An unconnected socket with a source address and no port yet: the kernel chooses one at connect, when it knows the
+ * destination, so that a fixed source has 28,000 ports for each destination instead of for all of them together.
+ * undefined: the system cannot (not Linux, no such address); node:net's `localAddress` then says what is wrong.
+ */
+export function boundSocket(sourceIp: string, options: SocketConstructorOpts): Socket | undefined {
+  if (!hasLibc) return undefined;
+  const c = libc();
+  const fd = c.socket(sourceIp.includes(':') ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return undefined;
+  // Of both families: level SOL_IP.
+  setIntOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  const address = socketAddressBytes(sourceIp, 0);
+  if (c.bind(fd, address, address.length) !== 0) {
+    c.close(fd);
+    return undefined;
+  }
+  return new Socket({ ...options, fd });
+}
+
+/** On a connected socket. node:net's own setKeepAlive also sets a probe a second, ten times. */
+export function applyKeepAlive(socket: Socket, fd: number, { idleSeconds, intervalSeconds, probes }: KeepAlive): void {
+  if (!hasLibc || fd < 0) {
+    socket.setKeepAlive(true, (idleSeconds ?? 0) * 1000);
+    return;
+  }
+  setIntOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  if (idleSeconds !== undefined) setIntOption(fd, SOL_TCP, TCP_KEEPIDLE, idleSeconds);
+  if (intervalSeconds !== undefined) setIntOption(fd, SOL_TCP, TCP_KEEPINTVL, intervalSeconds);
+  if (probes !== undefined) setIntOption(fd, SOL_TCP, TCP_KEEPCNT, probes);
+}
