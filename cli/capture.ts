@@ -15,6 +15,7 @@ export function capture(values: CaptureValues): number {
   }
   if (values['remove'] === true) {
     for (const family of families) restore(family, removeInput(saved(family)));
+    if (families.includes('v6')) proxySource('del');
     return exitCodes.fine;
   }
   const options = captureOptions(values);
@@ -24,6 +25,7 @@ export function capture(values: CaptureValues): number {
     return exitCodes.fine;
   }
   for (const family of families) restore(family, restoreInput(natRules(options, family), saved(family)));
+  if (families.includes('v6')) proxySource('add');
   return exitCodes.fine;
 }
 
@@ -46,6 +48,16 @@ function saved(family: Family): string {
 /** One transaction: all of it, or nothing. */
 function restore(family: Family, input: string): void {
   command(`${nameOf(family)}-restore`, ['--noflush', '-w', '10'], input);
+}
+
+/** The address from which the proxy calls the application; of IPv4 all of 127.0.0.0/8 is there already. */
+function proxySource(what: 'add' | 'del'): void {
+  try {
+    command('ip', ['-6', 'addr', what, '::6/128', 'dev', 'lo'], undefined);
+  } catch (error) {
+    const done = /File exists|already assigned|Cannot assign requested address/;
+    if (!(error instanceof CommandError) || !done.test(error.message)) throw error;
+  }
 }
 
 function command(program: string, parameters: readonly string[], input: string | undefined): string {
