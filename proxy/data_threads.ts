@@ -6,6 +6,7 @@ import type { Update } from './distribution.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
 import type { LogWriter } from './telemetry/log_writer.ts';
+import type { RuntimeValues } from './runtime_layers.ts';
 import type { NodeIdentity } from './proxy_options.ts';
 import type { Logger } from './telemetry/log.ts';
 import { RestartPolicy } from './restart_policy.ts';
@@ -36,6 +37,8 @@ export interface DataThreadsOptions {
   readonly statsConfig: unknown;
   readonly drainTimeMs: number;
   readonly poisonReadBuffers: boolean;
+  /** For threads that start. */
+  readonly runtime: () => RuntimeValues;
   onSpans(batch: SpanBatch): void;
   /** A thread has counted enough failures of a host. */
   outlierFound(cluster: string, address: string, cause: OutlierCause): void;
@@ -188,6 +191,7 @@ export class DataThreads {
       statsConfig,
       drainTimeMs,
       poisonReadBuffers,
+      runtime: this.#options.runtime(),
     };
     // Whatever this file itself is: .ts in a checkout, .js in dist.
     const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));

@@ -102,6 +102,7 @@ class ControlThread {
       statsConfig: options.statsConfig ?? (options.bootstrap as { stats_config?: unknown } | undefined)?.stats_config,
       drainTimeMs: options.drainTimeMs,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
+      runtime: () => this.#observed.runtime.values(),
       onSpans: (batch) => spans.add(batch),
       bringUp: (thread, post) => this.#bringUp(thread, post),
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
@@ -437,6 +438,7 @@ class ControlThread {
         const talkative = LOG_LEVELS.find((name) => levels.includes(name)) ?? level;
         this.#threads.broadcast({ kind: 'log-level', level: talkative });
       },
+      runtimeChanged: () => this.#threads.broadcast({ kind: 'runtime', values: this.#observed.runtime.values() }),
       reopenLogs: () => this.#writer.reopen(),
       drain: (stopAccepting) => this.#threads.broadcast({ kind: 'drain', stopAccepting }),
       quit: () => options.onQuit?.(),

@@ -3,6 +3,7 @@ import type { ClusterCall } from './cluster_caller.ts';
 import type { Update } from './distribution.ts';
 import type { NodeIdentity } from './proxy_options.ts';
 import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
+import type { RuntimeValues } from './runtime_layers.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
 import type { HostCounts } from './upstream/host.ts';
@@ -28,6 +29,7 @@ export interface ThreadStart {
   readonly statsConfig: unknown;
   readonly drainTimeMs: number;
   readonly poisonReadBuffers: boolean;
+  readonly runtime: RuntimeValues;
 }
 
 export type ToThread =
@@ -40,6 +42,7 @@ export type ToThread =
   /** `ip:port` of this proxy's own listeners: never to be called through it. */
   | { readonly kind: 'own-ports'; readonly ports: readonly number[] }
   | { readonly kind: 'log-level'; readonly level: LogLevel }
+  | { readonly kind: 'runtime'; readonly values: RuntimeValues }
   /** The writer has taken this much: more may come. */
   | { readonly kind: 'lines-written'; readonly bytes: number }
   /** The exporter has taken so many: more may come. */

@@ -17,6 +17,7 @@ import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
 import { ThreadSpans } from './telemetry/tracing/thread_spans.ts';
 import { controlCall } from './http/control_call.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
+import { setRuntimeValues } from './runtime_values.ts';
 import { describeThread } from './thread_description.ts';
 import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
@@ -34,6 +35,7 @@ const start = workerData as ThreadStart;
 const send = (message: FromThread): void => port.postMessage(message);
 
 poisonReadBuffers(start.poisonReadBuffers);
+setRuntimeValues(start.runtime);
 startConnectionIdsAt(start.threadIndex * 2 ** 40 + 1);
 let logLevel = start.logLevel;
 let unwritten = 0;
@@ -149,6 +151,9 @@ function receive(message: ToThread): void {
     case 'host-verdicts':
       services.hostVerdicts.apply(message);
       cells.built(message.cluster)?.verdictsChanged(message.hosts.map(([address]) => address));
+      break;
+    case 'runtime':
+      setRuntimeValues(message.values);
       break;
     case 'log-level':
       logLevel = message.level;

@@ -51,13 +51,14 @@ export const serverEndpoints: readonly AdminEndpoint[] = [
   post(
     '/runtime_modify',
     'Adds or modifies runtime values as passed in query parameters',
-    ({ runtime }, query) => {
+    ({ runtime, runtimeChanged }, query) => {
       if (query.size === 0)
         return text(
           'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\nuse an empty value to remove a previously added override',
           400,
         );
       const refusal = runtime.modify(query);
+      if (refusal === undefined) runtimeChanged();
       return refusal === undefined ? text('OK\n') : text(refusal, 503);
     },
     { 'key1=value1': 'To delete a previously added key, use an empty string as the value' },

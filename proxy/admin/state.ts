@@ -40,6 +40,8 @@ export interface AdminState {
   failHealth(failed: boolean): void;
   /** Own log: of one component, or of all (undefined). */
   setLogLevel(level: LogLevel, component?: string): void;
+  /** Data threads are told. */
+  runtimeChanged(): void;
   reopenLogs(): void;
   drain(stopAccepting: boolean): void;
   quit(): void;

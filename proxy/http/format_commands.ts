@@ -1,12 +1,19 @@
 /** The commands of format strings, each compiled once to a function. */
-import { tlsValues } from './tls_commands.ts';
+import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { ConfigError } from '../config_error.ts';
 import { queryParameter } from '../router/hash_policy.ts';
 import { LONG_FLAGS } from '../response_flags.ts';
+import { streamAttributes } from '../telemetry/cel/attributes.ts';
+import { celText, compileCel } from '../telemetry/cel/evaluator.ts';
+import { directLocal, directRemote, reachedHost, tried, withoutPort, withoutPortCommand } from './format_addresses.ts';
+import { commonDuration, wholeMs } from './format_durations.ts';
+import { grpcStatus } from './format_grpc.ts';
+import { timeFormat } from './format_time.ts';
 import type { FormatInput } from './formatter.ts';
 import type { Headers } from './headers.ts';
 import type { Metadata, StreamInfo } from './stream_info.ts';
+import { tlsCommands } from './tls_commands.ts';
 
 /** undefined: absent. */
 export type Command = (input: FormatInput) => string | number | boolean | object | undefined;
@@ -19,13 +26,31 @@ const fixed =
   (input) =>
     read(input.info, input);
 
+/** `:status` and three digits. */
+const STATUS_BYTES = 10;
+
 const COMMANDS: Readonly<Record<string, Maker>> = {
-  START_TIME: (argument) => timeCommand(argument, (info) => info.startTimeMs),
-  START_TIME_LOCAL: (argument) => timeCommand(argument, (info) => info.startTimeMs),
-  EMIT_TIME: (argument) => timeCommand(argument, () => Date.now()),
+  START_TIME: (argument) => timeFormat(argument, ({ info }: FormatInput) => info.startTimeMs),
+  START_TIME_LOCAL: (argument) => timeFormat(argument, ({ info }: FormatInput) => info.startTimeMs),
+  EMIT_TIME: (argument) => timeFormat(argument, () => Date.now()),
+  EMIT_TIME_LOCAL: (argument) => timeFormat(argument, () => Date.now()),
   REQ: (argument) => headerCommand(argument, (input) => input.requestHeaders),
   RESP: (argument) => headerCommand(argument, (input) => input.responseHeaders),
   TRAILER: (argument) => headerCommand(argument, (input) => input.responseTrailers),
+  REQUEST_HEADER: (argument) => headerCommand(argument, (input) => input.requestHeaders),
+  RESPONSE_HEADER: (argument) => headerCommand(argument, (input) => input.responseHeaders),
+  RESPONSE_TRAILER: (argument) => headerCommand(argument, (input) => input.responseTrailers),
+  REQUEST_HEADERS_BYTES: (_) => (input) => input.requestHeaders?.byteSize ?? 0,
+  RESPONSE_HEADERS_BYTES: (_) => (input) =>
+    input.responseHeaders === undefined ? 0 : input.responseHeaders.byteSize + STATUS_BYTES,
+  RESPONSE_TRAILERS_BYTES: (_) => (input) => input.responseTrailers?.byteSize ?? 0,
+  GRPC_STATUS: grpcStatus,
+  GRPC_STATUS_NUMBER: (_) => grpcStatus('NUMBER'),
+  COALESCE: coalesce,
+  CEL: (argument) => {
+    const evaluate = compileCel(argument, streamAttributes());
+    return (input) => celText(evaluate(input));
+  },
   REQ_WITHOUT_QUERY: (argument) => {
     const read = headerCommand(argument, (input) => input.requestHeaders);
     return (input) => {
@@ -49,9 +74,18 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
     const value = input.requestHeaders === undefined ? undefined : queryParameter(input.requestHeaders.path, argument);
     return value === undefined ? undefined : percentDecoded(value);
   },
+  QUERY_PARAMS: (_) => (input) => {
+    const path = input.requestHeaders?.path ?? '';
+    const at = path.indexOf('?');
+    if (at < 0) return undefined;
+    return path.slice(at + 1);
+  },
   PROTOCOL: fixed((info) => info.protocol),
   RESPONSE_CODE: fixed((info) => info.responseCode),
-  RESPONSE_CODE_DETAILS: fixed((info) => info.responseCodeDetails.replaceAll(' ', '_')),
+  RESPONSE_CODE_DETAILS: (argument) =>
+    argument === 'ALLOW_WHITESPACES'
+      ? ({ info }) => info.responseCodeDetails
+      : ({ info }) => info.responseCodeDetails.replaceAll(' ', '_'),
   CONNECTION_TERMINATION_DETAILS: fixed(
     (info) => info.connectionTerminationDetails ?? info.connection.terminationDetails,
   ),
@@ -59,6 +93,25 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   RESPONSE_FLAGS_LONG: fixed((info) => info.flags?.map((flag) => LONG_FLAGS[flag]).join(',') ?? '-'),
   BYTES_RECEIVED: fixed((info) => info.bytesReceived),
   BYTES_SENT: fixed((info) => info.bytesSent),
+  DOWNSTREAM_WIRE_BYTES_RECEIVED: fixed((info) => info.headerBytesReceived + info.bytesReceived),
+  DOWNSTREAM_WIRE_BYTES_SENT: fixed((info) => info.headerBytesSent + info.bytesSent),
+  DOWNSTREAM_HEADER_BYTES_RECEIVED: fixed((info) => info.headerBytesReceived),
+  DOWNSTREAM_HEADER_BYTES_SENT: fixed((info) => info.headerBytesSent),
+  DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED: (_) => (input) => input.requestHeaders?.byteSize ?? 0,
+  DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT: (_) => (input) => input.responseHeaders?.byteSize ?? 0,
+  UPSTREAM_WIRE_BYTES_SENT: fixed((info) => info.upstreamHeaderBytesSent + upstreamBody(info, info.bytesReceived)),
+  UPSTREAM_WIRE_BYTES_RECEIVED: fixed(
+    (info) =>
+      info.upstreamHeaderBytesReceived + upstreamBody(info, info.upstreamHeaderBytesReceived > 0 ? info.bytesSent : 0),
+  ),
+  UPSTREAM_HEADER_BYTES_SENT: fixed((info) => info.upstreamHeaderBytesSent),
+  UPSTREAM_HEADER_BYTES_RECEIVED: fixed((info) => info.upstreamHeaderBytesReceived),
+  UPSTREAM_DECOMPRESSED_HEADER_BYTES_SENT: fixed((info, input) =>
+    upstreamBody(info, input.requestHeaders?.byteSize ?? 0),
+  ),
+  UPSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED: fixed((info, input) =>
+    info.upstreamHeaderBytesReceived > 0 ? (input.responseHeaders?.byteSize ?? 0) : 0,
+  ),
   DURATION: fixed((info) => wholeMs(info.startMs, info.endMs)),
   REQUEST_DURATION: fixed((info) => wholeMs(info.startMs, info.requestCompleteMs)),
   REQUEST_TX_DURATION: fixed((info) => wholeMs(info.startMs, info.upstreamLastByteSentMs)),
@@ -66,39 +119,65 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   RESPONSE_TX_DURATION: fixed((info) =>
     info.upstreamFirstByteReceivedMs === 0 ? undefined : wholeMs(info.upstreamFirstByteReceivedMs, info.endMs),
   ),
+  COMMON_DURATION: commonDuration,
+  UPSTREAM_CONNECTION_POOL_READY_DURATION: fixed((info) =>
+    info.upstreamReadyMs === 0 ? undefined : wholeMs(info.upstreamAttemptMs, info.upstreamReadyMs),
+  ),
   UPSTREAM_HOST: fixed((info) => info.upstreamHost?.text),
-  UPSTREAM_HOST_NAME: fixed((info) => info.upstreamHost?.text),
+  UPSTREAM_HOST_NAME: fixed((info) => info.upstreamHostName || info.upstreamHost?.text),
+  UPSTREAM_HOST_NAME_WITHOUT_PORT: fixed((info) => withoutPort(info.upstreamHostName) || info.upstreamHost?.ip),
+  UPSTREAM_HOSTS_ATTEMPTED: fixed((info) => tried(info, ({ address }) => address.text)),
+  UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT: fixed((info) => tried(info, ({ address }) => address.ip)),
+  UPSTREAM_HOST_NAMES_ATTEMPTED: fixed((info) => tried(info, ({ address, hostname: name }) => name || address.text)),
+  UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT: fixed((info) =>
+    tried(info, ({ address, hostname: name }) => withoutPort(name) || address.ip),
+  ),
+  UPSTREAM_CONNECTION_ID: fixed((info) => info.upstreamConnection?.id),
+  UPSTREAM_CONNECTION_IDS_ATTEMPTED: fixed((info) =>
+    info.upstreamConnection === undefined
+      ? undefined
+      : [...(info.earlierConnectionIds ?? []), info.upstreamConnection.id].join(','),
+  ),
   UPSTREAM_REMOTE_ADDRESS: fixed((info) => reachedHost(info)?.text),
-  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: fixed((info) => reachedHost(info)?.ip),
+  UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: withoutPortCommand((info) => reachedHost(info)),
   UPSTREAM_REMOTE_PORT: fixed((info) => reachedHost(info)?.port),
   UPSTREAM_CLUSTER: fixed((info) => info.upstreamClusterStatName || info.upstreamCluster),
   UPSTREAM_CLUSTER_RAW: fixed((info) => info.upstreamCluster),
   UPSTREAM_LOCAL_ADDRESS: fixed((info) => info.upstreamLocalAddress?.text),
-  UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: fixed((info) => info.upstreamLocalAddress?.ip),
+  UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: withoutPortCommand((info) => info.upstreamLocalAddress),
   UPSTREAM_LOCAL_PORT: fixed((info) => info.upstreamLocalAddress?.port),
   UPSTREAM_TRANSPORT_FAILURE_REASON: fixed((info) => info.upstreamTransportFailureReason?.replaceAll(' ', '_')),
   UPSTREAM_REQUEST_ATTEMPT_COUNT: fixed((info) => info.upstreamRequestAttemptCount),
   UPSTREAM_PROTOCOL: fixed((info) => info.upstreamProtocol),
   DOWNSTREAM_REMOTE_ADDRESS: fixed((info) => info.remoteAddress.text),
-  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: fixed((info) => info.remoteAddress.ip),
+  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: withoutPortCommand((info) => info.remoteAddress),
   DOWNSTREAM_REMOTE_PORT: fixed((info) => info.remoteAddress.port),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: fixed(
-    ({ connection }) => (connection.directRemoteAddress ?? connection.remoteAddress).text,
-  ),
-  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: fixed(
-    ({ connection }) => (connection.directRemoteAddress ?? connection.remoteAddress).ip,
-  ),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS: fixed((info) => directRemote(info).text),
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: withoutPortCommand(directRemote),
+  DOWNSTREAM_DIRECT_REMOTE_PORT: fixed((info) => directRemote(info).port),
   DOWNSTREAM_LOCAL_ADDRESS: fixed(({ connection }) => connection.localAddress.text),
-  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: fixed(({ connection }) => connection.localAddress.ip),
+  DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: withoutPortCommand(({ connection }) => connection.localAddress),
   DOWNSTREAM_LOCAL_PORT: fixed(({ connection }) => connection.localAddress.port),
-  ...Object.fromEntries([...tlsValues].map(([name, value]) => [name, fixed(value)])),
+  DOWNSTREAM_DIRECT_LOCAL_ADDRESS: fixed((info) => directLocal(info).text),
+  DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT: withoutPortCommand(directLocal),
+  DOWNSTREAM_DIRECT_LOCAL_PORT: fixed((info) => directLocal(info).port),
+  ...tlsCommands,
   DOWNSTREAM_TRANSPORT_FAILURE_REASON: fixed(({ connection }) =>
     connection.transportFailureReason?.replaceAll(' ', '_'),
   ),
-  REQUESTED_SERVER_NAME: fixed(({ connection }) => connection.requestedServerName),
+  REQUESTED_SERVER_NAME: requestedServerName,
   CONNECTION_ID: fixed(({ connection }) => connection.id),
   STREAM_ID: fixed((info) => info.requestId),
   ROUTE_NAME: fixed((info) => info.routeName),
+  VIRTUAL_CLUSTER_NAME: fixed((info) => info.virtualClusterName),
+  ROUTE_RESOLUTION_COUNT: fixed((info) => info.routeResolutions),
+  FILTER_CHAIN_NAME: fixed(({ connection }) => connection.filterChainName),
+  ACCESS_LOG_TYPE: fixed((info) => info.accessLogType),
+  CUSTOM_FLAGS: fixed((info) => info.customFlags?.join(',')),
+  LOCAL_REPLY_BODY: fixed((info) => info.localReplyBody),
+  TRACE_ID: fixed((info) => info.traceId),
+  SPAN_ID: fixed((info) => info.spanId),
+  UNIQUE_ID: () => () => randomUUID(),
   HOSTNAME: () => {
     const name = hostname();
     return () => name;
@@ -115,6 +194,7 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   ROUTE_METADATA: (argument) => metadataCommand(argument, (info, name) => info.routeMetadata?.[name]),
   METADATA: (argument) => {
     const [kind = '', ...rest] = argument.split(':');
+    if (kind === 'LISTENER' || kind === 'LISTENER_FILTER_CHAIN' || kind === 'VIRTUAL_HOST') return () => undefined;
     const source = {
       CLUSTER: 'upstreamClusterMetadata',
       ROUTE: 'routeMetadata',
@@ -131,11 +211,6 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   },
 };
 
-/** The host once a connection to it is there. */
-function reachedHost(info: StreamInfo): StreamInfo['upstreamHost'] {
-  return info.upstreamLocalAddress === undefined ? undefined : info.upstreamHost;
-}
-
 /** What is no escape stays as it is. */
 function percentDecoded(text: string): string {
   return text.replace(/(?:%[0-9a-f]{2})+/gi, (escapes) =>
@@ -144,42 +219,26 @@ function percentDecoded(text: string): string {
 }
 
 /** Documented by Envoy 1.40, and nothing here to answer with: they print as absent. */
-const UNANSWERED = new Set([
+export const UNANSWERED: ReadonlySet<string> = new Set([
+  // Of the kernel, QUIC or internal listeners.
   'BYTES_RETRANSMITTED',
   'PACKETS_RETRANSMITTED',
-  'UPSTREAM_WIRE_BYTES_RECEIVED',
-  'UPSTREAM_WIRE_BYTES_SENT',
-  'UPSTREAM_HEADER_BYTES_RECEIVED',
-  'UPSTREAM_HEADER_BYTES_SENT',
-  'DOWNSTREAM_WIRE_BYTES_RECEIVED',
-  'DOWNSTREAM_WIRE_BYTES_SENT',
-  'DOWNSTREAM_HEADER_BYTES_RECEIVED',
-  'DOWNSTREAM_HEADER_BYTES_SENT',
-  'UPSTREAM_CONNECTION_ID',
-  'UPSTREAM_HOST_NAME_WITHOUT_PORT',
-  'UPSTREAM_HOSTS_ATTEMPTED',
-  'UPSTREAM_CONNECTION_POOL_READY_DURATION',
+  'DOWNSTREAM_CX_RTT',
+  'ROUNDTRIP_DURATION',
+  'DOWNSTREAM_HANDSHAKE_DURATION',
+  'DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID',
+  'DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID',
+  'UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID',
+  'UPSTREAM_FILTER_STATE',
+  // Known only when a connection has ended, or not kept.
   'DOWNSTREAM_DETECTED_CLOSE_TYPE',
   'DOWNSTREAM_LOCAL_CLOSE_REASON',
-  'ROUNDTRIP_DURATION',
-  'COMMON_DURATION',
-  'GRPC_STATUS',
-  'GRPC_STATUS_NUMBER',
-  'FILTER_CHAIN_NAME',
-  'UNIQUE_ID',
-  'ACCESS_LOG_TYPE',
-  'UPSTREAM_FILTER_STATE',
-  'UPSTREAM_CLUSTER_NAME',
-  'LOCAL_REPLY_BODY',
-  'TRACE_ID',
-  'SPAN_ID',
-  'JA3_FINGERPRINT',
-  'JA4_FINGERPRINT',
+  'UPSTREAM_DETECTED_CLOSE_TYPE',
+  'UPSTREAM_LOCAL_CLOSE_REASON',
+  'UPSTREAM_SERVER_NAME',
+  'ROUTE_RESOLUTION_TIME_US',
   'TLS_JA3_FINGERPRINT',
-  'CEL',
-  'VIRTUAL_CLUSTER_NAME',
-  'DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID',
-  'DOWNSTREAM_DIRECT_LOCAL_ADDRESS',
+  'TLS_JA4_FINGERPRINT',
 ]);
 
 /** @throws {ConfigError} for a command that Envoy does not know either. */
@@ -190,8 +249,63 @@ export function commandFor(name: string, argument: string, whole: string): Comma
   throw new ConfigError('', `"${whole}": there is no command ${name}`);
 }
 
-function wholeMs(fromMs: number, toMs: number): number | undefined {
-  return toMs === 0 ? undefined : Math.max(0, Math.round(toMs - fromMs));
+/** Bytes of bodies pass from one side to the other; none where there was no connection. */
+function upstreamBody(info: StreamInfo, bytes: number): number {
+  return info.upstreamConnection === undefined ? 0 : bytes;
+}
+
+/** `SNI_ONLY`, `SNI_FIRST` or `HOST_FIRST`, and where the host is taken from. */
+function requestedServerName(argument: string): Command {
+  const [order = 'SNI_ONLY', source = 'ORIG_OR_HOST'] = argument === '' ? [] : argument.split(':');
+  if (!['SNI_ONLY', 'SNI_FIRST', 'HOST_FIRST'].includes(order) || !['ORIG', 'HOST', 'ORIG_OR_HOST'].includes(source)) {
+    throw new ConfigError(
+      '',
+      `"REQUESTED_SERVER_NAME(${argument})": SNI_ONLY, SNI_FIRST or HOST_FIRST, then ORIG, HOST or ORIG_OR_HOST are understood`,
+    );
+  }
+  const host = ({ requestHeaders }: FormatInput): string | undefined => {
+    const original = source === 'HOST' ? undefined : requestHeaders?.get('x-envoy-original-host');
+    return original ?? (source === 'ORIG' ? undefined : requestHeaders?.authority.replace(/:\d+$/, ''));
+  };
+  return (input) => {
+    const name = input.info.connection.requestedServerName;
+    if (order === 'SNI_ONLY') return name;
+    return order === 'SNI_FIRST' ? (name ?? host(input)) : (host(input) ?? name);
+  };
+}
+
+/** The first of several commands that has a value: `{"operators": ["A", {"command": "B", "param": "x", "max_length": 5}]}`. */
+function coalesce(argument: string): Command {
+  const refuse = (says: string): never => {
+    throw new ConfigError('', `"COALESCE(${argument.slice(0, 100)})": ${says}`);
+  };
+  let json: unknown;
+  try {
+    json = JSON.parse(argument);
+  } catch {
+    return refuse('its parameter is JSON');
+  }
+  const operators = (json as { readonly operators?: unknown } | null)?.operators;
+  if (!Array.isArray(operators) || operators.length === 0) return refuse('a list of operators is wanted');
+  const commands = operators.map((item: unknown): Command => {
+    if (typeof item === 'string') return commandFor(item, '', item);
+    const { command, param = '', max_length: limit } = (item ?? {}) as Readonly<Record<string, unknown>>;
+    if (typeof command !== 'string' || typeof param !== 'string')
+      return refuse('each operator is a name, or has a command');
+    const found = commandFor(command, param, command);
+    if (typeof limit !== 'number') return found;
+    return (input) => {
+      const value = found(input);
+      return typeof value === 'string' ? value.slice(0, limit) : value;
+    };
+  });
+  return (input) => {
+    for (const command of commands) {
+      const value = command(input);
+      if (value !== undefined && value !== '') return value;
+    }
+    return undefined;
+  };
 }
 
 /** `NAME?ALTERNATIVE` */
@@ -216,81 +330,4 @@ function metadataCommand(
     }
     return value as ReturnType<Command>;
   };
-}
-
-let lastSecond = -1;
-let lastPrefix = '';
-
-/** ISO 8601 with milliseconds in UTC; the part up to the second is made once a second. */
-export function isoTime(epochMs: number): string {
-  const second = Math.floor(epochMs / 1000);
-  if (second !== lastSecond) {
-    lastSecond = second;
-    lastPrefix = new Date(second * 1000).toISOString().slice(0, 20);
-  }
-  const ms = epochMs - second * 1000;
-  return `${lastPrefix}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`;
-}
-
-function timeCommand(argument: string, source: (info: StreamInfo) => number): Command {
-  if (argument === '') return ({ info }) => isoTime(source(info));
-  const parts = argument.split(/(%[a-zA-Z%]|%[1-9][f])/).map(timePart);
-  return ({ info }) => {
-    const epochMs = source(info);
-    let text = '';
-    for (const part of parts) text += typeof part === 'string' ? part : part(epochMs);
-    return text;
-  };
-}
-
-const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
-const DAYS = 'Sun Mon Tue Wed Thu Fri Sat'.split(' ');
-
-/** One directive of strftime, or text. */
-function timePart(part: string): string | ((epochMs: number) => string) {
-  if (!part.startsWith('%')) return part;
-  const pad = (value: number, width = 2): string => String(value).padStart(width, '0');
-  const digits = /^%([1-9])f$/.exec(part)?.[1];
-  if (digits !== undefined)
-    return (ms) =>
-      pad(ms % 1000, 3)
-        .padEnd(9, '0')
-        .slice(0, Number(digits));
-  const date = (read: (date: Date) => string) => (ms: number) => read(new Date(ms));
-  switch (part) {
-    case '%%':
-      return '%';
-    case '%s':
-      return (ms) => String(Math.floor(ms / 1000));
-    case '%f':
-      return (ms) => pad(ms % 1000, 3).padEnd(9, '0');
-    case '%Y':
-      return date((d) => String(d.getUTCFullYear()));
-    case '%m':
-      return date((d) => pad(d.getUTCMonth() + 1));
-    case '%d':
-      return date((d) => pad(d.getUTCDate()));
-    case '%e':
-      return date((d) => String(d.getUTCDate()).padStart(2));
-    case '%H':
-      return date((d) => pad(d.getUTCHours()));
-    case '%M':
-      return date((d) => pad(d.getUTCMinutes()));
-    case '%S':
-      return date((d) => pad(d.getUTCSeconds()));
-    case '%b':
-      return date((d) => MONTHS[d.getUTCMonth()] as string);
-    case '%a':
-      return date((d) => DAYS[d.getUTCDay()] as string);
-    case '%F':
-      return date((d) => d.toISOString().slice(0, 10));
-    case '%T':
-      return date((d) => d.toISOString().slice(11, 19));
-    case '%z':
-      return '+0000';
-    case '%Z':
-      return 'UTC';
-    default:
-      throw new ConfigError('', `"${part}" is not a time directive that is understood here`);
-  }
 }

@@ -21,7 +21,7 @@ export interface Formatter {
 }
 
 /** `%NAME(argument):length%`, or `%%`. Arguments may hold parentheses of their own. */
-const COMMAND = /%(?:%|([A-Z0-9_]+)(?:\(((?:[^()]|\([^()]*\))*)\))?(?::(\d+))?%)/g;
+const COMMAND = /%(?:%|([A-Z0-9_]+)(?:\(((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*)\))?(?::(\d+))?%)/g;
 
 /** @throws {ConfigError} for an unknown command or a lone `%`. */
 export function compileFormat(format: string, options: { absent: 'dash' | 'empty' }): Formatter {

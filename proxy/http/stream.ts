@@ -312,6 +312,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
   route(): Route | undefined {
     if (this.#routeKnown) return this.#route;
     this.#routeKnown = true;
+    this.info.routeResolutions++;
     // A stream pins the table it began with; later configuration is for later streams.
     this.#table ??= this.#runtime.routes();
     this.#route = this.#table?.match(this.requestHeaders, this);
@@ -418,6 +419,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#sink = undefined;
     this.#localReplies++;
     this.info.responseCodeDetails = details;
+    this.info.localReplyBody = body;
     const { headers, body: text } = localReply(this.requestHeaders, status, body, grpcStatus);
     modifyHeaders?.(headers);
     this.responseHeaders = headers;

@@ -31,6 +31,19 @@ export class StreamInfo {
   firstByteSentMs = 0;
   endMs = 0;
   upstreamHost: SocketAddress | undefined = undefined;
+  /** As the cluster calls it: a DNS name, or ''. */
+  upstreamHostName = '';
+  /** Hosts tried before `upstreamHost`. */
+  earlierHosts: TriedHost[] | undefined = undefined;
+  /** The connection on which the request went last. */
+  upstreamConnection: ConnectionInfo | undefined = undefined;
+  earlierConnectionIds: number[] | undefined = undefined;
+  /** When the last attempt was made, and when it had its connection. */
+  upstreamAttemptMs = 0;
+  upstreamReadyMs = 0;
+  /** Of heads, on the wire to and from the host. */
+  upstreamHeaderBytesSent = 0;
+  upstreamHeaderBytesReceived = 0;
   upstreamLocalAddress: SocketAddress | undefined = undefined;
   /** The cluster's name as configured (%UPSTREAM_CLUSTER_RAW%). */
   upstreamCluster: string | undefined = undefined;
@@ -60,6 +73,17 @@ export class StreamInfo {
   /** Path before rewriting. */
   originalPath: string | undefined = undefined;
   connectionTerminationDetails: string | undefined = undefined;
+  /** Of an answer that was made here. */
+  localReplyBody = '';
+  virtualClusterName = '';
+  /** Hexadecimal, of the span; '' without tracing. */
+  traceId = '';
+  spanId = '';
+  routeResolutions = 0;
+  /** Events that filters name (%CUSTOM_FLAGS%). */
+  customFlags: string[] | undefined = undefined;
+  /** When the access log writes: envoy.data.accesslog.v3.AccessLogType in the words of %ACCESS_LOG_TYPE%. */
+  accessLogType = 'DownstreamEnd';
 
   constructor(connection: ConnectionInfo, startTimeMs: number, startMs: number) {
     this.connection = connection;
@@ -68,11 +92,41 @@ export class StreamInfo {
     this.startMs = startMs;
   }
 
+  hostChosen(host: TriedHost & { readonly metadata: Metadata | undefined }, nowMs: number): void {
+    if (this.upstreamHost !== undefined) {
+      this.earlierHosts ??= [];
+      this.earlierHosts.push({ address: this.upstreamHost, hostname: this.upstreamHostName });
+    }
+    this.upstreamHost = host.address;
+    this.upstreamHostName = host.hostname;
+    this.upstreamHostMetadata = host.metadata;
+    this.upstreamAttemptMs = nowMs;
+  }
+
+  connectionReady(connection: ConnectionInfo, protocol: string, nowMs: number): void {
+    if (this.upstreamConnection !== undefined) {
+      this.earlierConnectionIds ??= [];
+      this.earlierConnectionIds.push(this.upstreamConnection.id);
+    }
+    this.upstreamConnection = connection;
+    this.upstreamLocalAddress = connection.localAddress;
+    this.upstreamTls = connection.tls;
+    this.upstreamProtocol = protocol;
+    this.upstreamReadyMs = nowMs;
+    this.upstreamFirstByteSentMs = nowMs;
+  }
+
   addFlag(flag: ResponseFlag): void {
     if (flag === '') return;
     if (this.flags === undefined) this.flags = [flag];
     else if (!this.flags.includes(flag)) this.flags.push(flag);
   }
+}
+
+/** A host that a request was sent to, or would have been. */
+export interface TriedHost {
+  readonly address: SocketAddress;
+  readonly hostname: string;
 }
 
 /** filter_metadata by namespace, protobuf Struct as plain JSON. */

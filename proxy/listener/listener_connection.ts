@@ -190,6 +190,7 @@ export class ListenerConnection {
 
   #serve(chain: FilterChain, stream: ByteStream, bytes: Buffer | undefined, ended: boolean): void {
     const { services, version } = this.#host;
+    stream.info.filterChainName = chain.config.name;
     let current = chain;
     const newest = (): NetworkFilter<unknown> => {
       current = version().chains.byKey(chain.key) ?? current;

@@ -28,6 +28,12 @@ export interface ConnectionInfo {
   /** Whether the listener restored the address that the client had dialled. */
   localAddressRestored: boolean;
   readonly startMs: number;
+  /** Of a connection that we made: when it was begun. */
+  connectStartMs?: number;
+  /** Ours, whatever the client had dialled. */
+  directLocalAddress?: SocketAddress;
+  /** Of the listener, once matched. */
+  filterChainName?: string;
   /** From the ClientHello, peeked or terminated. */
   requestedServerName: string | undefined;
   alpn: string | undefined;

@@ -208,14 +208,12 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     // A body that will not be sent again need not be kept once it is on its way.
     const again = (attempt.reused && IDEMPOTENT.has(this.requestHeaders.method)) || this.#mayRetryAfterSending(attempt);
     if (!again) this.body.replayable = false;
-    info.upstreamLocalAddress = connection.localAddress;
-    info.upstreamTls = connection.tls;
-    info.upstreamProtocol = attempt.protocol;
-    info.upstreamFirstByteSentMs = attempt.sentMs;
+    info.connectionReady(connection, attempt.protocol, attempt.sentMs);
   }
 
   attemptSent(_attempt: UpstreamRequest, room: boolean): void {
     const { body } = this;
+    this.#stream.info.upstreamHeaderBytesSent = this.requestHeaders.wireBytes || this.requestHeaders.byteSize;
     if (!body.replayable) body.release();
     else if (body.bytes > this.#keepBytes()) this.#stopKeeping();
     if (room || body.complete) this.#resumeDownstream();
@@ -258,6 +256,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#responseStarted = true;
     this.body.release();
     info.upstreamFirstByteReceivedMs = nowMs;
+    info.upstreamHeaderBytesReceived = headers.wireBytes || headers.byteSize;
     statistics.response(headers.status);
     if (headers.status >= 500) attempt.host.counts.rqError++;
     else attempt.host.counts.rqSuccess++;
@@ -342,8 +341,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       cluster.statistics.cxNoneHealthy.inc();
       return this.#fail(failures.noHealthyUpstream);
     }
-    info.upstreamHost = host.address;
-    info.upstreamHostMetadata = host.metadata;
+    info.hostChosen(host, this.#deps.nowMs());
     if (this.#forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
     const pool = cluster.pool(host, this.#forward.priority, info.protocol, this);
     if (typeof pool === 'string') {

@@ -1,6 +1,6 @@
 /** Pillion's own log on stderr: text on a terminal, JSON lines otherwise; levels per component, changeable at run time. */
 import { writeSync } from 'node:fs';
-import { isoTime } from '../http/format_commands.ts';
+import { isoTime } from '../http/format_time.ts';
 import { LOG_LEVELS, type Logger, type LogLevel } from './log.ts';
 import { escapeControls } from './thread_access_logs.ts';
 

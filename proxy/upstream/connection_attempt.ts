@@ -39,6 +39,7 @@ export class ConnectionAttempt {
       onConnected: (stream) => {
         this.#deadline.cancel();
         statistics.cxConnectMs.record(nowMs() - startMs);
+        stream.info.connectStartMs = startMs;
         owner.connected(this, stream);
       },
       onFailed: (message) => this.#failed('connection failure', message),
