@@ -312,16 +312,11 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
   route(): Route | undefined {
     if (this.#routeKnown) return this.#route;
     this.#routeKnown = true;
-    this.info.routeResolutions++;
     // A stream pins the table it began with; later configuration is for later streams.
     this.#table ??= this.#runtime.routes();
     this.#route = this.#table?.match(this.requestHeaders, this);
     const route = this.#route;
-    if (route !== undefined) {
-      this.info.routeName = route.name;
-      this.info.virtualHostName = route.virtualHostName;
-      this.info.routeMetadata = route.metadata;
-    }
+    this.info.routed(route);
     return route;
   }
 
@@ -418,8 +413,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#sink?.abandon();
     this.#sink = undefined;
     this.#localReplies++;
-    this.info.responseCodeDetails = details;
-    this.info.localReplyBody = body;
+    this.info.answeredHere(details, body);
     const { headers, body: text } = localReply(this.requestHeaders, status, body, grpcStatus);
     modifyHeaders?.(headers);
     this.responseHeaders = headers;

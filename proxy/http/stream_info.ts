@@ -116,6 +116,25 @@ export class StreamInfo {
     this.upstreamFirstByteSentMs = nowMs;
   }
 
+  /** What the route table found. */
+  routed(
+    route:
+      | { readonly name: string; readonly virtualHostName: string; readonly metadata: Metadata | undefined }
+      | undefined,
+  ): void {
+    this.routeResolutions++;
+    if (route === undefined) return;
+    this.routeName = route.name;
+    this.virtualHostName = route.virtualHostName;
+    this.routeMetadata = route.metadata;
+  }
+
+  /** A local reply. */
+  answeredHere(details: string, body: string): void {
+    this.responseCodeDetails = details;
+    this.localReplyBody = body;
+  }
+
   addFlag(flag: ResponseFlag): void {
     if (flag === '') return;
     if (this.flags === undefined) this.flags = [flag];
