@@ -15,6 +15,7 @@ import { outboundResources } from './outbound_cluster.ts';
 import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
 import { withAutoAddresses } from './auto_addresses.ts';
 import { nameTable } from './name_table.ts';
+import { policyAdvice } from './policy_advice.ts';
 import { proxyConfigFor } from './proxy_config.ts';
 import { readObjects } from './registry.ts';
 import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
@@ -74,7 +75,7 @@ export function compile(input: CompileInput): CompileResult {
   }
   refuseForeignCode(context, input.proxy !== undefined);
   const patched = patchResources(context, resources, input.proxy !== undefined);
-  context.warnings.push(...notYet(context));
+  context.warnings.push(...(input.proxy === undefined ? [] : policyAdvice(context)), ...notYet(context));
   return {
     resources: patched,
     services: serviceSummaries(context),

@@ -32,6 +32,9 @@ function inboundFilters(yaml: string, mesh: Record<string, unknown> = {}): unkno
   );
 }
 
+const SERVICE_WITH_TCP =
+  '\n---\napiVersion: v1\nkind: Service\nmetadata: { name: raw }\nspec: { selector: { app: cart }, ports: [{ name: tcp, port: 7000 }] }\n';
+
 const policies = (filter: unknown) => Object.keys((dig(filter, 'typed_config', 'rules', 'policies') ?? {}) as object);
 
 describe('an AuthorizationPolicy', () => {
@@ -143,6 +146,39 @@ describe('an AuthorizationPolicy', () => {
         spec,
       );
     }
+  });
+});
+
+describe('advice', () => {
+  const TCP = SERVICE_WITH_TCP;
+  const advice = (yaml: string) =>
+    new Compiled(service('cart', 80, ['10.0.0.1']) + TCP + yaml, { proxy: CART, mode: INBOUND }).result.warnings;
+
+  it('says what a rule about HTTP does on a TCP port', () => {
+    const rules = 'rules: [{ to: [{ operation: { paths: [/a] } }] }]';
+    assert.match(
+      advice(security('AuthorizationPolicy', 'a', `{ ${rules} }`))[0] ?? '',
+      /TCP port 7000 a rule .* never allows/,
+    );
+    assert.match(
+      advice(security('AuthorizationPolicy', 'a', `{ action: DENY, ${rules} }`))[0] ?? '',
+      /TCP port 7000 what a rule asks of HTTP is passed over/,
+    );
+    assert.deepEqual(
+      advice(security('AuthorizationPolicy', 'a', '{ rules: [{ to: [{ operation: { ports: ["7000"] } }] }] }')),
+      [],
+    );
+  });
+
+  it('says that a token is not required until a policy asks for one', () => {
+    const tokens = security('RequestAuthentication', 'jwt', `{ jwtRules: [{ issuer: a, jwks: '{"keys":[]}' }] }`);
+    assert.match(advice(tokens)[0] ?? '', /"jwt" lets requests without a token pass/);
+    const asks = security(
+      'AuthorizationPolicy',
+      'a',
+      '{ rules: [{ from: [{ source: { requestPrincipals: ["*"] } }] }] }',
+    );
+    assert.doesNotMatch(advice(tokens + asks).join(), /without a token/);
   });
 });
 
