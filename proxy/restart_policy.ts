@@ -1,7 +1,7 @@
 /** When a dead data thread is started again: at once, unless it dies again and again. */
 
 /** A thread that lived less long died of its start or of its first work, and the next one may do the same. */
-export const FAST_DEATH_MS = 10_000;
+export const FAST_DEATH_MS = 1000;
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 10_000;
 
