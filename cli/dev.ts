@@ -37,6 +37,7 @@ export async function dev(given: ProxyFlags): Promise<number> {
         status: flags.status ?? { ip: '127.0.0.1', port: 15021 },
         metrics: flags.metrics ?? { ip: '127.0.0.1', port: 15090 },
         accessLogFlushMs: 0,
+        command: [],
         onReady(running) {
           ready = true;
           tellFiles(configuration);

@@ -11,19 +11,21 @@ Examples:
   pillion dev examples/shop --mock      a mesh on this machine, with mock backends
   pillion run -c mesh/ --workload web.default --inbound 0.0.0.0:15006=8080
   pillion -c envoy.yaml                 an Envoy bootstrap; "run" may be left out
+  pillion run -c mesh/ -- node app.js   the application too, once the proxy serves
   pillion validate -c mesh/             check, open no port
 `;
 const EXIT_CODES = `
 Exit codes: 0 fine or stopped, 1 failed, 2 wrong usage, 3 invalid configuration,
-4 cannot listen, 6 drain time passed, 130 second Ctrl-C.
+4 cannot listen, 6 drain time passed, 130 second Ctrl-C; of "run -- CMD": CMD's.
 Every flag has an environment variable: PILLION_ and its name in capitals.
-Signals: SIGTERM and SIGINT drain and stop, SIGHUP reads the files again,
-SIGUSR2 opens the logs again.
+Signals: SIGTERM and SIGINT drain and stop, SIGQUIT stops at once, SIGHUP reads the
+files again, SIGUSR2 opens the logs again.
 `;
 
 type Values = Readonly<Record<string, string>>;
 
-function program(end: (code: number) => void): Command {
+/** `command`: what stands behind `--`. */
+function program(command: readonly string[] | undefined, end: (code: number) => void): Command {
   const root = new Command('pillion')
     .description('A service-mesh sidecar proxy: Istio and Envoy configuration, no cluster needed.')
     .addHelpText('before', EXAMPLES)
@@ -32,13 +34,20 @@ function program(end: (code: number) => void): Command {
     .showSuggestionAfterError(true)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'pillion: ')) });
+  root.hook('preAction', (_root, action) => {
+    if (command === undefined) return;
+    if (action.name() !== 'run')
+      throw new CommandError(exitCodes.usage, `"-- COMMAND" belongs to "run", not to "${action.name()}"`);
+    if (command.length === 0)
+      throw new CommandError(exitCodes.usage, 'After "--" a command is wanted: run -c mesh/ -- node server.js');
+  });
   const proxyCommand = (name: string, says: string, options = {}): Command =>
     addProxyFlags(root.command(name, options).description(says).argument('[path...]', 'as -c'));
   proxyCommand('run', 'run the sidecar or a static proxy', { isDefault: true })
     .option('--version', 'print the version')
     .action(async (paths: string[], values: Values & { version?: true }) => {
       if (values.version) return end((await import('./version.ts')).version('text'));
-      end(await (await import('./run.ts')).run(readProxyFlags(values, paths)));
+      end(await (await import('./run.ts')).run(readProxyFlags(values, paths), command ?? []));
     });
   proxyCommand('dev', 'run YAML on this machine, print what happens (default: this folder)')
     .option('--mock', 'start an echo backend for every workload')
@@ -81,10 +90,13 @@ function program(end: (code: number) => void): Command {
 }
 
 /** @returns the exit code. */
-async function main(parameters: readonly string[]): Promise<number> {
+async function main(all: readonly string[]): Promise<number> {
   let code: number = exitCodes.fine;
+  const cut = all.indexOf('--');
+  const parameters = cut < 0 ? all : all.slice(0, cut);
+  const command = cut < 0 ? undefined : all.slice(cut + 1);
   try {
-    await program((ended) => {
+    await program(command, (ended) => {
       code = ended;
     }).parseAsync(parameters, { from: 'user' });
     return code;

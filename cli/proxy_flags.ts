@@ -1,11 +1,13 @@
 /** The flags of `run`, `dev` and `validate`: one table, and how their texts become values. */
 import { type Command, Option } from 'commander';
 import { isIP } from 'node:net';
+import type { DrainStrategy } from '../proxy/drain.ts';
 import type { ListenAddress } from '../proxy/proxy_options.ts';
 import type { LogLevel } from '../proxy/telemetry/log.ts';
 import { parseLogLevel } from '../proxy/telemetry/logger.ts';
 import { type InboundAddress, type Mapping, parseAddress, parseInbound, parseMapping } from './addresses.ts';
 import { envoyFlags } from './envoy_flags.ts';
+import type { DrainFlags } from './drain_policy.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 
 export interface ProxyFlags {
@@ -30,7 +32,7 @@ export interface ProxyFlags {
   readonly logLevel: LogLevel | undefined;
   readonly componentLevels: ReadonlyMap<string, LogLevel>;
   readonly logPath: string | undefined;
-  readonly drainTimeMs: number;
+  readonly drain: DrainFlags;
   readonly accessLog: 'TEXT' | 'JSON' | 'off' | undefined;
   readonly adminAddressPath: string | undefined;
   readonly node: { readonly id: string; readonly cluster: string };
@@ -116,7 +118,11 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     logLevel: logLevel(text('logLevel'), '--log-level'),
     componentLevels: componentLevels(text('componentLogLevel')),
     logPath: text('logPath'),
-    drainTimeMs: (wholeNumber(text('drainTimeS'), '--drain-time-s', 0, 86_400) ?? 5) * 1000,
+    drain: {
+      drainTimeMs: seconds(text('drainTimeS'), '--drain-time-s'),
+      parentShutdownTimeMs: seconds(text('parentShutdownTimeS'), '--parent-shutdown-time-s'),
+      strategy: drainStrategy(text('drainStrategy')),
+    },
     accessLog: accessLog(text('accessLog')),
     adminAddressPath: text('adminAddressPath'),
     node: { id: text('serviceNode') ?? '', cluster: text('serviceCluster') ?? '' },
@@ -145,6 +151,16 @@ function wholeNumber(text: string | undefined, flag: string, least: number, most
   const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= least && value <= most)) refuse(flag, `a whole number from ${least} to ${most}`, text);
   return value;
+}
+
+function seconds(text: string | undefined, flag: string): number | undefined {
+  const value = wholeNumber(text, flag, 0, 86_400);
+  return value === undefined ? undefined : value * 1000;
+}
+
+function drainStrategy(text: string | undefined): DrainStrategy | undefined {
+  if (text === undefined || text === 'gradual' || text === 'immediate') return text;
+  return refuse('--drain-strategy', 'gradual or immediate', text);
 }
 
 function logLevel(text: string | undefined, flag: string): LogLevel | undefined {

@@ -6,7 +6,7 @@ import { openLog, serve } from './serve.ts';
 import { validate } from './validate.ts';
 
 /** Runs until it is stopped. @throws {CommandError} {ConfigError} when it cannot start. */
-export async function run(flags: ProxyFlags): Promise<number> {
+export async function run(flags: ProxyFlags, command: readonly string[] = []): Promise<number> {
   if (flags.validateOnly) return validate(flags);
   const configuration = new Configuration(flags, { dev: false, watch: true });
   await configuration.source.prepare();
@@ -25,6 +25,7 @@ export async function run(flags: ProxyFlags): Promise<number> {
       status: flags.status ?? (mesh ? { ip: '0.0.0.0', port: 15021 } : undefined),
       metrics: flags.metrics ?? (mesh ? { ip: '0.0.0.0', port: 15090 } : undefined),
       accessLogFlushMs: 1000,
+      command,
       onReady(running) {
         for (const [name, address] of running.addresses) {
           log.log('info', 'main', `${name} listens on ${showAddress(address)}`);

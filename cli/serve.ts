@@ -8,10 +8,14 @@ import { BindError } from '../proxy/net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '../proxy/proxy_options.ts';
 import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/logger.ts';
 import { showAddress } from './addresses.ts';
+import { Application } from './application.ts';
 import type { Configuration } from './configuration.ts';
 import { defaultConcurrency } from './cpu_limit.ts';
+import { type DrainPolicy, readDrainPolicy } from './drain_policy.ts';
+import { EndSignals } from './end_signals.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import type { ProxyFlags } from './proxy_flags.ts';
+import { reapOrphans } from './reaper.ts';
 
 export interface ServeOptions {
   readonly flags: ProxyFlags;
@@ -21,6 +25,8 @@ export interface ServeOptions {
   readonly metrics: ListenAddress | undefined;
   readonly log: LeveledLogger;
   readonly accessLogFlushMs: number;
+  /** `run -- CMD`: the application; empty: none. */
+  readonly command: readonly string[];
   onReady(running: RunningProxy): void;
   onUpdate(report: UpdateReport): void;
 }
@@ -39,7 +45,8 @@ export function openLog(flags: ProxyFlags, defaultLevel: 'info' | 'warning'): { 
 /** @throws {CommandError} {ConfigError} when it cannot start. @returns the exit code. */
 export async function serve(options: ServeOptions, reopenLog: () => void): Promise<number> {
   const { flags, configuration, log } = options;
-  const stopping = Promise.withResolvers<'graceful' | 'now'>();
+  const drain = await readDrainPolicy(flags.drain, configuration.inputs?.mesh?.['defaultConfig']);
+  let requestEnd: (signal: NodeJS.Signals) => void = () => {};
   const proxyOptions: ProxyOptions = {
     concurrency: concurrencyOf(flags, configuration),
     sources: [configuration.source, ...(await configuration.dynamicSources(log))],
@@ -48,45 +55,69 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
     metrics: options.metrics,
     log,
     node: nodeOf(flags, configuration),
-    commandLine: commandLine(flags, concurrencyOf(flags, configuration)),
+    commandLine: commandLine(flags, concurrencyOf(flags, configuration), drain),
     bootstrap: configuration.bootstrap?.json,
     statsConfig:
       configuration.bootstrap?.json['stats_config'] ??
       (configuration.compiled === undefined ? undefined : ISTIO_STATS_CONFIG),
     dns: dnsOf(flags),
-    drainTimeMs: flags.drainTimeMs,
+    drainTimeMs: drain.drainTimeMs,
+    drainStrategy: drain.strategy,
     onUpdate: options.onUpdate,
     accessLogFlushMs: options.accessLogFlushMs,
-    onQuit: () => stopping.resolve('graceful'),
+    onQuit: () => requestEnd('SIGQUIT'),
     adminAddressPath: flags.adminAddressPath,
   };
   const running = startProxy(proxyOptions);
   configuration.onNames = (names) => running.setNames(names);
   if (configuration.compiled !== undefined) running.setNames(configuration.compiled.names);
-  let interrupted = false;
-  const onSignal = (): void => {
-    // A second one does not wait.
-    if (interrupted) process.exit(exitCodes.interrupted);
-    interrupted = true;
-    stopping.resolve('graceful');
-  };
-  const onHangUp = (): void => void configuration.source.reload();
-  const onReopen = (): void => {
-    running.reopenLogs();
-    reopenLog();
-  };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onHangUp).on('SIGUSR2', onReopen);
+  const end = new EndSignals({
+    reload: () => void configuration.source.reload(),
+    reopen: () => {
+      running.reopenLogs();
+      reopenLog();
+    },
+    hurry: () => void running.stop('now'),
+  });
+  requestEnd = end.request;
   try {
-    await running.ready;
+    const early = await Promise.race([running.ready, end.requested.then(() => 'stopped' as const)]);
+    if (early === 'stopped') {
+      await running.stop('now');
+      return exitCodes.fine;
+    }
   } catch (error) {
     await running.stop('now');
     throw asCommandError(error, options);
   }
   options.onReady(running);
-  const cut = await running.stop(await stopping.promise, flags.drainTimeMs);
-  if (cut === '') return exitCodes.fine;
-  log.log('warning', 'drain', `The drain time of ${flags.drainTimeMs / 1000} s passed; closed ${cut}`);
-  return exitCodes.drainDeadline;
+  const code = await endOfWork(options, end, running);
+  const cut = await running.stop('graceful', drain.shutdown);
+  if (cut !== '') {
+    log.log('warning', 'drain', `The drain time of ${drain.shutdown.deadlineMs / 1000} s has passed: cut ${cut}`);
+  }
+  return code ?? (cut === '' ? exitCodes.fine : exitCodes.drainDeadline);
+}
+
+/** Waits for the application where there is one, else for the signal. @returns the application's exit code. */
+async function endOfWork(options: ServeOptions, end: EndSignals, running: RunningProxy): Promise<number | undefined> {
+  if (options.command.length === 0) {
+    if (process.pid === 1) reapOrphans(() => false);
+    await end.requested;
+    return undefined;
+  }
+  let application: Application;
+  try {
+    application = await Application.start(options.command);
+  } catch (error) {
+    await running.stop('now');
+    throw error;
+  }
+  if (process.pid === 1) reapOrphans((pid) => pid === application.pid);
+  end.forwardTo(application);
+  const code = await application.ended;
+  options.log.log('info', 'main', `The application has ended with ${code}`);
+  return code;
 }
 
 /** Istio's environment: DNS_FORWARD_TIMEOUT, DNS_FORWARD_PARALLEL. */
@@ -152,7 +183,7 @@ function asCommandError(error: unknown, options: ServeOptions): unknown {
   return new CommandError(exitCodes.bind, `${error.message}; ${advice}`, { cause: error });
 }
 
-function commandLine(flags: ProxyFlags, concurrency: number): Record<string, unknown> {
+function commandLine(flags: ProxyFlags, concurrency: number, drain: DrainPolicy): Record<string, unknown> {
   return {
     concurrency,
     config_path: flags.paths.join(','),
@@ -161,7 +192,11 @@ function commandLine(flags: ProxyFlags, concurrency: number): Record<string, unk
     admin_address_path: flags.adminAddressPath ?? '',
     service_node: flags.node.id,
     service_cluster: flags.node.cluster,
-    drain_time: `${flags.drainTimeMs / 1000}s`,
+    drain_time: `${drain.drainTimeMs / 1000}s`,
+    drain_strategy: drain.strategy === 'gradual' ? 'Gradual' : 'Immediate',
+    ...(Number.isFinite(drain.shutdown.deadlineMs) && {
+      parent_shutdown_time: `${drain.shutdown.deadlineMs / 1000}s`,
+    }),
     mode: 'Serve',
     allow_unknown_static_fields: flags.allowUnknownFields,
   };

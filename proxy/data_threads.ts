@@ -124,8 +124,8 @@ export class DataThreads {
     return this.#threads.flatMap(({ index, worker, alive }) => (alive ? [[`data-${index}`, worker] as const] : []));
   }
 
-  async describe(): Promise<ThreadDescription[]> {
-    const answers = await this.#ask((id) => ({ kind: 'describe', id }));
+  async describe(withClusters = true): Promise<ThreadDescription[]> {
+    const answers = await this.#ask((id) => ({ kind: 'describe', id, withClusters }));
     return answers.flatMap((answer) => (answer?.kind === 'description' ? [answer.description] : []));
   }
 

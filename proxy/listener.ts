@@ -16,6 +16,7 @@ import { type SocketAddress, socketAddress } from './net/connection_info.ts';
 import type { ListenerFilter, ListenerFilterDeps } from './net/listener_filter.ts';
 import type { NetworkFilter, NetworkFilterDeps } from './net/network_filter.ts';
 import type { SocketStream } from './net/socket_stream.ts';
+import type { OpenWork } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 
 /** Makes filters of their parsed configuration; the composition root binds it to filters/index.ts. */
@@ -119,11 +120,20 @@ export class ListenerRuntime {
     for (const open of [...this.#connections]) open.destroy();
   }
 
-  /** For the list of what was cut: addresses of the clients with streams in progress. */
-  activeClients(): string[] {
-    return [...this.#connections]
-      .filter(({ activeCount }) => activeCount > 0)
-      .map(({ stream }) => stream.info.remoteAddress.text);
+  /** Adds what is in progress to `list`, up to `most` entries. @returns how much there is. */
+  addOpenWork(list: OpenWork[], most: number): number {
+    let count = 0;
+    for (const open of this.#connections) {
+      const { activeCount } = open;
+      if (activeCount === 0) continue;
+      count += activeCount;
+      for (const { what, startMs } of list.length < most ? open.describeActive() : []) {
+        if (list.length >= most) break;
+        const client = open.stream.info.remoteAddress.text;
+        list.push({ listener: this.config.name, client, what, ageMs: this.#services.nowMs() - startMs });
+      }
+    }
+    return count;
   }
 
   #build(config: ListenerConfig): ListenerVersion {
@@ -145,6 +155,7 @@ export class ListenerRuntime {
         deps: {
           services,
           direction: config.direction,
+          drains: () => services.drain.closes(config.direction, config.drainType),
           bufferLimitBytes: config.bufferLimitBytes,
           createHttpFilter: (parsed, deps) => maker.http(parsed, deps),
         },

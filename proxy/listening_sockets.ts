@@ -1,4 +1,5 @@
 /** The listening sockets of all listeners, by address: a listener that takes another's place takes its socket over. */
+import { type Direction, type DrainScope, inScope } from './drain.ts';
 import type { ListenerConfig } from './listener_config.ts';
 import { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress } from './proxy_options.ts';
@@ -10,6 +11,9 @@ interface OpenSocket {
 }
 
 export class ListeningSockets {
+  /** By listener: what its direction is, and whether it is to listen no more. */
+  readonly #directions = new Map<string, Direction>();
+  #stopped: DrainScope | undefined = undefined;
   readonly #threads: number;
   readonly #byAddress = new Map<string, OpenSocket>();
   readonly #byListener = new Map<string, readonly string[]>();
@@ -24,7 +28,9 @@ export class ListeningSockets {
    */
   async open(config: ListenerConfig): Promise<readonly ListeningSocket[] | undefined> {
     const { name } = config;
-    const keys = config.bindToPort ? config.addresses.map((address) => addressKey(name, address)) : [];
+    this.#directions.set(name, config.direction);
+    const stopped = this.#stopped !== undefined && inScope(this.#stopped, config.direction);
+    const keys = config.bindToPort && !stopped ? config.addresses.map((address) => addressKey(name, address)) : [];
     const known = this.#byListener.get(name) ?? [];
     if (keys.length === known.length && keys.every((key) => known.includes(key))) return undefined;
     const sockets: ListeningSocket[] = [];
@@ -43,7 +49,19 @@ export class ListeningSockets {
     return sockets;
   }
 
+  /** Closes the sockets of all listeners of this scope, and opens none for them any more. */
+  stop(scope: DrainScope): void {
+    if (this.#stopped !== 'all') this.#stopped = scope;
+    for (const [name, direction] of this.#directions) {
+      if (!inScope(scope, direction)) continue;
+      for (const key of this.#byListener.get(name) ?? []) this.#byAddress.get(key)?.users.delete(name);
+      this.#byListener.set(name, []);
+    }
+    this.settle();
+  }
+
   forget(listener: string): void {
+    this.#directions.delete(listener);
     for (const key of this.#byListener.get(listener) ?? []) this.#byAddress.get(key)?.users.delete(listener);
     this.#byListener.delete(listener);
   }
@@ -76,4 +94,12 @@ export class ListeningSockets {
 /** Port 0 is another one for each listener. */
 function addressKey(listener: string, { ip, port }: ListenAddress): string {
   return port === 0 && !ip.startsWith('/') ? `${ip} 0 ${listener}` : `${ip} ${port}`;
+}
+
+/** Duplicates for one thread, by listener. */
+export function descriptorsFor(
+  sockets: ReadonlyMap<string, readonly ListeningSocket[]>,
+  thread: number,
+): ReadonlyMap<string, readonly (number | undefined)[]> {
+  return new Map([...sockets].map(([name, list]) => [name, list.map((socket) => socket.duplicate(thread))]));
 }

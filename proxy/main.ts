@@ -13,13 +13,15 @@ import { DataThreads } from './data_threads.ts';
 import { DnsThread } from './dns/dns_thread.ts';
 import type { NameTableData } from './dns/name_table.ts';
 import { type Batch, Distributor } from './distributor.ts';
+import { DrainControl } from './drain_control.ts';
 import type { HeldResource } from './held_resource.ts';
 import type { ListenerConfig } from './listener_config.ts';
-import { ListeningSockets } from './listening_sockets.ts';
+import { descriptorsFor, ListeningSockets } from './listening_sockets.ts';
 import type { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
 import { Observation } from './observation.ts';
 import { keepMemorySmall } from './resident_memory.ts';
+import { finishOpenWork, type ShutdownPolicy } from './shutdown.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
@@ -35,7 +37,6 @@ export function startProxy(options: ProxyOptions): RunningProxy {
   return new ControlThread(options).start();
 }
 
-const DRAIN_POLL_MS = 50;
 /** Owner of endpoints that DNS gave: no source. */
 const DNS = -1;
 
@@ -50,6 +51,7 @@ class ControlThread {
   readonly #configuration: ConfigurationState;
   readonly #distributor: Distributor;
   readonly #sockets: ListeningSockets;
+  readonly #drain: DrainControl;
   /** Listeners that threads have to be given descriptors for with the update under way. */
   #opened: ReadonlyMap<string, readonly ListeningSocket[]> = new Map();
   /** What the check of a resource built, until it is distributed. */
@@ -69,6 +71,7 @@ class ControlThread {
   #letMemoryGrow: () => void = () => {};
   readonly #dns: DnsThread | undefined;
   readonly #spans: LazySpanExporters;
+  readonly #hurry = new AbortController();
 
   constructor(options: ProxyOptions) {
     this.#options = options;
@@ -109,6 +112,12 @@ class ControlThread {
     });
     this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log, buildLoadAssignment);
     this.#sockets = new ListeningSockets(options.concurrency);
+    this.#drain = new DrainControl({
+      strategy: options.drainStrategy ?? 'immediate',
+      timeMs: options.drainTimeMs,
+      broadcast: (message) => this.#threads.broadcast(message),
+      closeSockets: (scope) => this.#sockets.stop(scope),
+    });
     this.#configuration = new ConfigurationState({
       serve: (resource, before) => {
         if (this.#configuration.ownerOf(resource) !== DNS) this.#summary.served(resource, before);
@@ -136,7 +145,7 @@ class ControlThread {
     this.#distributor = new Distributor({
       prepare: (batch) => this.#prepare(batch),
       send: async (update) => {
-        const failures = await this.#threads.update(update, (thread) => this.#descriptors(this.#opened, thread));
+        const failures = await this.#threads.update(update, (thread) => descriptorsFor(this.#opened, thread));
         this.#opened = new Map();
         if (failures.length > 0) log.log('error', 'config', `A data thread could not apply an update: ${failures[0]}`);
       },
@@ -163,7 +172,7 @@ class ControlThread {
     return {
       addresses: this.#addresses,
       ready: this.#ready.promise,
-      stop: (how, deadlineMs) => (this.#stopped ??= this.#stop(how, deadlineMs ?? this.#options.drainTimeMs)),
+      stop: (how, policy) => this.#stop(how, policy),
       statistics: this.#aggregate,
       threads: this.#threads,
       setNames: (names) => this.#setNames(names),
@@ -355,7 +364,7 @@ class ControlThread {
     }
     this.#sockets.settle();
     if (changed.some(({ type }) => type !== 'endpoint' && type !== 'route')) this.#observed.certificatesChanged();
-    if (addressesChanged) this.#tellOwnPorts();
+    if (addressesChanged) this.#threads.broadcast(this.#ownPorts());
     countResources(this.#configuration, this.#aggregate.own);
     const summary = this.#summary.text;
     this.#summary = new ChangeSummary();
@@ -386,32 +395,25 @@ class ControlThread {
     });
   }
 
-  #descriptors(
-    sockets: ReadonlyMap<string, readonly ListeningSocket[]>,
-    thread: number,
-  ): ReadonlyMap<string, readonly (number | undefined)[]> {
-    return new Map([...sockets].map(([name, list]) => [name, list.map((socket) => socket.duplicate(thread))]));
-  }
-
-  #tellOwnPorts(): void {
-    const ports = [...this.#addresses.values()].map(({ port }) => port);
-    this.#threads.broadcast({ kind: 'own-ports', ports });
+  #ownPorts(): ToThread {
+    return { kind: 'own-ports', ports: [...this.#addresses.values()].map(({ port }) => port) };
   }
 
   /** For a thread that takes a dead one's place: all there is, and its own descriptors again. */
   #bringUp(thread: number, post: (message: ToThread) => void): Promise<void> {
     return this.#distributor.between(() => {
       const update = this.#distributor.snapshot(this.#configuration.active());
-      post({ kind: 'own-ports', ports: [...this.#addresses.values()].map(({ port }) => port) });
+      post(this.#ownPorts());
       for (const message of this.#hostHealth.verdicts()) post(message);
-      post({ kind: 'update', update, listen: this.#descriptors(this.#sockets.all(), thread) });
+      post({ kind: 'update', update, listen: descriptorsFor(this.#sockets.all(), thread) });
+      for (const message of this.#drain.messages()) post(message);
     });
   }
 
   // ── admin, drain, end ───────────────────────────────────────────────────────────────────────────────────────────
 
   #adminState(): AdminState {
-    const { options } = { options: this.#options };
+    const options = this.#options;
     return {
       options,
       startedMs: this.#observed.startedMs,
@@ -429,7 +431,9 @@ class ControlThread {
       describe: () => this.#threads.describe(),
       state: () => this.#state,
       failHealth: (failed) => {
-        if (this.#state === 'LIVE' || this.#state === 'DRAINING') this.#state = failed ? 'DRAINING' : 'LIVE';
+        if (this.#stopped !== undefined || (this.#state !== 'LIVE' && this.#state !== 'DRAINING')) return;
+        this.#state = failed ? 'DRAINING' : 'LIVE';
+        this.#drain.failHealth(failed);
       },
       setLogLevel: (level, component) => {
         options.log.setLevel?.(level, component);
@@ -440,7 +444,7 @@ class ControlThread {
       },
       runtimeChanged: () => this.#threads.broadcast({ kind: 'runtime', values: this.#observed.runtime.values() }),
       reopenLogs: () => this.#writer.reopen(),
-      drain: (stopAccepting) => this.#threads.broadcast({ kind: 'drain', stopAccepting }),
+      drain: (scope, how) => this.#drain.drainListeners(scope, how),
       quit: () => options.onQuit?.(),
     };
   }
@@ -460,19 +464,32 @@ class ControlThread {
     return [...sources, ...names, ...[...this.#configuration.warming()].map(({ type, name }) => `${type} ${name}`)];
   }
 
-  async #stop(how: 'graceful' | 'now', deadlineMs: number): Promise<string> {
+  /** `now` cuts the wait of a graceful one short. */
+  #stop(how: 'graceful' | 'now', policy: Partial<ShutdownPolicy> = {}): Promise<string> {
+    if (how === 'now') this.#hurry.abort();
+    this.#stopped ??= this.#end(how, policy);
+    return this.#stopped;
+  }
+
+  async #end(how: 'graceful' | 'now', policy: Partial<ShutdownPolicy>): Promise<string> {
     this.#state = 'DRAINING';
     this.#observed.stop();
     this.#aggregate.own.gauge('server.state').set(1);
-    for (const source of this.#options.sources) source.stop();
-    this.#discovery.stop();
-    this.#hostHealth.stop();
     this.#letMemoryGrow();
     let cut = '';
     if (how === 'graceful') {
-      this.#threads.broadcast({ kind: 'drain', stopAccepting: false });
-      cut = await this.#drained(deadlineMs);
+      const deadlineMs = policy.deadlineMs ?? this.#options.drainTimeMs;
+      this.#drain.begin('not outbound', Math.min(this.#options.drainTimeMs, deadlineMs));
+      cut = await finishOpenWork(
+        () => this.#threads.describe(false),
+        () => this.#drain.stopAccepting('all'),
+        { deadlineMs, minimumMs: policy.minimumMs ?? 0, waitFor: policy.waitFor ?? 'requests' },
+        this.#hurry.signal,
+      );
     }
+    for (const source of this.#options.sources) source.stop();
+    this.#discovery.stop();
+    this.#hostHealth.stop();
     await this.#threads.flush();
     await this.#spans.flush();
     await this.#threads.terminate();
@@ -481,18 +498,5 @@ class ControlThread {
     this.#sockets.close();
     await Promise.all(this.#admins.map((server) => server.close()));
     return cut;
-  }
-
-  /** Waits until no stream is open. @returns what is still open at the deadline. */
-  async #drained(deadlineMs: number): Promise<string> {
-    const untilMs = performance.now() + deadlineMs;
-    for (;;) {
-      const descriptions = await this.#threads.describe();
-      const clients = descriptions.flatMap(({ activeClients }) => activeClients);
-      if (clients.length === 0) return '';
-      if (performance.now() >= untilMs)
-        return `${clients.length} connections with open requests, of ${clients.slice(0, 5).join(', ')}`;
-      await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
-    }
   }
 }

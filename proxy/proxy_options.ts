@@ -1,4 +1,6 @@
 /** What the command line asks of the control thread, and what it gets back. Implemented by proxy/main.ts `startProxy`. */
+import type { DrainStrategy } from './drain.ts';
+import type { ShutdownPolicy } from './shutdown.ts';
 import type { ConfigSource } from '../config/resources.ts';
 import type { DnsStart } from './dns/dns_worker.ts';
 import type { NameTableData } from './dns/name_table.ts';
@@ -40,6 +42,8 @@ export interface ProxyOptions {
   /** envoy.config.metrics.v3.StatsConfig in JSON form; undefined: Envoy's defaults. */
   readonly statsConfig?: unknown;
   readonly drainTimeMs: number;
+  /** Default `immediate`. */
+  readonly drainStrategy?: DrainStrategy;
   /** After each configuration change that was applied or refused. */
   readonly onUpdate?: (update: UpdateReport) => void;
   /** Access-log lines are written after at most this long; default 1,000, 0 for somebody watching. */
@@ -64,8 +68,11 @@ export interface RunningProxy {
   readonly addresses: ReadonlyMap<string, ListenAddress>;
   /** Resolves when the first configuration serves on every thread. Rejects with a BindError naming the port, or a ConfigError. */
   readonly ready: Promise<void>;
-  /** Graceful: drains up to `deadlineMs`, resolves with what was cut ('' if nothing). */
-  stop(how: 'graceful' | 'now', deadlineMs?: number): Promise<string>;
+  /**
+   * Graceful: drains, resolves with what was cut ('' if nothing). Defaults: drainTimeMs at most, no minimum, requests
+   * are waited for. `now` also ends a graceful stop that is under way.
+   */
+  stop(how: 'graceful' | 'now', policy?: Partial<ShutdownPolicy>): Promise<string>;
   readonly statistics: Aggregate;
   /** For tests that kill one, or wait until they have said what they count. */
   readonly threads: { kill(index: number): Promise<void>; describe(): Promise<unknown> };

@@ -1,19 +1,29 @@
 /** What a data thread says of itself when admin or drain asks. */
 import type { Cells } from './cells.ts';
-import type { ClusterDescription, HostDescription, ThreadDescription } from './thread_messages.ts';
+import type { ClusterDescription, HostDescription, OpenWork, ThreadDescription } from './thread_messages.ts';
 import type { ClusterRuntime } from './upstream/cluster_runtime.ts';
 import type { Host } from './upstream/host.ts';
 
-export function describeThread(cells: Cells): ThreadDescription {
+/** Named when a stop cuts them; the others are counted. */
+const MAX_OPEN_WORK = 10;
+
+export function describeThread(cells: Cells, withClusters: boolean): ThreadDescription {
   let activeConnections = 0;
   let activeStreams = 0;
-  const activeClients: string[] = [];
+  let openWorkCount = 0;
+  const openWork: OpenWork[] = [];
   for (const listener of cells.listeners.values()) {
     activeConnections += listener.activeConnections;
     activeStreams += listener.activeStreams;
-    activeClients.push(...listener.activeClients());
+    openWorkCount += listener.addOpenWork(openWork, MAX_OPEN_WORK);
   }
-  return { activeConnections, activeStreams, activeClients, clusters: [...cells.builtClusters()].map(describeCluster) };
+  return {
+    activeConnections,
+    activeStreams,
+    openWorkCount,
+    openWork,
+    clusters: withClusters ? [...cells.builtClusters()].map(describeCluster) : [],
+  };
 }
 
 function describeCluster(cluster: ClusterRuntime): ClusterDescription {

@@ -1,5 +1,6 @@
 /** What the control thread and a data thread say to each other. */
 import type { ClusterCall } from './cluster_caller.ts';
+import type { DrainOrder, DrainScope } from './drain.ts';
 import type { Update } from './distribution.ts';
 import type { NodeIdentity } from './proxy_options.ts';
 import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
@@ -49,9 +50,13 @@ export type ToThread =
   | { readonly kind: 'spans-taken'; readonly count: number }
   /** A request of the control thread's own, for the thread to make. */
   | { readonly kind: 'call'; readonly id: number; readonly cluster: string; readonly call: ClusterCall }
-  | { readonly kind: 'drain'; readonly stopAccepting: boolean }
+  /** Until the thread's end; `elapsedMs`: it began so long ago. */
+  | { readonly kind: 'drain'; readonly order: DrainOrder; readonly elapsedMs: number }
+  | { readonly kind: 'stop-accepting'; readonly scope: DrainScope }
+  /** /healthcheck/fail and /healthcheck/ok. */
+  | { readonly kind: 'health'; readonly failed: boolean }
   | { readonly kind: 'flush'; readonly id: number }
-  | { readonly kind: 'describe'; readonly id: number };
+  | { readonly kind: 'describe'; readonly id: number; readonly withClusters: boolean };
 
 export type FromThread =
   | { readonly kind: 'outlier'; readonly cluster: string; readonly address: string; readonly cause: OutlierCause }
@@ -69,8 +74,20 @@ export type FromThread =
 export interface ThreadDescription {
   readonly activeConnections: number;
   readonly activeStreams: number;
-  readonly activeClients: readonly string[];
+  /** Streams and tunnels. */
+  readonly openWorkCount: number;
+  /** The first of them. */
+  readonly openWork: readonly OpenWork[];
   readonly clusters: readonly ClusterDescription[];
+}
+
+/** A request or a tunnel that a stop would cut. */
+export interface OpenWork {
+  readonly listener: string;
+  readonly client: string;
+  /** `GET /path`, `TCP connection`. */
+  readonly what: string;
+  readonly ageMs: number;
 }
 
 export interface ClusterDescription {

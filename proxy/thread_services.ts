@@ -1,4 +1,5 @@
 /** What a data thread offers to whatever is built on it: one object per thread. */
+import type { ThreadDrain } from './drain.ts';
 import type { AccessLogSinks } from './telemetry/access_log.ts';
 import type { Logger } from './telemetry/log.ts';
 import type { SpanSink } from './telemetry/tracing/thread_spans.ts';
@@ -36,6 +37,7 @@ export interface ThreadServices {
   readonly spans: SpanSink;
   readonly log: Logger;
   readonly deadlines: Deadlines;
+  readonly drain: ThreadDrain;
   readonly dns: DnsResolver;
   readonly guard: ForwardProxyGuard;
   readonly node: NodeIdentity;

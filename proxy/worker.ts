@@ -4,7 +4,8 @@ import { httpFilters, listenerFilters, networkFilters } from '../filters/index.t
 import { MISSING_FILTER_CONFIG } from './build_context.ts';
 import { Cells } from './cells.ts';
 import { missingFilterConfig } from './http/missing_filter_config.ts';
-import type { FilterMaker } from './listener.ts';
+import { type DrainOrder, type DrainScope, inScope, ThreadDrain } from './drain.ts';
+import type { FilterMaker, ListenerRuntime } from './listener.ts';
 import { startConnectionIdsAt } from './net/acceptor.ts';
 import { asOneEvent, eventNowMs, poisonReadBuffers } from './net/socket_stream.ts';
 import { Deadlines } from './net/deadlines.ts';
@@ -80,6 +81,7 @@ const services: ThreadServices = {
   accessLogs,
   spans,
   deadlines: new Deadlines(nowMs),
+  drain: new ThreadDrain(nowMs, Math.random),
   dns: new SystemResolver(),
   guard: { isOwnAddress: (ip, portNumber) => ownPorts.has(portNumber) && isLocal(ip) },
   log: {
@@ -173,10 +175,13 @@ function receive(message: ToThread): void {
       unwritten -= message.bytes;
       break;
     case 'drain':
-      for (const listener of cells.listeners.values()) {
-        if (message.stopAccepting) listener.stopAccepting();
-        listener.drain();
-      }
+      beginDrain(message.order, message.elapsedMs);
+      break;
+    case 'stop-accepting':
+      for (const listener of listenersIn(message.scope)) listener.stopAccepting();
+      break;
+    case 'health':
+      services.drain.healthFailed = message.failed;
       break;
     case 'flush':
       accessLogs.flush();
@@ -184,11 +189,25 @@ function receive(message: ToThread): void {
       send({ kind: 'flushed', id: message.id });
       break;
     case 'describe':
-      send({ kind: 'description', id: message.id, description: describeThread(cells) });
+      send({ kind: 'description', id: message.id, description: describeThread(cells, message.withClusters) });
       break;
     default:
       message satisfies never;
   }
+}
+
+/** Kept-alive connections are told too: at once, or when the drain time is over. */
+function beginDrain(order: DrainOrder, elapsedMs: number): void {
+  services.drain.begin(order, elapsedMs);
+  const tell = (): void => {
+    for (const listener of listenersIn(order.scope)) if (listener.config.drainType === 'default') listener.drain();
+  };
+  if (order.strategy === 'immediate') tell();
+  else setTimeout(tell, Math.max(0, order.timeMs - elapsedMs)).unref();
+}
+
+function listenersIn(scope: DrainScope): ListenerRuntime[] {
+  return [...cells.listeners.values()].filter(({ config }) => inScope(scope, config.direction));
 }
 
 function isLocal(ip: string): boolean {

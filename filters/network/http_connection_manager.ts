@@ -190,6 +190,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
             random: services.random,
           }),
     routes: 'table' in routes ? () => routes.table : () => services.routes.get(routes.rdsName),
+    drains: deps.drains,
     random: services.random,
     nowMs: services.nowMs,
     onFilterError: (filter, error) => {

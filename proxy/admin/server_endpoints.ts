@@ -89,10 +89,17 @@ export const serverEndpoints: readonly AdminEndpoint[] = [
     '/drain_listeners',
     'drain listeners',
     (state, query) => {
-      state.drain(!query.has('graceful'));
+      const graceful = query.has('graceful');
+      const skipExit = query.has('skip_exit');
+      if (skipExit && !graceful) return text('skip_exit requires graceful\n', 400);
+      state.drain(query.has('inboundonly') ? 'inbound' : 'all', { graceful, skipExit });
       return text('OK\n');
     },
-    { graceful: 'enter a graceful drain period prior to closing listeners' },
+    {
+      graceful: 'enter a graceful drain period prior to closing listeners',
+      inboundonly: 'drain only inbound listeners',
+      skip_exit: 'with graceful: listeners go on accepting when the drain period is over',
+    },
   ),
   post('/reset_counters', 'reset all counters to zero', (state) => {
     state.aggregate.resetCounters();

@@ -1,4 +1,5 @@
 /** What the admin endpoints look at and may do. */
+import type { DrainScope } from '../drain.ts';
 import type { FailedVersion } from '../configuration_state.ts';
 import type { HeldResource } from '../held_resource.ts';
 import type { ListenAddress, ProxyOptions } from '../proxy_options.ts';
@@ -43,7 +44,8 @@ export interface AdminState {
   /** Data threads are told. */
   runtimeChanged(): void;
   reopenLogs(): void;
-  drain(stopAccepting: boolean): void;
+  /** Envoy's /drain_listeners. */
+  drain(scope: DrainScope, how: { readonly graceful: boolean; readonly skipExit: boolean }): void;
   quit(): void;
 }
 

@@ -2,7 +2,7 @@
 import type { ByteStream } from '../net/byte_stream.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import { Deadline } from '../net/deadlines.ts';
-import type { ConnectionOwner } from '../net/network_filter.ts';
+import type { ActiveWork, ConnectionOwner } from '../net/network_filter.ts';
 import type { StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime, ConnectionManagerStatistics } from './connection_manager_runtime.ts';
 import type { InternalRequest, InternalResponse } from './filter.ts';
@@ -50,6 +50,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   #requests = 0;
   #idle: Deadline | undefined = undefined;
   #max: Deadline | undefined = undefined;
+  #quiet: Deadline | undefined = undefined;
 
   constructor(stream: ByteStream, runtime: () => ConnectionManagerRuntime, callCluster: StreamHost['call']) {
     this.stream = stream;
@@ -95,6 +96,23 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     if (this.#draining) return;
     this.#draining = true;
     this.#side.drain();
+  }
+
+  describeActive(): ActiveWork[] {
+    return this.#streams.all().map(({ requestHeaders, info }) => ({
+      // Queries hold secrets.
+      what: `${requestHeaders.method} ${requestHeaders.path.split('?', 1)[0]}`,
+      startMs: info.startMs,
+    }));
+  }
+
+  /** For a side without a request: one may be on its way, so the end is not at once. */
+  closeWhenQuiet(): void {
+    const { deadlines, config } = this.runtime();
+    this.#quiet ??= new Deadline(() => {
+      if (this.#streams.size === 0) this.close();
+    });
+    deadlines.list(Math.max(1, config.drainTimeoutMs)).arm(this.#quiet);
   }
 
   destroy(): void {
@@ -145,6 +163,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   // ── from streams ────────────────────────────────────────────────────────────────────────────────────────────────
 
   shouldClose(): boolean {
+    if (this.runtime().drains()) this.drain();
     if (this.#draining) {
       this.runtime().statistics.cxDrainClose.inc();
       return true;
@@ -193,6 +212,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     this.#resetStreams();
     this.#idle?.cancel();
     this.#max?.cancel();
+    this.#quiet?.cancel();
     this.#side.ended();
     this.statistics.cxActive.dec();
     this.statistics.cxDestroy.inc();
@@ -206,6 +226,8 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
       if (this.#streams.size > 0) return;
       statistics.cxIdleTimeout.inc();
       this.drain();
+      // HTTP/1.1 has nothing to announce, and nobody has asked for long.
+      if (this.#quiet?.armed === true) this.close();
     });
     connectionIdle.arm(this.#idle);
   }

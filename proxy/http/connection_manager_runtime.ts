@@ -39,6 +39,8 @@ export class ConnectionManagerRuntime {
   readonly streamMax: DeadlineList | undefined;
   readonly deadlines: Deadlines;
   readonly routes: () => RouteTable | undefined;
+  /** Whether the response at hand should be its connection's last. */
+  readonly drains: () => boolean;
   readonly random: () => number;
   readonly nowMs: () => number;
   /** A hook threw: logged, never fatal. */
@@ -53,6 +55,7 @@ export class ConnectionManagerRuntime {
     statistics: Statistics;
     deadlines: Deadlines;
     routes: () => RouteTable | undefined;
+    drains: () => boolean;
     random: () => number;
     nowMs: () => number;
     onFilterError: (filter: string, error: unknown) => void;
@@ -87,6 +90,7 @@ export class ConnectionManagerRuntime {
     this.streamMax = list(config.maxStreamDurationMs);
     this.deadlines = deadlines;
     this.routes = options.routes;
+    this.drains = options.drains;
     this.random = options.random;
     this.nowMs = options.nowMs;
     this.onFilterError = options.onFilterError;

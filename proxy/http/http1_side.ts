@@ -56,7 +56,7 @@ export class Http1Side implements HttpSide, CodecCallbacks {
 
   /** Answers say so from now on; without a request in progress there is nobody to tell. */
   drain(): void {
-    if (this.#connection.activeCount === 0) this.#connection.close();
+    if (this.#connection.activeCount === 0) this.#connection.closeWhenQuiet();
   }
 
   closeAfterResponse(): void {

@@ -36,7 +36,7 @@ export class ProtocolChoice implements HttpSide {
   drained(): void {}
 
   drain(): void {
-    this.#connection.close();
+    this.#connection.closeWhenQuiet();
   }
 
   closeAfterResponse(): void {}

@@ -8,7 +8,7 @@ import { StreamInfo } from '../http/stream_info.ts';
 import type { ListenerConfig } from '../listener_config.ts';
 import type { ByteStream } from '../net/byte_stream.ts';
 import { Deadline, type DeadlineList } from '../net/deadlines.ts';
-import type { ConnectionOwner, NetworkFilter } from '../net/network_filter.ts';
+import type { ActiveWork, ConnectionOwner, NetworkFilter } from '../net/network_filter.ts';
 import type { SocketStream } from '../net/socket_stream.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 import type { ThreadServices } from '../thread_services.ts';
@@ -56,6 +56,10 @@ export class ListenerConnection {
 
   get activeCount(): number {
     return this.#owner?.activeCount ?? 0;
+  }
+
+  describeActive(): readonly ActiveWork[] {
+    return this.#owner?.describeActive?.() ?? [{ what: 'TCP connection', startMs: this.stream.info.startMs }];
   }
 
   /** Of the chain it is served by; undefined before. */

@@ -40,8 +40,15 @@ export interface ConnectionOwner {
   destroy(): void;
   /** Streams or tunnels in progress. */
   readonly activeCount: number;
+  /** What `activeCount` counts, in words; default: one TCP connection. */
+  describeActive?(): readonly ActiveWork[];
   /** Called once when the connection is gone. */
   onClosed: (() => void) | undefined;
+}
+
+export interface ActiveWork {
+  readonly what: string;
+  readonly startMs: number;
 }
 
 export interface ConnectionContext {
@@ -60,6 +67,8 @@ export interface ConnectionContext {
 export interface NetworkFilterDeps {
   readonly services: ThreadServices;
   readonly direction: 'inbound' | 'outbound' | undefined;
+  /** Asked at each response: whether it should be the connection's last. */
+  drains(): boolean;
   readonly bufferLimitBytes: number;
   createHttpFilter(parsed: ParsedHttpFilter, deps: FilterDeps): Filter<unknown>;
 }

@@ -106,7 +106,7 @@ before(async () => {
     httpListener({
       name: 'lifetime',
       routes: routes(),
-      manager: { common_http_protocol_options: { max_connection_duration: '0.05s' } },
+      manager: { common_http_protocol_options: { max_connection_duration: '0.05s' }, drain_timeout: '0.05s' },
     }),
     httpListener({
       name: 'two-requests',

@@ -30,6 +30,8 @@ export interface TestProxyOptions {
   /** The node's metadata. */
   readonly node?: Readonly<Record<string, unknown>>;
   readonly concurrency?: number;
+  /** Default 1,000. */
+  readonly drainTimeMs?: number;
   /** Beside the resources. */
   readonly sources?: readonly ConfigSource[];
 }
@@ -67,7 +69,7 @@ export function beginTestProxy(t: Scope, resources: readonly Resource[], options
     },
     node: { id: 'test', cluster: 'test', metadata: options.node ?? {} },
     commandLine: {},
-    drainTimeMs: 1000,
+    drainTimeMs: options.drainTimeMs ?? 1000,
     accessLogFlushMs: 0,
     poisonReadBuffers: true,
     onUpdate: (report) => {
@@ -76,7 +78,7 @@ export function beginTestProxy(t: Scope, resources: readonly Resource[], options
     },
   });
   let stopped: Promise<string> | undefined;
-  const stop = (): Promise<string> => (stopped ??= running.stop('graceful', 500));
+  const stop = (): Promise<string> => (stopped ??= running.stop('graceful', { deadlineMs: 500 }));
   t.after(stop);
   return {
     running,
