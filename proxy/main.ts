@@ -21,11 +21,11 @@ import type { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
 import { Observation } from './observation.ts';
 import { keepMemorySmall } from './resident_memory.ts';
-import { finishOpenWork, type ShutdownPolicy } from './shutdown.ts';
+import { finishOpenWork, type ShutdownPolicy, shutdownPolicy } from './shutdown.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
-import type { ToThread } from './thread_messages.ts';
+import type { ThreadDescription, ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
 import { HostHealth } from './upstream/host_health.ts';
 import { Discovery } from './upstream/discovery.ts';
@@ -478,14 +478,10 @@ class ControlThread {
     this.#letMemoryGrow();
     let cut = '';
     if (how === 'graceful') {
-      const deadlineMs = policy.deadlineMs ?? this.#options.drainTimeMs;
-      this.#drain.begin('not outbound', Math.min(this.#options.drainTimeMs, deadlineMs));
-      cut = await finishOpenWork(
-        () => this.#threads.describe(false),
-        () => this.#drain.stopAccepting('all'),
-        { deadlineMs, minimumMs: policy.minimumMs ?? 0, waitFor: policy.waitFor ?? 'requests' },
-        this.#hurry.signal,
-      );
+      const full = shutdownPolicy(policy, this.#options.drainTimeMs);
+      this.#drain.begin('not outbound', Math.min(this.#options.drainTimeMs, full.deadlineMs));
+      const describe = (): Promise<ThreadDescription[]> => this.#threads.describe(false);
+      cut = await finishOpenWork(describe, () => this.#drain.stopAccepting('all'), full, this.#hurry.signal);
     }
     for (const source of this.#options.sources) source.stop();
     this.#discovery.stop();

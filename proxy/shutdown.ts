@@ -21,6 +21,10 @@ export interface ShutdownPolicy {
   readonly waitFor: 'requests' | 'connections';
 }
 
+export function shutdownPolicy(given: Partial<ShutdownPolicy>, drainTimeMs: number): ShutdownPolicy {
+  return { deadlineMs: drainTimeMs, minimumMs: 0, waitFor: 'requests', ...given };
+}
+
 /** @returns what is open at the deadline, as a sentence's end; '' when all was finished. */
 export async function finishOpenWork(
   describe: () => Promise<readonly ThreadDescription[]>,
