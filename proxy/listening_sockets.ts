@@ -1,6 +1,8 @@
 /** The listening sockets of all listeners, by address: a listener that takes another's place takes its socket over. */
+import { ConfigError } from './config_error.ts';
 import { type Direction, type DrainScope, inScope } from './drain.ts';
 import type { ListenerConfig } from './listener_config.ts';
+import { socketAddress } from './net/connection_info.ts';
 import { ListeningSocket } from './net/listening_socket.ts';
 import type { ListenAddress } from './proxy_options.ts';
 
@@ -24,7 +26,7 @@ export class ListeningSockets {
 
   /**
    * Opens what is new. What it had before and has no more is closed by `settle`.
-   * @returns its sockets; undefined: threads listen on all of them already. @throws {BindError}
+   * @returns its sockets; undefined: threads listen on all of them already. @throws {BindError} {ConfigError}
    */
   async open(config: ListenerConfig): Promise<readonly ListeningSocket[] | undefined> {
     const { name } = config;
@@ -40,6 +42,11 @@ export class ListeningSockets {
       if (open === undefined) {
         open = { socket: await ListeningSocket.open(ip, port, this.#threads), users: new Set() };
         this.#byAddress.set(key, open);
+      }
+      const [other] = [...open.users].filter((user) => user !== name);
+      if (other !== undefined) {
+        const where = socketAddress(ip, port).text;
+        throw new ConfigError('', `listener "${other}" listens on ${where}`);
       }
       open.users.add(name);
       sockets.push(open.socket);

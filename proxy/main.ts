@@ -16,8 +16,7 @@ import { type Batch, Distributor } from './distributor.ts';
 import { DrainControl } from './drain_control.ts';
 import type { HeldResource } from './held_resource.ts';
 import type { ListenerConfig } from './listener_config.ts';
-import { descriptorsFor, ListeningSockets } from './listening_sockets.ts';
-import type { ListeningSocket } from './net/listening_socket.ts';
+import { ListenerOpener } from './listener_opener.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
 import { Observation } from './observation.ts';
 import { keepMemorySmall } from './resident_memory.ts';
@@ -50,10 +49,8 @@ class ControlThread {
   readonly #hostHealth: HostHealth;
   readonly #configuration: ConfigurationState;
   readonly #distributor: Distributor;
-  readonly #sockets: ListeningSockets;
+  readonly #opener: ListenerOpener;
   readonly #drain: DrainControl;
-  /** Listeners that threads have to be given descriptors for with the update under way. */
-  #opened: ReadonlyMap<string, readonly ListeningSocket[]> = new Map();
   /** What the check of a resource built, until it is distributed. */
   readonly #built = new Map<string, Inspection>();
   #summary = new ChangeSummary();
@@ -111,12 +108,20 @@ class ControlThread {
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
     this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log, buildLoadAssignment);
-    this.#sockets = new ListeningSockets(options.concurrency);
+    this.#opener = new ListenerOpener({
+      threads: options.concurrency,
+      configOf: (resource) => this.#listenerConfig(resource),
+      onListening: (name, address) => {
+        if (address === undefined) this.#addresses.delete(name);
+        else this.#addresses.set(name, address);
+      },
+      onFailure: (resource, error) => this.#listenerFailed(resource, error),
+    });
     this.#drain = new DrainControl({
       strategy: options.drainStrategy ?? 'immediate',
       timeMs: options.drainTimeMs,
       broadcast: (message) => this.#threads.broadcast(message),
-      closeSockets: (scope) => this.#sockets.stop(scope),
+      closeSockets: (scope) => this.#opener.stop(scope),
     });
     this.#configuration = new ConfigurationState({
       serve: (resource, before) => {
@@ -143,10 +148,9 @@ class ControlThread {
       nowMs: Date.now,
     });
     this.#distributor = new Distributor({
-      prepare: (batch) => this.#prepare(batch),
+      prepare: (batch) => this.#opener.prepare(batch),
       send: async (update) => {
-        const failures = await this.#threads.update(update, (thread) => descriptorsFor(this.#opened, thread));
-        this.#opened = new Map();
+        const failures = await this.#threads.update(update, (thread) => this.#opener.descriptors(update, thread));
         if (failures.length > 0) log.log('error', 'config', `A data thread could not apply an update: ${failures[0]}`);
       },
       distributed: (batch) => this.#distributed(batch),
@@ -299,49 +303,24 @@ class ControlThread {
     return [...change.removed, ...gone];
   }
 
-  /** Opens what sockets are new. @returns the listeners that cannot have theirs. */
-  async #prepare({ changed, removed }: Batch): Promise<ReadonlySet<HeldResource>> {
-    const failed = new Set<HeldResource>();
-    const opened = new Map<string, readonly ListeningSocket[]>();
-    for (const { type, name } of removed) if (type === 'listener') this.#sockets.forget(name);
-    for (const resource of changed) {
-      if (resource.type !== 'listener') continue;
-      const config = this.#listenerConfig(resource);
-      for (const warning of config.warnings) {
-        this.#options.log.log('warning', 'config', `Listener "${config.name}": ${warning}`);
-      }
-      try {
-        const sockets = await this.#sockets.open(config);
-        if (sockets === undefined) continue;
-        opened.set(resource.name, sockets);
-        const [first] = sockets;
-        if (first === undefined) this.#addresses.delete(config.name);
-        else this.#addresses.set(config.name, { ip: first.ip, port: first.port });
-      } catch (error) {
-        if (!(error instanceof Error)) throw error;
-        if (this.#state === 'INITIALIZING') throw error;
-        failed.add(resource);
-        this.#aggregate.own.counter('listener_manager.listener_create_failure').inc();
-        const { type, name, version } = resource;
-        this.#configuration.refuse({
-          type,
-          name,
-          version,
-          details: error.message,
-          failedMs: Date.now(),
-          json: undefined,
-        });
-        this.#options.onUpdate?.({ summary: '', errors: [error.message] });
-      }
-    }
-    this.#opened = opened;
-    return failed;
+  /** Files start whole or not at all; what a control plane pushes is left out alone. */
+  #listenerFailed(resource: HeldResource, error: Error): void {
+    const owner = this.#options.sources[this.#configuration.ownerOf(resource) ?? DNS];
+    if (this.#state === 'INITIALIZING' && owner?.announcesInitialized !== true) throw error;
+    this.#aggregate.own.counter('listener_manager.listener_create_failure').inc();
+    const { type, name, version } = resource;
+    const details = `Cannot use listener "${name}": ${error.message}`;
+    this.#configuration.refuse({ type, name, version, details, failedMs: Date.now(), json: undefined });
+    this.#options.onUpdate?.({ summary: '', errors: [details] });
   }
 
   #listenerConfig(resource: HeldResource): ListenerConfig {
     const built = this.#built.get(keyOf(resource))?.listener;
-    if (built !== undefined) return built;
-    return (inspectResource(resource) as Inspection).listener as ListenerConfig;
+    const config = built ?? ((inspectResource(resource) as Inspection).listener as ListenerConfig);
+    for (const warning of config.warnings) {
+      this.#options.log.log('warning', 'config', `Listener "${config.name}": ${warning}`);
+    }
+    return config;
   }
 
   #distributed({ changed, removed }: Batch): void {
@@ -362,7 +341,7 @@ class ControlThread {
       if (this.#configuration.newestVersion(resource) === resource.version) this.#built.delete(keyOf(resource));
       if (cluster !== undefined) this.#clusterServed(cluster);
     }
-    this.#sockets.settle();
+    this.#opener.settle();
     if (changed.some(({ type }) => type !== 'endpoint' && type !== 'route')) this.#observed.certificatesChanged();
     if (addressesChanged) this.#threads.broadcast(this.#ownPorts());
     countResources(this.#configuration, this.#aggregate.own);
@@ -405,7 +384,7 @@ class ControlThread {
       const update = this.#distributor.snapshot(this.#configuration.active());
       post(this.#ownPorts());
       for (const message of this.#hostHealth.verdicts()) post(message);
-      post({ kind: 'update', update, listen: descriptorsFor(this.#sockets.all(), thread) });
+      post({ kind: 'update', update, listen: this.#opener.allDescriptors(thread) });
       for (const message of this.#drain.messages()) post(message);
     });
   }
@@ -491,7 +470,7 @@ class ControlThread {
     await this.#threads.terminate();
     await this.#dns?.close();
     await this.#writer.drain();
-    this.#sockets.close();
+    this.#opener.close();
     await Promise.all(this.#admins.map((server) => server.close()));
     return cut;
   }

@@ -1,5 +1,6 @@
 /** envoy.config.listener.v3.Listener → ListenerConfig. */
 import { createHash } from 'node:crypto';
+import { isIP } from 'node:net';
 import { networkFilters } from '../../filters/index.ts';
 import type {
   FilterChainConfig,
@@ -69,7 +70,9 @@ function buildAddress(address: Fields): ListenerAddress {
   if (socket === undefined) return address.fail('socket_address', 'socket_address or pipe is required');
   const protocol = socket.oneOf('protocol', ['TCP', 'UDP'], 'TCP');
   if (protocol === 'UDP') socket.fail('protocol', 'UDP listeners are not supported');
-  return { ip: socket.requiredString('address'), port: socket.integer('port_value', 0, 65535) ?? 0 };
+  const ip = socket.requiredString('address');
+  if (isIP(ip) === 0) socket.fail('address', `an IP address is wanted, got "${ip}"`);
+  return { ip, port: socket.integer('port_value', 0, 65535) ?? 0 };
 }
 
 function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {

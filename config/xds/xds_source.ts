@@ -36,6 +36,8 @@ interface Wildcard {
 }
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
+/** Resources that are taken over in one turn of the event loop. */
+const MAX_UPDATE = 500;
 /** Bad resources whose last complaint is remembered. */
 const MAX_COMPLAINTS = 1000;
 /** Unknown fields that a warning has been given of. */
@@ -259,7 +261,13 @@ export class XdsSource implements ConfigSource {
     } else if (changed.length > 0 || removed.length > 0) {
       const { resource } = type;
       const gone = removed.map((name): ResourceKey => ({ type: resource, name }));
-      sink.update({ upserts: changed, removed: gone, full: false, atomic: false, checked: true });
+      // Some at a time: each is taken over by itself, and admin and health have their turns.
+      for (let start = 0; start === 0 || start < changed.length; start += MAX_UPDATE) {
+        const isLast = start + MAX_UPDATE >= changed.length;
+        const upserts = changed.slice(start, start + MAX_UPDATE);
+        sink.update({ upserts, removed: isLast ? gone : [], full: false, atomic: false, checked: true });
+        if (!isLast) await this.#slices.next();
+      }
     }
     this.#count(type, push, read.bad, changed);
     this.#given(type);

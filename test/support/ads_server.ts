@@ -159,6 +159,15 @@ export class AdsServer {
     return Promise.all(answers);
   }
 
+  /** Pushes one resource that is encoded already, without waiting for an answer. */
+  sendEncoded(list: List, name: string, content: Buffer): void {
+    this.#version++;
+    const held = this.#resources.get(list) ?? new Map();
+    this.#resources.set(list, held);
+    held.set(name, { version: this.version, bytes: content });
+    for (const stream of this.#streams) stream.send(list, [name], []);
+  }
+
   /** Bytes as they are, as resources of a delta push or whole. @returns the answer. */
   pushRaw(list: List, resources: readonly RawResource[], removed: readonly string[] = []): Promise<Answer> {
     const [stream] = this.#streams;
@@ -368,11 +377,11 @@ function sotwResponse(list: List, version: string, nonce: string, resources: rea
   ]);
 }
 
-function text(field: number, value: string): Buffer {
+export function text(field: number, value: string): Buffer {
   return bytes(field, Buffer.from(value));
 }
 
-function bytes(field: number, value: Buffer): Buffer {
+export function bytes(field: number, value: Buffer): Buffer {
   return Buffer.concat([varint(field * 8 + 2), varint(value.length), value]);
 }
 

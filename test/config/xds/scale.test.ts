@@ -1,0 +1,61 @@
+/** The short form of bench/push.ts: a large push applies, and endpoint updates in a row lose no request. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { answering, RawUpstream } from '../../support/raw_peers.ts';
+import { startPushedProxy } from '../../support/pushed_proxy.ts';
+import { adsListener, assignment, edsCluster, get, routesTo } from '../../support/xds_resources.ts';
+
+test('1,000 clusters apply while a request waits for none of them', async (t) => {
+  const upstream = await RawUpstream.start(t, answering());
+  const names = Array.from({ length: 1000 }, (_, index) => `c${index}`);
+  const { ads, proxy, ready } = await startPushedProxy(t, {
+    first: {
+      clusters: [edsCluster('c0')],
+      endpoints: names.map((name) => assignment(name, upstream.port)),
+      listeners: [adsListener('l', 'r')],
+      routes: [routesTo('r', 'c0')],
+    },
+  });
+  await ready;
+  const port = proxy.port('l');
+  const pushed = ads.push({ clusters: names.map((name) => edsCluster(name)) });
+  assert.equal((await get(port)).status, 200);
+  await pushed;
+  await ads.until('all are active', () => proxy.value('cluster_manager.active_clusters') === 1000);
+  assert.equal(proxy.value('cluster_manager.warming_clusters'), 0);
+  // The names went in few requests, not in a thousand.
+  assert.ok(ads.asked.filter(({ list }) => list === 'endpoints').length <= 8);
+});
+
+test('no request is lost while endpoints change a thousand times', async (t) => {
+  const [one, two] = [await RawUpstream.start(t, answering('one')), await RawUpstream.start(t, answering('two'))];
+  const { ads, proxy, ready } = await startPushedProxy(t, {
+    concurrency: 2,
+    first: {
+      clusters: [edsCluster('c')],
+      endpoints: [assignment('c', one.port)],
+      listeners: [adsListener('l', 'r')],
+      routes: [routesTo('r', 'c')],
+    },
+  });
+  await ready;
+  const port = proxy.port('l');
+  let isOver = false;
+  const bodies = new Map<string, number>();
+  const clients = Array.from({ length: 4 }, async () => {
+    while (!isOver) {
+      const response = await fetch(`http://127.0.0.1:${port}/`);
+      const body = `${response.status} ${await response.text()}`;
+      bodies.set(body, (bodies.get(body) ?? 0) + 1);
+    }
+  });
+  const turns: Promise<unknown>[] = [];
+  for (let round = 0; round < 1000; round++) {
+    turns.push(ads.push({ endpoints: [assignment('c', round % 2 === 0 ? two.port : one.port)] }));
+    if (round % 10 === 9) await Promise.all(turns.splice(0));
+  }
+  isOver = true;
+  await Promise.all(clients);
+  assert.deepEqual([...bodies.keys()].sort(), ['200 one', '200 two']);
+  assert.deepEqual(proxy.errors, []);
+});
