@@ -8,10 +8,12 @@ import { JwksFetcher } from '../config/jwks_fetcher.ts';
 import type { ConfigSource, Resource } from '../config/resources.ts';
 import { type NameTableData, readNameTable } from '../proxy/dns/name_table.ts';
 import { ConfigError } from '../proxy/config_error.ts';
+import type { NodeIdentity } from '../proxy/proxy_options.ts';
 import { VERSION } from '../proxy/version.ts';
 import type { Logger } from '../proxy/telemetry/log.ts';
 import type { Mapping } from './addresses.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
+import { chooseIdentity, type IdentityChoice, identitySources } from './identity.ts';
 import type { Mocks } from './mocks.ts';
 import type { ProxyFlags } from './proxy_flags.ts';
 
@@ -23,6 +25,7 @@ export class Configuration {
   readonly #mocks: Mocks | undefined;
   readonly #dev: boolean;
   readonly source: FileSource;
+  readonly identityChoice: IdentityChoice;
   /** undefined: nothing is fetched (`validate`). */
   readonly #jwks: JwksFetcher | undefined;
   /** Of the last reading that succeeded. */
@@ -46,6 +49,9 @@ export class Configuration {
     this.#flags = flags;
     this.#mocks = options.mocks;
     this.#dev = options.dev;
+    // Mocks speak plain text.
+    const wanted = flags.identity ?? (options.mocks === undefined ? undefined : 'none');
+    this.identityChoice = chooseIdentity(wanted, options.dev, process.env, process.cwd());
     this.#jwks = options.watch
       ? new JwksFetcher({ allowLocal: flags.allowLocalJwks, onChange: () => void this.source.recompile() })
       : undefined;
@@ -79,6 +85,7 @@ export class Configuration {
         domain: 'cluster.local',
         mode: {
           kind: 'explicit',
+          hasIdentity: this.identityChoice.kind !== 'none',
           outbound: this.#flags.outbound,
           inbound: this.#inbound(workloads, identity),
           maps: numbered(this.#flags.maps),
@@ -120,6 +127,23 @@ export class Configuration {
       );
     }
     return isNew ? compile(input) : compiled;
+  }
+
+  /** Certificates: of the workload, and those that rules name. @throws {CommandError} */
+  identitySources(log: Logger, node: NodeIdentity): Promise<ConfigSource[]> {
+    const { identity, inputs, identityChoice: choice } = this;
+    // Whoever wrote the bootstrap gives certificates too, unless the flag says otherwise.
+    const ofBootstrap = this.compiled === undefined && this.#flags.identity === undefined;
+    const trustDomain = inputs?.mesh?.['trustDomain'] ?? process.env['TRUST_DOMAIN'];
+    return identitySources({
+      choice: ofBootstrap ? { kind: 'none' } : choice,
+      trustDomain: typeof trustDomain === 'string' && trustDomain !== '' ? trustDomain : 'cluster.local',
+      namespace: identity?.namespace ?? (process.env['POD_NAMESPACE'] || 'default'),
+      serviceAccount: identity?.serviceAccount ?? (process.env['SERVICE_ACCOUNT'] || 'default'),
+      environment: process.env,
+      node,
+      log,
+    });
   }
 
   /** What comes from control planes. @throws {ConfigError} when the bootstrap names one that cannot be used. */

@@ -21,6 +21,8 @@ export interface ProxyFlags {
   readonly app: { readonly ip: string; readonly port: number | undefined } | undefined;
   readonly workload: { readonly name: string; readonly namespace: string } | undefined;
   readonly labels: Readonly<Record<string, string>>;
+  /** Where the workload's certificate comes from; undefined: as the environment says. */
+  readonly identity: string | undefined;
   /** undefined: not given. */
   readonly admin: ListenAddress | undefined;
   readonly status: ListenAddress | undefined;
@@ -62,6 +64,7 @@ const OWN_FLAGS: readonly (readonly [flags: string, environment: string, says: s
   ['--concurrency <threads>', 'PILLION_CONCURRENCY', 'data threads (the CPU limit; 2 without one)'],
   ['-l, --log-level <level>', 'PILLION_LOG_LEVEL', 'trace, debug, info, warning, error, critical, off'],
   ['--access-log <encoding>', 'PILLION_ACCESS_LOG', 'text, json or off, whatever the mesh says'],
+  ['--identity <source>', 'PILLION_IDENTITY', 'auto, none, development, istio-ca[:ADDRESS], files:FOLDER, sds:SOCKET'],
   ['--allow-local-jwks', 'PILLION_ALLOW_LOCAL_JWKS', 'fetch token signing keys from this machine and link too'],
 ];
 
@@ -108,6 +111,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     app: appAddress(text('app')),
     workload: workloadName(text('workload'), environment),
     labels: labels(text('labels')),
+    identity: text('identity'),
     admin: address('admin'),
     status: address('status'),
     metrics: address('metrics'),

@@ -49,7 +49,11 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
   let requestEnd: (signal: NodeJS.Signals) => void = () => {};
   const proxyOptions: ProxyOptions = {
     concurrency: concurrencyOf(flags, configuration),
-    sources: [configuration.source, ...(await configuration.dynamicSources(log))],
+    sources: [
+      configuration.source,
+      ...(await configuration.dynamicSources(log)),
+      ...(await configuration.identitySources(log, nodeOf(flags, configuration))),
+    ],
     admin: options.admin,
     status: options.status,
     metrics: options.metrics,

@@ -17,6 +17,7 @@ import type { ListenerFilter, ListenerFilterDeps } from './net/listener_filter.t
 import type { NetworkFilter, NetworkFilterDeps } from './net/network_filter.ts';
 import type { SocketStream } from './net/socket_stream.ts';
 import type { OpenWork } from './thread_messages.ts';
+import { limitedLog } from './telemetry/log_limit.ts';
 import type { ThreadServices } from './thread_services.ts';
 
 /** Makes filters of their parsed configuration; the composition root binds it to filters/index.ts. */
@@ -51,11 +52,13 @@ export class ListenerRuntime {
     this.#find = find;
     this.#statistics = new ListenerStatistics(services.statistics, config);
     this.#version = this.#build(config);
+    const complain = limitedLog(services.log, 'listener');
     this.#host = {
       services,
       statistics: this.#statistics,
       version: () => this.#version,
       handOver: (stream) => this.#handOver(stream),
+      complain: (message) => complain('warning', `Listener "${this.config.name}" (${this.config.origin}): ${message}`),
       forget: (open) => this.#connections.delete(open),
     };
   }

@@ -3,6 +3,7 @@ import type { Json } from '../resources.ts';
 import type { CompileContext } from './context.ts';
 import { any, extension } from './envoy_json.ts';
 import type { MeshConfig } from './mesh.ts';
+import { ALPN_FILTER, httpMetadataExchange } from './peer_exchange.ts';
 
 export interface ConnectionManagerOptions {
   readonly direction: 'inbound' | 'outbound';
@@ -15,7 +16,7 @@ export interface ConnectionManagerOptions {
 }
 
 export function connectionManager(
-  { mesh, telemetry }: Pick<CompileContext, 'mesh' | 'telemetry'>,
+  { mesh, telemetry, hasIdentity }: Pick<CompileContext, 'mesh' | 'telemetry' | 'hasIdentity'>,
   options: ConnectionManagerOptions,
 ): Json {
   const { direction } = options;
@@ -28,7 +29,12 @@ export function connectionManager(
     {
       stat_prefix: options.statPrefix,
       ...options.routes,
-      http_filters: [...(options.policyFilters ?? []), ...httpFilters(telemetry.stats(direction))],
+      http_filters: [
+        ...(hasIdentity ? [httpMetadataExchange(direction)] : []),
+        ...(options.policyFilters ?? []),
+        ...(hasIdentity && !inbound ? [ALPN_FILTER] : []),
+        ...httpFilters(telemetry.stats(direction)),
+      ],
       ...(tracing !== undefined && { tracing }),
       ...(inbound && { server_name: 'istio-envoy' }),
       stream_idle_timeout: '0s',

@@ -25,8 +25,10 @@ export class CompileContext {
   readonly registry: Registry;
   readonly endpoints: ServiceEndpoints;
   readonly client: Client;
-  /** Without interception: no original destination, no certificates of the mesh. */
+  /** Without interception: no original destination. */
   readonly explicit: boolean;
+  /** The workload has a certificate of the mesh: mutual TLS can be spoken. */
+  readonly hasIdentity: boolean;
   /** Keys of token issuers that stand elsewhere. */
   readonly keys: KeyLookup;
   /** What the client's Sidecar leaves of the mesh. */
@@ -45,7 +47,16 @@ export class CompileContext {
   constructor(
     parts: Pick<
       CompileContext,
-      'mesh' | 'domain' | 'registry' | 'endpoints' | 'client' | 'explicit' | 'keys' | 'scope' | 'exported'
+      | 'mesh'
+      | 'domain'
+      | 'registry'
+      | 'endpoints'
+      | 'client'
+      | 'explicit'
+      | 'hasIdentity'
+      | 'keys'
+      | 'scope'
+      | 'exported'
     >,
   ) {
     this.mesh = parts.mesh;
@@ -54,6 +65,7 @@ export class CompileContext {
     this.endpoints = parts.endpoints;
     this.client = parts.client;
     this.explicit = parts.explicit;
+    this.hasIdentity = parts.hasIdentity;
     this.keys = parts.keys;
     this.scope = parts.scope;
     this.exported = parts.exported;

@@ -23,6 +23,7 @@ import { type InboundPort, inboundPorts } from './inbound_ports.ts';
 import { inboundRoutes } from './inbound_routes.ts';
 import { BY_BYTES_ALONE, inspector } from './inspectors.ts';
 import { configPath } from './outbound_cluster.ts';
+import { METADATA_EXCHANGE } from './peer_exchange.ts';
 import { isHttp, isHttp2, type Protocol } from './protocol.ts';
 import { statsFilter, TCP_PROXY, tcpProxyFilter } from './tcp_chains.ts';
 import type { WorkloadPolicy } from './workload_policy.ts';
@@ -137,7 +138,7 @@ function chainJson(context: CompileContext, policy: WorkloadPolicy, place: Place
       ];
   return {
     filter_chain_match: { ...(port !== undefined && { destination_port: port }), ...chain.match },
-    filters,
+    filters: [METADATA_EXCHANGE, ...filters],
     ...(chain.mutualTls && {
       transport_socket: mutualTlsSocket(chain.http, [mesh.trustDomain, ...mesh.trustDomainAliases]),
     }),
@@ -156,6 +157,7 @@ function blackHole(context: CompileContext): Json {
   return {
     filter_chain_match: { destination_port: INBOUND_PORT },
     filters: [
+      METADATA_EXCHANGE,
       ...statsFilter(context, 'inbound'),
       extension('envoy.filters.network.tcp_proxy', TCP_PROXY, { stat_prefix: BLACK_HOLE, cluster: BLACK_HOLE }),
     ],

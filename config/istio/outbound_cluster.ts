@@ -22,16 +22,8 @@ import {
   outlierFields,
   upgradeToHttp2,
 } from './traffic_policy.ts';
+import { METADATA_EXCHANGE } from './peer_exchange.ts';
 import { autoMutualTls, istioMutualTls, proxyProtocolSocket, userTls } from './upstream_tls.ts';
-
-/** TCP connections open with a frame that carries the peer's metadata (reference/istio.md §2.7). */
-export const METADATA_EXCHANGE: Json = {
-  name: 'istio.metadata_exchange',
-  typed_config: any('udpa.type.v1.TypedStruct', {
-    type_url: 'type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange',
-    value: { enable_discovery: true, protocol: 'istio-peer-exchange' },
-  }),
-};
 
 /** Clusters and load assignments of everything the client sees. */
 export function outboundResources(context: CompileContext): Resource[] {
@@ -85,7 +77,7 @@ function clusterResources(context: CompileContext, target: Target): Resource[] {
     ...tls.fields,
     metadata: { filter_metadata: { istio: istioMetadata(service, rule, subset, tls.overridesAlpn) } },
     // Without certificates of the mesh nobody speaks istio-peer-exchange.
-    ...(!context.explicit && { filters: [METADATA_EXCHANGE] }),
+    ...(context.hasIdentity && { filters: [METADATA_EXCHANGE] }),
   };
   // A rule with a TLS of its own is stronger than what the endpoints offer.
   const meshTls = endpointsWithTls(context, policy.tls?.mode);
@@ -227,7 +219,7 @@ function tlsFields(
   const accounts = () => context.endpoints.serviceAccounts(service, port, context.mesh.trustDomain);
   const ownSni = `outbound_.${port.number}_.${subset?.name ?? ''}_.${service.host}`;
   if (tls === undefined) {
-    if (context.explicit || service.external || !context.mesh.autoMtls) return PLAIN;
+    if (!context.hasIdentity || service.external || !context.mesh.autoMtls) return PLAIN;
     if (!passthrough) {
       return { fields: { transport_socket_matches: autoMutualTls(ownSni, accounts(), http2) }, overridesAlpn: false };
     }

@@ -2,7 +2,8 @@
 import type { Json, Resource } from '../resources.ts';
 import type { CompileContext } from './context.ts';
 import { any, BLACK_HOLE, DYNAMIC_FORWARD_PROXY, OUTBOUND_PASSTHROUGH, resource, seconds } from './envoy_json.ts';
-import { dynamicForwardProxyFields, METADATA_EXCHANGE } from './outbound_cluster.ts';
+import { dynamicForwardProxyFields } from './outbound_cluster.ts';
+import { METADATA_EXCHANGE } from './peer_exchange.ts';
 import { connectionPoolFields, httpOptions } from './traffic_policy.ts';
 
 const PASSTHROUGH_IDLE = '300s';

@@ -1,7 +1,6 @@
 /** What `dev` prints of the services, and what the compiler does not do yet. */
 import type { KubeObject } from '../kube_object.ts';
 import type { CompileContext } from './context.ts';
-import { effectivePolicy } from './destination_rule.ts';
 import type { Instance, MeshService } from './model.ts';
 import { targetPort } from './service_endpoints.ts';
 import { closest } from './spelling.ts';
@@ -56,27 +55,13 @@ export function notYet(context: CompileContext): string[] {
   const say = (object: KubeObject, sentence: string) =>
     `${object.source.locate(['metadata', 'name'])}: ${object.kind} "${object.name}" ${sentence}`;
   return [
-    ...context.registry.peerAuthentications
-      .filter(({ object }) => asksForMore(object))
-      .map(({ object }) => say(object, 'is not enforced yet by this version.')),
     ...context.registry.uncompiled
       .filter(({ kind }) => kind !== 'Gateway' && kind !== 'GatewayClass')
       .map((object) => say(object, 'is ignored by this version.')),
     ...ineffectiveOutlierDetection(context, say),
-    ...(context.explicit ? [...unspokenTls(context, say), ...unexecuted(context, say)] : []),
+    ...(context.explicit ? unexecuted(context, say) : []),
     ...danglingDestinations(context),
   ];
-}
-
-/** PeerAuthentication that takes plain text anyway asks for nothing that is missing. */
-function asksForMore({ json }: KubeObject): boolean {
-  const spec = fieldsOf(json['spec']);
-  const modes = [spec['mtls'], ...Object.values(fieldsOf(spec['portLevelMtls']))];
-  return modes.some((item) => fieldsOf(item)['mode'] === 'STRICT');
-}
-
-function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
-  return value !== null && typeof value === 'object' ? (value as Readonly<Record<string, unknown>>) : {};
 }
 
 /** With few hosts the limit of 10 % ejects nothing: Envoy rounds down and istiod does not ask for one host at least. */
@@ -118,23 +103,6 @@ function unexecuted(context: CompileContext, say: (object: KubeObject, sentence:
       out.push(say(rule.object, `has ${[...wanted].join(', ')}, which this version does not do yet.`));
   }
   return out;
-}
-
-/** Without certificates of the mesh, rules that ask for TLS towards real endpoints cannot be kept. */
-function unspokenTls(context: CompileContext, say: (object: KubeObject, sentence: string) => string): string[] {
-  const out = new Set<string>();
-  for (const service of context.services) {
-    const rule = context.rule(service.host);
-    for (const port of rule === undefined ? [] : service.ports) {
-      for (const subset of [undefined, ...(rule?.subsets ?? [])]) {
-        const mode = effectivePolicy(rule, subset, port.number).tls?.mode ?? 'DISABLE';
-        const mocked = context.endpoints.of(service, port).some((endpoint) => endpoint.relocated);
-        if (rule === undefined || mode === 'DISABLE' || mocked) continue;
-        out.add(say(rule.object, `asks for TLS (${mode}) to ${service.host}, which this version does not speak yet.`));
-      }
-    }
-  }
-  return [...out];
 }
 
 /** Destinations that lead to no cluster: requests to them get 503 with flag NC, which is hard to find later. */

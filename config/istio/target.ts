@@ -44,6 +44,8 @@ export type CompileMode =
   | { readonly kind: 'sidecar' }
   | {
       readonly kind: 'explicit';
+      /** The workload has a certificate of the mesh. Default false: everything is in the clear. */
+      readonly hasIdentity?: boolean;
       readonly outbound: { readonly ip: string; readonly port: number } | undefined;
       readonly inbound: readonly {
         readonly ip: string;

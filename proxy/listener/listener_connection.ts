@@ -4,6 +4,7 @@
  *   inspecting ─► handshaking ─► served ─► closed
  *        └───────────┴── refused: reset ───►┘
  */
+import type { ConnectionFacts } from '../net/listener_filter.ts';
 import { StreamInfo } from '../http/stream_info.ts';
 import type { ListenerConfig } from '../listener_config.ts';
 import type { ByteStream } from '../net/byte_stream.ts';
@@ -35,6 +36,8 @@ export interface ListenerHost {
   version(): ListenerVersion;
   /** Where the connection goes on when its destination belongs to another listener. */
   handOver(stream: SocketStream): ((stream: SocketStream) => void) | undefined;
+  /** Told, in a sentence, of clients that were refused. */
+  complain(message: string): void;
   /** @returns whether it knew the connection. */
   forget(open: ListenerConnection): boolean;
 }
@@ -137,7 +140,7 @@ export class ListenerConnection {
     const { statistics, services } = this.#host;
     const chain = this.#host.version().chains.find(facts);
     if (chain?.terminal?.takeOver === undefined || chain.transport === undefined) {
-      this.#noChain();
+      this.#noChain(facts);
       return;
     }
     this.#chain = chain;
@@ -180,8 +183,13 @@ export class ListenerConnection {
     };
   }
 
-  #noChain(): void {
+  #noChain({ transportProtocol, serverName, applicationProtocols }: ConnectionFacts): void {
     const { info } = this.stream;
+    const spoke =
+      transportProtocol === 'tls'
+        ? `TLS (server name ${JSON.stringify(serverName ?? '')}, ALPN ${JSON.stringify(applicationProtocols)})`
+        : 'plain text';
+    this.#host.complain(`the client ${info.remoteAddress.text} spoke ${spoke}, which no filter chain takes`);
     this.#host.forget(this);
     this.#host.statistics.noFilterChain.inc();
     info.terminationDetails = 'filter_chain_not_found';

@@ -1,10 +1,25 @@
 /** bin/pillion as users start it. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Scope } from './scope.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const pillion = `${root}bin/pillion`;
+
+let stateFolder: string | undefined;
+
+/** The state folder of all processes of one test file: no test touches the developer's own. */
+function stateHome(): string {
+  if (stateFolder === undefined) {
+    const made = mkdtempSync(join(tmpdir(), 'pillion-state-'));
+    process.once('exit', () => rmSync(made, { recursive: true, force: true }));
+    stateFolder = made;
+  }
+  return stateFolder;
+}
 
 export interface Ended {
   readonly code: number | null;
@@ -32,7 +47,7 @@ export class PillionProcess {
     const { POD_NAME: _, ...environment } = process.env;
     this.child = spawn(options.program ?? pillion, parameters, {
       cwd: options.cwd ?? root,
-      env: { ...environment, NO_COLOR: '', FORCE_COLOR: '', ...options.env },
+      env: { ...environment, NO_COLOR: '', FORCE_COLOR: '', XDG_STATE_HOME: stateHome(), ...options.env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     scope.after(() => this.child.kill('SIGKILL'));

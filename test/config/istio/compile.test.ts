@@ -278,13 +278,6 @@ metadata: { name: n1, labels: { topology.kubernetes.io/region: r1, topology.kube
 });
 
 describe('warnings', () => {
-  it('PeerAuthentication is named when it is STRICT only', () => {
-    const policy = (mode: string) =>
-      `apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: { name: a }\nspec: { mtls: { mode: ${mode} } }\n`;
-    assert.deepEqual(new Compiled(policy('PERMISSIVE')).result.warnings, []);
-    assert.equal(new Compiled(policy('STRICT')).result.warnings.length, 1);
-  });
-
   it('kinds that do not concern the mesh are passed over in silence', () => {
     const yaml =
       'apiVersion: v1\nkind: ConfigMap\nmetadata: { name: a }\n---\napiVersion: v1\nkind: Secret\nmetadata: { name: b }\n';

@@ -16,14 +16,11 @@ export interface KnownDifference {
 
 const NO_API_SERVER =
   'The YAML names no targetPort. A real API server fills in the service port; the one that made the dump had none, so istiod saw 0.';
-const MUTUAL_TLS = 'part 4 of 6: mutual TLS, identity, JWT and authorization';
 const GRPC_ROUTE =
   'The GRPCRoute attaches to port 9000 of the service; the istiod that made the dump left the port to its default route.';
 
 /** Filters of connection managers that are not compiled yet. */
 const LATER_FILTERS: readonly string[] = [
-  'istio.metadata_exchange',
-  'istio.alpn',
   'envoy.filters.http.grpc_stats',
   'envoy.filters.http.grpc_web',
   'envoy.filters.http.fault',
@@ -38,13 +35,6 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     resource: 'listener virtualInbound',
     path: 'listener_filters[*].filter_disabled.*',
     reason: NO_API_SERVER,
-  },
-  {
-    proxy: '*',
-    resource: 'listener virtualInbound',
-    path: '*.filters.istio.metadata_exchange',
-    reason: 'The compiler leaves out filters that the data plane does not execute.',
-    until: MUTUAL_TLS,
   },
   {
     proxy: 'gateway-api-mesh/*',
