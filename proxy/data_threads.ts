@@ -8,7 +8,7 @@ import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
 import type { LogWriter } from './telemetry/log_writer.ts';
 import type { RuntimeValues } from './runtime_layers.ts';
 import type { NodeIdentity } from './proxy_options.ts';
-import type { Logger } from './telemetry/log.ts';
+import { type Logger, mostTalkative } from './telemetry/log.ts';
 import { RestartPolicy } from './restart_policy.ts';
 import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
 import {
@@ -184,7 +184,7 @@ export class DataThreads {
       breakerRow: row,
       reports: this.reports,
       reportRow,
-      logLevel: log.enabled('debug', 'thread') ? 'debug' : 'info',
+      logLevel: mostTalkative(log),
       accessLogFlushMs,
       ticketSecret: this.#ticketSecret,
       node,

@@ -23,7 +23,7 @@ import { keepMemorySmall } from './resident_memory.ts';
 import { finishOpenWork, type ShutdownPolicy, shutdownPolicy } from './shutdown.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
-import { LOG_LEVELS } from './telemetry/log.ts';
+import { mostTalkative } from './telemetry/log.ts';
 import type { ThreadDescription, ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
 import { HostHealth } from './upstream/host_health.ts';
@@ -79,7 +79,7 @@ class ControlThread {
     });
     this.#aggregate = this.#observed.aggregate;
     const { log } = options;
-    this.#writer = new LogWriter((path, error) =>
+    this.#writer = new LogWriter(this.#aggregate.own, (path, error) =>
       log.log('error', 'access_log', `Cannot write ${path}: ${error.message}`),
     );
     const spans = new LazySpanExporters({
@@ -416,10 +416,7 @@ class ControlThread {
       },
       setLogLevel: (level, component) => {
         options.log.setLevel?.(level, component);
-        // Threads filter by the most talkative level there is; the rest is filtered here.
-        const levels = [...(options.log.levels?.().values() ?? [])];
-        const talkative = LOG_LEVELS.find((name) => levels.includes(name)) ?? level;
-        this.#threads.broadcast({ kind: 'log-level', level: talkative });
+        this.#threads.broadcast({ kind: 'log-level', level: mostTalkative(options.log) });
       },
       runtimeChanged: () => this.#threads.broadcast({ kind: 'runtime', values: this.#observed.runtime.values() }),
       reopenLogs: () => this.#writer.reopen(),

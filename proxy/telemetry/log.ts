@@ -12,6 +12,12 @@ export const LOG_COMPONENTS: readonly string[] = (
   'rbac rds redis router runtime secret stats stats_sinks tap thread thrift tracing udp upstream wasm websocket xds'
 ).split(' ');
 
+/** The most talkative level that any component has: what threads filter by; the rest is filtered here. */
+export function mostTalkative(log: Logger): LogLevel {
+  const levels = [...(log.levels?.().values() ?? [])];
+  return LOG_LEVELS.find((name) => levels.includes(name)) ?? (log.enabled('debug', 'thread') ? 'debug' : 'info');
+}
+
 export interface Logger {
   log(level: LogLevel, component: string, message: string, fields?: Readonly<Record<string, unknown>>): void;
   enabled(level: LogLevel, component: string): boolean;

@@ -1,5 +1,7 @@
 /** Pillion's own log on stderr: text on a terminal, JSON lines otherwise; levels per component, changeable at run time. */
 import { writeSync } from 'node:fs';
+import { openLogDescriptor } from './log_descriptor.ts';
+import { redactJson, redactText } from './redaction.ts';
 import { isoTime } from '../http/format_time.ts';
 import { LOG_LEVELS, type Logger, type LogLevel } from './log.ts';
 import { escapeControls } from './thread_access_logs.ts';
@@ -47,20 +49,23 @@ export class LeveledLogger implements Logger {
   log(level: LogLevel, component: string, message: string, fields?: Readonly<Record<string, unknown>>): void {
     if (level === 'off' || !this.enabled(level, component)) return;
     const time = isoTime(Date.now());
+    const text = redactText(message);
+    const more = fields === undefined ? undefined : (redactJson(fields) as Readonly<Record<string, unknown>>);
     if (this.#output.text) {
-      const extra = fields === undefined ? '' : ` ${JSON.stringify(fields)}`;
-      this.#output.write(`${time} ${level} ${component} ${escapeControls(message)}${extra}\n`);
-    } else this.#output.write(`${JSON.stringify({ time, level, scope: component, msg: message, ...fields })}\n`);
+      const extra = more === undefined ? '' : ` ${JSON.stringify(more)}`;
+      this.#output.write(`${time} ${level} ${component} ${escapeControls(text)}${extra}\n`);
+    } else this.#output.write(`${JSON.stringify({ time, level, scope: component, msg: text, ...more })}\n`);
   }
 }
 
 /** stderr; a reader that stops reading loses lines, never us (EAGAIN is dropped). */
 export function stderrOutput(text = process.stderr.isTTY === true): LogOutput {
+  const { fd } = openLogDescriptor('/dev/stderr');
   return {
     text,
     write(line) {
       try {
-        writeSync(2, line);
+        writeSync(fd, line);
       } catch {
         // Nobody reads: there is nowhere left to say so.
       }
