@@ -8,8 +8,8 @@ import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
 
-/** Where Pillion differs on purpose. An entry that no longer differs fails the test. */
-const DEVIATIONS: readonly (readonly [cases: RegExp, reason: string])[] = [
+/** Where Pillion differs on purpose. An entry that no longer differs fails the test, but for what Envoy does at times only. */
+const DEVIATIONS: readonly (readonly [cases: RegExp, reason: string, often?: 'at times'])[] = [
   [
     /^path \/%00admin with plain$/,
     'an escaped NUL is refused in every mode (attacks.md row 36); Envoy passes it where nothing is normalised',
@@ -30,7 +30,11 @@ const DEVIATIONS: readonly (readonly [cases: RegExp, reason: string])[] = [
   ],
   [/^http 2\.0 on the line$|^http 0\.9$/, 'attacks.md row 17: 400; Envoy says 426'],
   [/^two spaces$|^obs-fold$|^bare lf$/, 'attacks.md rows 5, 6 and 17: 400; Envoy is lenient'],
-  [/^bad chunk size$/, 'the head and the fault come in one read: nothing has been forwarded yet'],
+  [
+    /^bad chunk size$/,
+    'the head and the fault come in one read: nothing has been forwarded; Envoy may have',
+    'at times',
+  ],
 ];
 
 const scope = fileScope();
@@ -56,6 +60,7 @@ for (const { says, listener = 'plain', request } of CASES) {
     ]);
     const deviation = DEVIATIONS.find(([cases]) => cases.test(says));
     if (deviation === undefined) assert.deepEqual(ours, theirs);
-    else assert.notDeepEqual(ours, theirs, `differs no longer: remove "${deviation[1]}" from DEVIATIONS`);
+    else if (deviation[2] !== 'at times')
+      assert.notDeepEqual(ours, theirs, `differs no longer: remove "${deviation[1]}" from DEVIATIONS`);
   });
 }
