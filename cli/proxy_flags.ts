@@ -27,6 +27,7 @@ export interface ProxyFlags {
   readonly admin: ListenAddress | undefined;
   readonly status: ListenAddress | undefined;
   readonly metrics: ListenAddress | undefined;
+  readonly agent: ListenAddress | undefined;
   readonly dns: ListenAddress | undefined;
   /** undefined: as ProxyConfig says, else the CPU limit. */
   readonly concurrency: number | undefined;
@@ -53,6 +54,7 @@ const OWN_FLAGS: readonly (readonly [flags: string, environment: string, says: s
   ['--mesh <file>', 'PILLION_MESH', 'MeshConfig as YAML'],
   ['--outbound <address:port>', 'PILLION_OUTBOUND', 'the HTTP proxy for outbound traffic (127.0.0.1:15001)'],
   ['--inbound <address:port=workloadport...>', 'PILLION_INBOUND', 'open the inbound side of a workload port'],
+  ['--agent <address:port>', 'PILLION_AGENT', "application's probes, merged metrics (port 15020)"],
   ['--dns <address:port>', 'PILLION_DNS', 'answer names of the mesh (port 15053)'],
   ['--map <address:port=host:port...>', 'PILLION_MAP', 'open a local port for a TCP or TLS service'],
   ['--app <address[:port]>', 'PILLION_APP', 'where the application of inbound ports is (127.0.0.1)'],
@@ -115,6 +117,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     admin: address('admin'),
     status: address('status'),
     metrics: address('metrics'),
+    agent: address('agent') ?? (isInjected(environment) ? { ip: '0.0.0.0', port: 15020 } : undefined),
     dns:
       address('dns') ??
       (environment['ISTIO_META_DNS_CAPTURE'] === 'true' ? { ip: '127.0.0.1', port: 15053 } : undefined),
@@ -136,6 +139,13 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     mock: values['mock'] === true,
     ignored: envoyFlags.filter(({ flags, ignored }) => ignored && values[camelCase(flags)] !== undefined).map(flagName),
   };
+}
+
+/** Istio's injector has pointed the pod's probes or scrapes at the agent port. */
+function isInjected(environment: NodeJS.ProcessEnv): boolean {
+  return (
+    environment['ISTIO_KUBE_APP_PROBERS'] !== undefined || environment['ISTIO_PROMETHEUS_ANNOTATIONS'] !== undefined
+  );
 }
 
 const flagName = ({ flags }: { flags: string }): string => flags.split(' ', 1)[0] as string;

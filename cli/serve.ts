@@ -64,6 +64,7 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
     statsConfig:
       configuration.bootstrap?.json['stats_config'] ??
       (configuration.compiled === undefined ? undefined : ISTIO_STATS_CONFIG),
+    agent: agentOf(flags),
     dns: dnsOf(flags),
     drainTimeMs: drain.drainTimeMs,
     drainStrategy: drain.strategy,
@@ -122,6 +123,19 @@ async function endOfWork(options: ServeOptions, end: EndSignals, running: Runnin
   const code = await application.ended;
   options.log.log('info', 'main', `The application has ended with ${code}`);
   return code;
+}
+
+/** Istio's environment: ISTIO_KUBE_APP_PROBERS, ISTIO_PROMETHEUS_ANNOTATIONS, INSTANCE_IP. */
+function agentOf({ agent }: ProxyFlags, environment = process.env): ProxyOptions['agent'] {
+  if (agent === undefined) return undefined;
+  return {
+    address: agent,
+    environment: {
+      probers: environment['ISTIO_KUBE_APP_PROBERS'] ?? '',
+      prometheus: environment['ISTIO_PROMETHEUS_ANNOTATIONS'] ?? '',
+      podIp: environment['INSTANCE_IP'] || '127.0.0.1',
+    },
+  };
 }
 
 /** Istio's environment: DNS_FORWARD_TIMEOUT, DNS_FORWARD_PARALLEL. */

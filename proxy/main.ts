@@ -36,6 +36,8 @@ export function startProxy(options: ProxyOptions): RunningProxy {
   return new ControlThread(options).start();
 }
 
+/** Ports that are no listeners of the configuration. */
+const OWN_PORTS = new Set(['admin', 'status', 'metrics', 'agent', 'dns']);
 /** Owner of endpoints that DNS gave: no source. */
 const DNS = -1;
 
@@ -185,7 +187,7 @@ class ControlThread {
   }
 
   async #begin(): Promise<void> {
-    const { admin, status, metrics, adminAddressPath, sources } = this.#options;
+    const { admin, status, metrics, agent, adminAddressPath, sources } = this.#options;
     await this.#threads.start();
     if (this.#dns !== undefined) {
       this.#addresses.set('dns', { ip: this.#options.dns?.ip ?? '', port: await this.#dns.listen() });
@@ -195,6 +197,7 @@ class ControlThread {
       ['admin', admin, 'admin'],
       ['status', status, 'status'],
       ['metrics', metrics, 'metrics'],
+      ['agent', agent?.address, 'agent'],
     ] as const) {
       if (address === undefined) continue;
       const server = await startAdmin(state, address, kind);
@@ -406,7 +409,7 @@ class ControlThread {
       warming: () => [...this.#configuration.warming()],
       failed: () => [...this.#configuration.failed()],
       texts: () => this.#texts,
-      listeners: () => [...this.#addresses].filter(([name]) => !['admin', 'status', 'metrics'].includes(name)),
+      listeners: () => [...this.#addresses].filter(([name]) => !OWN_PORTS.has(name)),
       describe: () => this.#threads.describe(),
       state: () => this.#state,
       failHealth: (failed) => {

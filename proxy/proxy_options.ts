@@ -2,6 +2,7 @@
 import type { DrainStrategy } from './drain.ts';
 import type { ShutdownPolicy } from './shutdown.ts';
 import type { ConfigSource } from '../config/resources.ts';
+import type { AgentEnvironment } from './admin/agent_port.ts';
 import type { DnsStart } from './dns/dns_worker.ts';
 import type { NameTableData } from './dns/name_table.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
@@ -31,6 +32,8 @@ export interface ProxyOptions {
   readonly admin: ListenAddress | undefined;
   readonly status: ListenAddress | undefined;
   readonly metrics: ListenAddress | undefined;
+  /** Istio's agent port; undefined: none. */
+  readonly agent?: { readonly address: ListenAddress; readonly environment: AgentEnvironment } | undefined;
   readonly log: Logger;
   /** The DNS proxy; undefined: none. It answers SERVFAIL, and the proxy is not ready, before `setNames`. */
   readonly dns?: DnsStart | undefined;

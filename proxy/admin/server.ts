@@ -9,11 +9,12 @@ import type { ListenAddress } from '../proxy_options.ts';
 import { redactText } from '../telemetry/redaction.ts';
 import type { Counter, Gauge, Statistics } from '../telemetry/statistics.ts';
 import { VERSION } from '../version.ts';
+import { AgentPort } from './agent_port.ts';
 import { ENDPOINTS } from './endpoints.ts';
 import { help, helpText, indexPage } from './index_page.ts';
 import { type AdminAnswer, type AdminServer, type AdminState, text } from './state.ts';
 
-export type AdminKind = 'admin' | 'status' | 'metrics';
+export type AdminKind = 'admin' | 'status' | 'metrics' | 'agent';
 
 /** A client that goes on sending headers, or does not read its answer, holds its connection no longer than this. */
 const CLIENT_TIMEOUT_MS = 30_000;
@@ -60,9 +61,16 @@ class AdminPort {
   readonly #state: AdminState;
   readonly #kind: AdminKind;
   readonly #statistics: AdminStatistics;
+  readonly #agent: AgentPort | undefined;
   #streaming = 0;
 
   constructor(state: AdminState, kind: AdminKind, statistics: AdminStatistics) {
+    const metrics = BY_PATH.get('/stats/prometheus');
+    const { agent } = state.options;
+    this.#agent =
+      kind === 'agent' && agent !== undefined && metrics !== undefined
+        ? new AgentPort(state, metrics, agent.environment)
+        : undefined;
     this.#state = state;
     this.#kind = kind;
     this.#statistics = statistics;
@@ -103,6 +111,7 @@ class AdminPort {
       if (url.pathname !== '/stats/prometheus' || endpoint === undefined) return text('not found\n', 404);
       return endpoint.answer(state, url.searchParams);
     }
+    if (this.#agent !== undefined) return this.#agent.answer(request, url);
     const refusal = refuse(request);
     if (refusal !== undefined) return text(refusal, 403);
     const { method = 'GET' } = request;
