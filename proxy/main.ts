@@ -1,16 +1,13 @@
 /** The control thread: configuration in, data threads told, admin and drain. Composition root. */
-import { writeFile } from 'node:fs/promises';
 import { inspectResource, type Inspection } from '../config/build/check.ts';
 import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
 import { buildLoadAssignment } from '../config/build/endpoints.ts';
 import { countResources } from './configuration_gauges.ts';
-import { startAdmin } from './admin/server.ts';
-import type { AdminServer, AdminState, ServerState } from './admin/state.ts';
+import type { AdminState, ServerState } from './admin/state.ts';
 import { ChangeSummary } from './change_summary.ts';
 import { ConfigError } from './config_error.ts';
 import { ConfigurationState, keyOf, parseKey } from './configuration_state.ts';
 import { DataThreads } from './data_threads.ts';
-import { DnsThread } from './dns/dns_thread.ts';
 import type { NameTableData } from './dns/name_table.ts';
 import { type Batch, Distributor } from './distributor.ts';
 import { DrainControl } from './drain_control.ts';
@@ -18,6 +15,7 @@ import type { HeldResource } from './held_resource.ts';
 import type { ListenerConfig } from './listener_config.ts';
 import { ListenerOpener } from './listener_opener.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
+import { OwnPorts } from './own_ports.ts';
 import { Observation } from './observation.ts';
 import { keepMemorySmall } from './resident_memory.ts';
 import { finishOpenWork, type ShutdownPolicy, shutdownPolicy } from './shutdown.ts';
@@ -36,8 +34,6 @@ export function startProxy(options: ProxyOptions): RunningProxy {
   return new ControlThread(options).start();
 }
 
-/** Ports that are no listeners of the configuration. */
-const OWN_PORTS = new Set(['admin', 'status', 'metrics', 'agent', 'dns']);
 /** Owner of endpoints that DNS gave: no source. */
 const DNS = -1;
 
@@ -57,7 +53,6 @@ class ControlThread {
   readonly #built = new Map<string, Inspection>();
   #summary = new ChangeSummary();
   readonly #addresses = new Map<string, ListenAddress>();
-  readonly #admins: AdminServer[] = [];
   readonly #ready = Promise.withResolvers<void>();
   /** The last word of a source was a complaint. */
   #failing = false;
@@ -68,7 +63,7 @@ class ControlThread {
   readonly #texts = new Map<string, string>();
   #stopped: Promise<string> | undefined = undefined;
   #letMemoryGrow: () => void = () => {};
-  readonly #dns: DnsThread | undefined;
+  readonly #own: OwnPorts;
   readonly #spans: LazySpanExporters;
   readonly #hurry = new AbortController();
 
@@ -161,7 +156,7 @@ class ControlThread {
         options.onUpdate?.({ summary: '', errors: [error.message] });
       },
     });
-    this.#dns = options.dns === undefined ? undefined : new DnsThread(options.dns, log, this.#aggregate.own);
+    this.#own = new OwnPorts(options, this.#aggregate.own);
     this.#discovery = new Discovery(
       new SystemResolver(),
       (resource) => this.#configuration.accept(DNS, { resource, dependencies: [] }),
@@ -187,26 +182,9 @@ class ControlThread {
   }
 
   async #begin(): Promise<void> {
-    const { admin, status, metrics, agent, adminAddressPath, sources } = this.#options;
+    const { sources } = this.#options;
     await this.#threads.start();
-    if (this.#dns !== undefined) {
-      this.#addresses.set('dns', { ip: this.#options.dns?.ip ?? '', port: await this.#dns.listen() });
-    }
-    const state = this.#adminState();
-    for (const [name, address, kind] of [
-      ['admin', admin, 'admin'],
-      ['status', status, 'status'],
-      ['metrics', metrics, 'metrics'],
-      ['agent', agent?.address, 'agent'],
-    ] as const) {
-      if (address === undefined) continue;
-      const server = await startAdmin(state, address, kind);
-      this.#admins.push(server);
-      this.#addresses.set(name, server.address);
-      if (name === 'admin' && adminAddressPath !== undefined) {
-        await writeFile(adminAddressPath, `${server.address.ip}:${server.address.port}`);
-      }
-    }
+    await this.#own.open(this.#adminState(), this.#addresses);
     sources.forEach((source, index) => {
       source.start({
         update: (change) => this.#update(index, source, change),
@@ -363,7 +341,7 @@ class ControlThread {
   #settled(): void {
     if (this.#configuration.warmingCount === 0) for (const callback of this.#onWarmed.splice(0)) callback();
     if (this.#state !== 'INITIALIZING' || this.#initialized.size < this.#options.sources.length) return;
-    if (this.#configuration.warmingCount > 0 || this.#dns?.ready === false) return;
+    if (this.#configuration.warmingCount > 0 || this.#own.waiting.length > 0) return;
     void this.#distributor.between(() => {
       if (this.#state !== 'INITIALIZING') return;
       this.#state = 'LIVE';
@@ -409,7 +387,7 @@ class ControlThread {
       warming: () => [...this.#configuration.warming()],
       failed: () => [...this.#configuration.failed()],
       texts: () => this.#texts,
-      listeners: () => [...this.#addresses].filter(([name]) => !OWN_PORTS.has(name)),
+      listeners: () => [...this.#addresses].filter(([name]) => !OwnPorts.has(name)),
       describe: () => this.#threads.describe(),
       state: () => this.#state,
       failHealth: (failed) => {
@@ -429,7 +407,7 @@ class ControlThread {
   }
 
   #setNames(names: NameTableData): void {
-    this.#dns?.setTable(names);
+    this.#own.setNames(names);
     this.#settled();
   }
 
@@ -439,8 +417,11 @@ class ControlThread {
     const sources = this.#options.sources.flatMap((_, index) =>
       this.#initialized.has(index) ? [] : [`source ${index}`],
     );
-    const names = this.#dns?.ready === false ? ['DNS names'] : [];
-    return [...sources, ...names, ...[...this.#configuration.warming()].map(({ type, name }) => `${type} ${name}`)];
+    return [
+      ...sources,
+      ...this.#own.waiting,
+      ...[...this.#configuration.warming()].map(({ type, name }) => `${type} ${name}`),
+    ];
   }
 
   /** `now` cuts the wait of a graceful one short. */
@@ -468,10 +449,9 @@ class ControlThread {
     await this.#threads.flush();
     await this.#spans.flush();
     await this.#threads.terminate();
-    await this.#dns?.close();
     await this.#writer.drain();
     this.#opener.close();
-    await Promise.all(this.#admins.map((server) => server.close()));
+    await this.#own.close();
     return cut;
   }
 }

@@ -60,8 +60,10 @@ async function application(t: Scope, listener: RequestListener): Promise<number>
 describe('the agent port', () => {
   it('asks the application what kubelet asked, and gives its answer', async (t) => {
     const seen: IncomingMessage[] = [];
+    let from: string | undefined;
     const port = await application(t, (request, response) => {
       seen.push(request);
+      from = request.socket.remoteAddress;
       if (request.url === '/old') response.writeHead(302, { location: '/new' }).end();
       else response.writeHead(request.url === '/down' ? 503 : 200, { 'content-type': 'text/x' }).end('how it is');
     });
@@ -91,7 +93,7 @@ describe('the agent port', () => {
       ['host', 'x-probe', 'user-agent', 'connection'].map((name) => first?.headers[name]),
       ['app.example', 'yes', 'kube-probe/1.30', 'close'],
     );
-    assert.equal(first?.socket.remoteAddress, '127.0.0.6');
+    assert.equal(from, '127.0.0.6');
     assert.equal((await fetch(`${url}/app-health/web/readyz`)).status, 503);
     assert.equal((await fetch(`${url}/app-health/web/startupz`)).status, 200);
     assert.equal(seen.at(-1)?.url, '/new');
@@ -190,7 +192,7 @@ describe('the agent port', () => {
     assert.equal((await fetch(`${url}/healthz/ready`)).status, 200);
     assert.match(
       errors.join('\n'),
-      /Cannot read ISTIO_KUBE_APP_PROBERS[^]*Cannot read ISTIO_PROMETHEUS_ANNOTATIONS: port "x" is none/,
+      /Cannot read ISTIO_KUBE_APP_PROBERS[\s\S]*Cannot read ISTIO_PROMETHEUS_ANNOTATIONS: port "x" is none/,
     );
     const bad = await start(t, { probers: { '/app-health/a/livez': { httpGet: {} } } });
     assert.match(bad.errors.join('\n'), /Cannot use ISTIO_KUBE_APP_PROBERS "\/app-health\/a\/livez"/);
