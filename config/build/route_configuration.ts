@@ -195,8 +195,17 @@ function parseForward(
   }
   const maxDuration = action.message('max_stream_duration');
   const upgrades = new Map<string, boolean>();
+  let terminatesConnect = false;
   for (const upgrade of action.messages('upgrade_configs')) {
-    upgrades.set(upgrade.requiredString('upgrade_type').toLowerCase(), upgrade.boolean('enabled') ?? true);
+    const type = upgrade.requiredString('upgrade_type').toLowerCase();
+    if (upgrades.has(type)) upgrade.fail('upgrade_type', `"${type}" stands twice`);
+    upgrades.set(type, upgrade.boolean('enabled') ?? true);
+    const connect = upgrade.message('connect_config');
+    if (connect === undefined) continue;
+    if (type !== 'connect') upgrade.fail('connect_config', 'is for upgrade_type CONNECT');
+    if (connect.has('proxy_protocol_config')) connect.fail('proxy_protocol_config', 'is not supported');
+    if (connect.boolean('allow_post') === true) connect.fail('allow_post', 'is not supported: use CONNECT');
+    terminatesConnect = true;
   }
   const status = action.oneOf(
     'cluster_not_found_response_code',
@@ -222,6 +231,7 @@ function parseForward(
     ),
     autoHostRewrite: action.boolean('auto_host_rewrite') ?? false,
     upgradeAllowed: (type) => upgrades.get(type),
+    terminatesConnect,
     includeAttemptCountInRequest: host.boolean('include_request_attempt_count') ?? false,
     includeAttemptCountInResponse: host.boolean('include_attempt_count_in_response') ?? false,
     includeTimeoutRetryHeader: host.boolean('include_is_timeout_retry_header') ?? false,

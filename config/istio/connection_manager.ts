@@ -11,6 +11,8 @@ export interface ConnectionManagerOptions {
   /** `rds` or `route_config`. */
   readonly routes: Json;
   readonly accessLog: 'TEXT' | 'JSON' | undefined;
+  /** Default false: only where clients name the proxy (https_proxy). */
+  readonly takesConnect?: boolean;
   /** Security filters, which come before all that act on a request. Default none. */
   readonly policyFilters?: readonly Json[];
 }
@@ -46,7 +48,10 @@ export function connectionManager(
       }),
       proxy_100_continue: true,
       generate_request_id: true,
-      upgrade_configs: [{ upgrade_type: 'websocket' }],
+      upgrade_configs: [
+        { upgrade_type: 'websocket' },
+        ...(options.takesConnect === true ? [{ upgrade_type: 'CONNECT' }] : []),
+      ],
       ...normalization(mesh),
       request_id_extension: {
         typed_config: any('envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig', {

@@ -50,6 +50,7 @@ function outboundListener(
     statPrefix: `outbound_${ip}_${port};`,
     routes: { rds: { config_source: ADS, route_config_name: HTTP_PROXY_ROUTES } },
     accessLog,
+    takesConnect: true,
   });
   const json: Json = {
     name: 'outbound',

@@ -1,5 +1,6 @@
 /** Route configurations: one a port for the sidecar, one for all ports in explicit mode. */
 import type { Json, Resource } from '../resources.ts';
+import { catchAllTunnels, tunnelHosts, withTunnel } from './connect_tunnels.ts';
 import type { CompileContext } from './context.ts';
 import { DYNAMIC_FORWARD_PROXY, OUTBOUND_PASSTHROUGH, resource } from './envoy_json.ts';
 import { resolveHost } from './hosts.ts';
@@ -61,8 +62,12 @@ function proxyRoutes(context: CompileContext, rules: RouteRules, passthrough: st
   const json: Json = {
     name: HTTP_PROXY_ROUTES,
     virtual_hosts: [
-      ...hosts.map((host) => ({ ...virtualHostJson(host), domains: withPort(host) })),
-      catchAllHost(context.outboundPolicy, passthrough),
+      ...hosts.map((host) => {
+        const json = { ...virtualHostJson(host), domains: withPort(host) };
+        return context.explicit ? withTunnel(json, host) : json;
+      }),
+      ...(context.explicit ? tunnelHosts(context, rules) : []),
+      context.explicit ? catchAllTunnels(context, passthrough) : catchAllHost(context.outboundPolicy, passthrough),
     ],
     ...LIMITS,
   };

@@ -56,7 +56,7 @@ export interface PreparedRequest {
   redirectPath: string | undefined;
   /** The client's address from x-forwarded-for; undefined: the connection's. */
   remoteAddress: SocketAddress | undefined;
-  /** Lower-case upgrade type that passes (`websocket`), or `connect`. */
+  /** Lower-case upgrade type (`websocket`), or `connect`. */
   upgrade: string | undefined;
   /** Its own x-envoy-* headers count. */
   internal: boolean;
@@ -84,11 +84,6 @@ export function prepareRequest(
   result.upgrade = upgradeOf(headers, config);
   if (headers.authority === '' && headers.method !== 'CONNECT') {
     result.failure = failures.missingHost;
-    return result;
-  }
-  if (result.upgrade === 'refused') {
-    result.upgrade = undefined;
-    result.failure = failures.upgradeFailed;
     return result;
   }
   if (config.underscores === 'reject' && hasUnderscores(headers)) {
@@ -202,10 +197,9 @@ function connectionNamed(headers: RequestHeaders): string[] | undefined {
   return safe.length === 0 ? undefined : safe;
 }
 
-/** undefined: no upgrade asked for (or one that is ignored); `refused`: asked for and not allowed. */
+/** Whether it is allowed is the route's to say. undefined: no upgrade asked for, or one that is ignored. */
 function upgradeOf(headers: RequestHeaders, config: ConnectionManagerConfig): string | undefined {
-  // Where it is not enabled no route matches it.
-  if (headers.method === 'CONNECT') return config.upgrades.has('connect') ? 'connect' : undefined;
+  if (headers.method === 'CONNECT') return 'connect';
   const type = headers.get('upgrade');
   if (type === undefined) return undefined;
   const connection = headers.joined('connection');
@@ -215,7 +209,7 @@ function upgradeOf(headers: RequestHeaders, config: ConnectionManagerConfig): st
   if (lower === 'h2c' || lower.startsWith('tls/') || config.ignoredUpgrades.some((matcher) => matcher.matches(type))) {
     return undefined;
   }
-  return config.upgrades.has(lower) ? lower : 'refused';
+  return lower;
 }
 
 function stripAuthority(headers: RequestHeaders, config: ConnectionManagerConfig, connection: ConnectionInfo): void {

@@ -130,7 +130,6 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     if (prepared.remoteAddress !== undefined) this.info.remoteAddress = prepared.remoteAddress;
     if (prepared.failure !== undefined) {
       if (prepared.failure === failures.pathNormalizationFailed) statistics.rqFailedPathNormalization.inc();
-      if (prepared.failure === failures.upgradeFailed) statistics.rqWsOnNonWsRoute.inc();
       this.#host.closeAfterResponse();
       this.fail(prepared.failure);
       return;
@@ -147,9 +146,23 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
       this.#encoder.encode1xx(interim);
     }
     this.#table = this.#runtime.routes();
+    if (this.upgrade !== undefined && !this.#mayUpgrade(this.upgrade)) {
+      statistics.rqWsOnNonWsRoute.inc();
+      this.upgrade = undefined;
+      this.#host.closeAfterResponse();
+      this.fail(failures.upgradeFailed);
+      return;
+    }
     this.#span = this.#runtime.tracer?.start(headers, this);
     if (this.#runtime.hasDisabled || this.#table?.switchesFilters === true) this.#chooseFilters();
     this.#decodePass.start(headers, endStream);
+  }
+
+  /** The route's word holds, else the connection manager's. Where no route matches CONNECT, that is the answer. */
+  #mayUpgrade(type: string): boolean {
+    const route = this.route();
+    if (route === undefined && type === 'connect') return true;
+    return route?.forward?.upgradeAllowed(type) ?? this.#runtime.config.upgrades.has(type);
   }
 
   /** Once per stream, by the route that matches before any filter ran. */

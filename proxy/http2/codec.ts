@@ -245,7 +245,8 @@ export abstract class Http2Codec extends Http2Sender {
       this.#countControl();
       return;
     }
-    if (what === 'HEADERS') {
+    // Of our own streams we know which ended: a server that goes on with one is lost.
+    if (what === 'HEADERS' || !this.isServer) {
       return this.connectionError(ErrorCode.STREAM_CLOSED, `${what} on a closed stream`);
     }
     this.#countControl();
@@ -370,6 +371,8 @@ export abstract class Http2Codec extends Http2Sender {
     const stream = this.streams.get(streamId);
     if (stream === undefined) {
       if (this.isIdle(streamId)) this.connectionError(ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE on an idle stream');
+      // A fault stays one, also when the answer was faster than it.
+      else if (increment === 0 && this.#countControl()) this.writeReset(streamId, ErrorCode.PROTOCOL_ERROR);
       return;
     }
     if (increment === 0) return this.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'a window update of nothing');

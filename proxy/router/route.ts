@@ -79,6 +79,8 @@ export interface ForwardAction {
   readonly autoHostRewrite: boolean;
   /** Upgrade types by lower-case name (`websocket`, `connect`) and whether they are allowed; undefined: as the connection manager says. */
   upgradeAllowed(type: string): boolean | undefined;
+  /** connect_config: CONNECT is answered here, the host gets the tunnel's bytes; else it is forwarded as it is. */
+  readonly terminatesConnect: boolean;
   readonly includeAttemptCountInRequest: boolean;
   readonly includeAttemptCountInResponse: boolean;
   /** x-envoy-is-timeout-retry on attempts after one that timed out. */

@@ -1,7 +1,7 @@
 /** Compiles YAML of a test and finds what it made. */
 import { compile } from '../../../config/istio/compile.ts';
 import type { CompileInput, CompileResult } from '../../../config/istio/target.ts';
-import type { ResourceType } from '../../../config/resources.ts';
+import type { Json, ResourceType } from '../../../config/resources.ts';
 import { kubeObjects } from '../../support/kube_objects.ts';
 
 /** What stands at a path of JSON; undefined: nothing. */
@@ -52,8 +52,16 @@ export class Compiled {
     return this.result.resources.filter((item) => item.type === type).map((item) => item.name);
   }
 
-  /** The virtual host with this domain in a route configuration. */
+  /** The virtual host with this domain in a route configuration, without its route for CONNECT. */
   host(domain: string, routes = 'http_proxy'): unknown {
+    const host = this.wholeHost(domain, routes) as Json;
+    return {
+      ...host,
+      routes: digList(host, 'routes').filter((route) => dig(route, 'match', 'connect_matcher') === undefined),
+    };
+  }
+
+  wholeHost(domain: string, routes = 'http_proxy'): unknown {
     const hosts = digList(this.json('route', routes), 'virtual_hosts');
     const found = hosts.find((host) => digList(host, 'domains').includes(domain));
     if (found === undefined) throw new Error(`no virtual host has the domain ${domain}`);
