@@ -27,6 +27,13 @@ export function isGrpc(headers: RequestHeaders): boolean {
   return type?.startsWith('application/grpc') === true && (type.length === 16 || type[16] === '+' || type[16] === ';');
 }
 
+/** An answer before the answer (RFC 9110 §15.2). `status`: 1xx. */
+export function interimHead(status: number): ResponseHeaders {
+  const headers = new ResponseHeaders();
+  headers.status = status;
+  return headers;
+}
+
 export interface LocalReply {
   readonly headers: ResponseHeaders;
   /** '' where there is none. */

@@ -16,8 +16,8 @@ import type { ResetReason, StreamDecoder, StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime } from './connection_manager_runtime.ts';
 import type { FilterTimer, InternalRequest, InternalResponse } from './filter.ts';
 import { FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
-import { type Headers, type RequestHeaders, ResponseHeaders } from './headers.ts';
-import { localReply } from './local_reply.ts';
+import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
+import { interimHead, localReply } from './local_reply.ts';
 import type { Linked } from './open_streams.ts';
 import { prepareRequest, requestIdOf } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
@@ -25,6 +25,7 @@ import type { RequestSpan } from '../telemetry/tracing/request_tracer.ts';
 import { StreamTimers } from './stream_timers.ts';
 import { StreamInfo } from './stream_info.ts';
 import type { RequestSink, TerminalContext } from './terminal.ts';
+import { mayUpgrade } from './upgrade_rules.ts';
 
 /** The connection a stream lives on. */
 export interface StreamHost {
@@ -141,14 +142,11 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     }
     if (!config.proxy100Continue && headers.get('expect')?.toLowerCase() === '100-continue') {
       headers.remove('expect');
-      const interim = new ResponseHeaders();
-      interim.status = 100;
-      this.#encoder.encode1xx(interim);
+      this.#encoder.encode1xx(interimHead(100));
     }
     this.#table = this.#runtime.routes();
-    if (this.upgrade !== undefined && !this.#mayUpgrade(this.upgrade)) {
+    if (this.upgrade !== undefined && !mayUpgrade(this.upgrade, this.route(), config)) {
       statistics.rqWsOnNonWsRoute.inc();
-      this.upgrade = undefined;
       this.#host.closeAfterResponse();
       this.fail(failures.upgradeFailed);
       return;
@@ -156,13 +154,6 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#span = this.#runtime.tracer?.start(headers, this);
     if (this.#runtime.hasDisabled || this.#table?.switchesFilters === true) this.#chooseFilters();
     this.#decodePass.start(headers, endStream);
-  }
-
-  /** The route's word holds, else the connection manager's. Where no route matches CONNECT, that is the answer. */
-  #mayUpgrade(type: string): boolean {
-    const route = this.route();
-    if (route === undefined && type === 'connect') return true;
-    return route?.forward?.upgradeAllowed(type) ?? this.#runtime.config.upgrades.has(type);
   }
 
   /** Once per stream, by the route that matches before any filter ran. */

@@ -7,9 +7,7 @@ import type { ConnectionInfo } from '../net/connection_info.ts';
 import { isGrpc } from '../http/local_reply.ts';
 import { Deadline } from '../net/deadlines.ts';
 import type { AlpnOverride, Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
-import { ConnectPool } from '../upstream/connect_pool.ts';
 import type { Host } from '../upstream/host.ts';
-import type { Pool } from '../upstream/pool.ts';
 import { answerItself } from './direct_answers.ts';
 import { reportAnswer, reportTrailers } from './outlier_reports.ts';
 import { KeptBody } from './kept_body.ts';
@@ -17,6 +15,7 @@ import { RequestLimits } from './request_limits.ts';
 import { mayRetryAfterSending, retriesHeaders, retriesReset } from './retry_policy.ts';
 import { RetryState } from './retry_state.ts';
 import type { RouterConfig, RouterDeps } from './router_deps.ts';
+import { poolOf } from './pool_choice.ts';
 import { rewriteHost } from './rewrite.ts';
 import type { ForwardAction, HashOutput, Route } from './route.ts';
 import { type AttemptLimit, UpstreamRequest, type UpstreamRequestOwner } from './upstream_request.ts';
@@ -345,22 +344,13 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     }
     info.hostChosen(host, this.#deps.nowMs());
     if (this.#forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
-    const pool = this.#poolOf(cluster, host);
+    const pool = poolOf(cluster, host, this.#forward, this.#stream, this);
     if (typeof pool === 'string') {
       info.upstreamTransportFailureReason = pool;
       return this.#fail(failures.upstreamConnectFailure);
     }
     this.#attempt = new UpstreamRequest(this, cluster, host, pool);
     this.#attempt.start();
-  }
-
-  #poolOf(cluster: Cluster, host: Host): Pool | string {
-    const { priority, terminatesConnect } = this.#forward;
-    if (!terminatesConnect || this.#stream.upgrade !== 'connect') {
-      return cluster.pool(host, priority, this.#stream.info.protocol, this);
-    }
-    const options = cluster.connectionOptions(host, priority);
-    return typeof options === 'string' ? options : new ConnectPool(options);
   }
 
   /** Whether a request on a dead kept-alive connection may go to another one: sent twice only where that is harmless. */
