@@ -1,6 +1,6 @@
 /** `pillion capture`: writes, shows and removes the iptables rules that lead a pod's connections through the proxy. */
 import { spawnSync } from 'node:child_process';
-import { networkInterfaces } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { captureOptions, type CaptureValues } from './capture_flags.ts';
 import { type Family, natRules, removeInput, restoreInput, shownRules } from './capture_rules.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
@@ -33,12 +33,17 @@ export function capture(values: CaptureValues): number {
 
 const nameOf = (family: Family): string => (family === 'v4' ? 'iptables' : 'ip6tables');
 
-/** IPv6 where this network namespace has an address of it beside loopback. */
+/** IPv6 where this network namespace has a global address of it, be its link up yet or not. */
 function familiesHere(): Family[] {
-  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-  return all.some(({ family, internal, scopeid }) => family === 'IPv6' && !internal && scopeid === 0)
-    ? ['v4', 'v6']
-    : ['v4'];
+  let addresses = '';
+  try {
+    addresses = readFileSync('/proc/net/if_inet6', 'utf8');
+  } catch {
+    // No IPv6 in this kernel.
+  }
+  // Address, interface, prefix, scope (0: global; the proxy's own ::6 is of another), flags, name.
+  const isGlobal = (line: string): boolean => /^[0-9a-f]{32} \S+ \S+ 00 /.test(line) && !line.endsWith(' lo');
+  return addresses.split('\n').some(isGlobal) ? ['v4', 'v6'] : ['v4'];
 }
 
 function saved(family: Family): string {

@@ -1,9 +1,17 @@
 /** From flags and documents to resources: the Istio compiler and the bootstrap reader behind one source of files. */
+import { networkInterfaces } from 'node:os';
 import { type Bootstrap, readBootstrap } from '../config/bootstrap.ts';
 import { FileSource } from '../config/file_source.ts';
 import type { Inputs } from '../config/inputs.ts';
 import { compile, readWorkloads } from '../config/istio/compile.ts';
-import type { CompileInput, CompileResult, PortMapping, ProxyIdentity, Workload } from '../config/istio/target.ts';
+import type {
+  CompileInput,
+  CompileMode,
+  CompileResult,
+  PortMapping,
+  ProxyIdentity,
+  Workload,
+} from '../config/istio/target.ts';
 import { JwksFetcher } from '../config/jwks_fetcher.ts';
 import type { ConfigSource, Resource } from '../config/resources.ts';
 import { type NameTableData, readNameTable } from '../proxy/dns/name_table.ts';
@@ -80,17 +88,10 @@ export class Configuration {
       identity = this.#identityIn(workloads, warnings);
       const input: CompileInput = {
         objects: inputs.objects,
-        mesh: inputs.mesh ?? {},
+        mesh: this.#mesh(inputs),
         proxy: identity,
         domain: 'cluster.local',
-        mode: {
-          kind: 'explicit',
-          hasIdentity: this.identityChoice.kind !== 'none',
-          outbound: this.#flags.outbound,
-          inbound: this.#inbound(workloads, identity),
-          maps: numbered(this.#flags.maps),
-          accessLog: this.#accessLog(),
-        },
+        mode: this.#mode(workloads, identity),
         endpointAddress: this.#endpointAddress(),
         dnsCapture: this.#flags.dns !== undefined,
         allowUnknownFields,
@@ -177,7 +178,28 @@ export class Configuration {
       namespace: wanted.namespace,
       labels: { ...found?.labels, ...labels },
       serviceAccount: found?.serviceAccount ?? 'default',
-      ips: found?.ips ?? [],
+      ips: found !== undefined && found.ips.length > 0 ? found.ips : this.#flags.intercept ? machineAddresses() : [],
+    };
+  }
+
+  /** Listeners of a sidecar log as the mesh says: a flag is put there. */
+  #mesh({ mesh = {} }: Inputs): Readonly<Record<string, unknown>> {
+    const { accessLog, intercept } = this.#flags;
+    if (!intercept || accessLog === undefined) return mesh;
+    if (accessLog === 'off') return { ...mesh, accessLogFile: '' };
+    return { ...mesh, accessLogFile: '/dev/stdout', accessLogEncoding: accessLog };
+  }
+
+  #mode(workloads: readonly Workload[], identity: ProxyIdentity | undefined): CompileMode {
+    const hasIdentity = this.identityChoice.kind !== 'none';
+    if (this.#flags.intercept) return { kind: 'sidecar', hasIdentity };
+    return {
+      kind: 'explicit',
+      hasIdentity,
+      outbound: this.#flags.outbound,
+      inbound: this.#inbound(workloads, identity),
+      maps: numbered(this.#flags.maps),
+      accessLog: this.#accessLog(),
     };
   }
 
@@ -230,6 +252,12 @@ function findWorkload(
   const near = workloads.filter((workload) => workload.namespace === namespace);
   const deployment = name.replace(/-[a-z0-9]{5,10}-[a-z0-9]{5}$/, '');
   return near.find((workload) => workload.name === name) ?? near.find((workload) => workload.name === deployment);
+}
+
+/** Global addresses of this machine: a pod's own. */
+function machineAddresses(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  return all.filter(({ internal, scopeid }) => !internal && (scopeid ?? 0) === 0).map(({ address }) => address);
 }
 
 function refuseDuplicates(resources: readonly Resource[]): void {

@@ -17,6 +17,8 @@ export interface ProxyFlags {
   readonly outbound: ListenAddress;
   readonly inbound: readonly InboundAddress[];
   readonly maps: readonly Mapping[];
+  /** Traffic that iptables redirected. */
+  readonly intercept: boolean;
   /** undefined: 127.0.0.1 and the workload's own port. */
   readonly app: { readonly ip: string; readonly port: number | undefined } | undefined;
   readonly workload: { readonly name: string; readonly namespace: string } | undefined;
@@ -57,6 +59,7 @@ const OWN_FLAGS: readonly (readonly [flags: string, environment: string, says: s
   ['--agent <address:port>', 'PILLION_AGENT', "application's probes, merged metrics (port 15020)"],
   ['--dns <address:port>', 'PILLION_DNS', 'answer names of the mesh (port 15053)'],
   ['--map <address:port=host:port...>', 'PILLION_MAP', 'open a local port for a TCP or TLS service'],
+  ['--intercept', 'PILLION_INTERCEPT', 'take what iptables redirects (pillion capture): ports 15001 and 15006'],
   ['--app <address[:port]>', 'PILLION_APP', 'where the application of inbound ports is (127.0.0.1)'],
   ['--workload <name.namespace>', 'PILLION_WORKLOAD', 'beside which workload the proxy stands'],
   ['--labels <k=v,...>', 'PILLION_LABELS', "added to the workload's labels"],
@@ -101,6 +104,14 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     const value = text(name);
     return value === undefined ? undefined : parseAddress(value, `--${name}`);
   };
+  for (const name of ['inbound', 'outbound', 'map', 'app']) {
+    if (values['intercept'] === true && values[name] !== undefined) {
+      throw new CommandError(
+        exitCodes.usage,
+        `--intercept and --${name} exclude each other: one is for traffic that iptables redirects, the other for a machine without`,
+      );
+    }
+  }
   const mode = text('mode') ?? 'serve';
   if (!['serve', 'validate', 'init_only'].includes(mode)) refuse('--mode', 'serve or validate', mode);
   return {
@@ -110,6 +121,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     outbound: address('outbound') ?? { ip: '127.0.0.1', port: 15001 },
     inbound: texts('inbound').map(parseInbound),
     maps: texts('map').map(parseMapping),
+    intercept: values['intercept'] === true,
     app: appAddress(text('app')),
     workload: workloadName(text('workload'), environment),
     labels: labels(text('labels')),

@@ -1,4 +1,5 @@
 /** A data thread: owns its connections from accept to close. Composition root. */
+import { networkInterfaces } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { httpFilters, listenerFilters, networkFilters } from '../filters/index.ts';
 import { MISSING_FILTER_CONFIG } from './build_context.ts';
@@ -41,6 +42,8 @@ startConnectionIdsAt(start.threadIndex * 2 ** 40 + 1);
 let logLevel = start.logLevel;
 let unwritten = 0;
 const ownPorts = new Set<number>();
+/** Of this machine, as of the last configuration. */
+let ownIps = machineIps();
 const cells = new Cells();
 const statistics = new SlabStatistics(
   (message) => send({ kind: 'statistics', message }),
@@ -149,6 +152,7 @@ function receive(message: ToThread): void {
     case 'own-ports':
       ownPorts.clear();
       for (const own of message.ports) ownPorts.add(own);
+      ownIps = machineIps();
       break;
     case 'host-verdicts':
       services.hostVerdicts.apply(message);
@@ -211,5 +215,10 @@ function listenersIn(scope: DrainScope): ListenerRuntime[] {
 }
 
 function isLocal(ip: string): boolean {
-  return ip.startsWith('127.') || ip === '::1' || ip === '0.0.0.0' || ip === '::';
+  return ip.startsWith('127.') || ip === '::1' || ip === '0.0.0.0' || ip === '::' || ownIps.has(ip);
+}
+
+function machineIps(): ReadonlySet<string> {
+  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  return new Set(all.map(({ address }) => address));
 }

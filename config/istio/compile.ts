@@ -50,7 +50,7 @@ export function compile(input: CompileInput): CompileResult {
     endpoints: new ServiceEndpoints(registry, input.endpointAddress, onlyIpv6(client.ips)),
     client,
     explicit: mode.kind === 'explicit',
-    hasIdentity: mode.kind === 'sidecar' || mode.hasIdentity === true,
+    hasIdentity: mode.kind === 'sidecar' ? mode.hasIdentity !== false : mode.hasIdentity === true,
     keys: input.keys ?? (() => undefined),
     exported,
     scope: sidecarScope(

@@ -102,6 +102,17 @@ export class CompileContext {
     return this.scope.virtualServices;
   }
 
+  /** The address that stands for all: IPv4's, unless the proxy has IPv6 alone. */
+  get wildcard(): '0.0.0.0' | '::' {
+    const { ips } = this.client;
+    return ips.length > 0 && ips.every((ip) => ip.includes(':')) ? '::' : '0.0.0.0';
+  }
+
+  /** The other family's, where the proxy has both. */
+  get otherWildcard(): '::' | undefined {
+    return this.wildcard === '0.0.0.0' && this.client.ips.some((ip) => ip.includes(':')) ? '::' : undefined;
+  }
+
   get outboundPolicy(): 'ALLOW_ANY' | 'REGISTRY_ONLY' {
     return this.scope.sidecar?.outboundPolicy ?? this.mesh.outboundPolicy;
   }

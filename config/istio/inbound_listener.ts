@@ -10,7 +10,8 @@ import { connectionManager } from './connection_manager.ts';
 import type { CompileContext } from './context.ts';
 import type { Json, Resource } from '../resources.ts';
 import { mutualTlsSocket } from './downstream_tls.ts';
-import { BLACK_HOLE, extension, INBOUND_PASSTHROUGH, originOf, resource, socketAddress } from './envoy_json.ts';
+import { BLACK_HOLE, extension, INBOUND_PASSTHROUGH, originOf, resource } from './envoy_json.ts';
+import { listenAddress } from './listen_address.ts';
 import {
   type InboundChain,
   inboundChains,
@@ -50,14 +51,17 @@ export function virtualInbound(context: CompileContext, policy: WorkloadPolicy):
   const places = [catchAll(), ...ports.map((port) => placeOf(context, port))];
   const chains = places.map((place) => {
     const mode = place.port === undefined ? policy.modes.workload : policy.modes.of(place.port);
-    return { place, chains: inboundChains(mode, kindOf(place.protocol)) };
+    const all = inboundChains(mode, kindOf(place.protocol));
+    return { place, chains: context.hasIdentity ? all : all.filter(({ mutualTls }) => !mutualTls) };
   });
   const json: Json = {
     name: 'virtualInbound',
-    address: socketAddress('0.0.0.0', INBOUND_PORT),
+    ...listenAddress(context, context.wildcard, INBOUND_PORT),
     filter_chains: [
       blackHole(context),
-      ...chains.flatMap((item) => item.chains.map((chain) => chainJson(context, policy, item.place, chain))),
+      ...chains.flatMap(({ place, chains: own }) =>
+        own.length === 0 ? closed(context, place) : own.map((chain) => chainJson(context, policy, place, chain)),
+      ),
     ],
     listener_filters: [
       extension('envoy.filters.listener.original_dst', 'envoy.extensions.filters.listener.original_dst.v3.OriginalDst'),
@@ -163,6 +167,13 @@ function blackHole(context: CompileContext): Json {
     ],
     name: 'virtualInbound-blackhole',
   };
+}
+
+/** A port that asks for certificates where nobody has any must not fall to the chains of all other ports. */
+function closed(context: CompileContext, { port }: Place): Json[] {
+  return port === undefined
+    ? []
+    : [{ ...blackHole(context), filter_chain_match: { destination_port: port }, name: `closed_${port}` }];
 }
 
 /** Off where no chain of the port asks: a server that speaks first is not kept waiting there, and TLS is just bytes. */

@@ -12,7 +12,8 @@ import { isIP } from 'node:net';
 import type { Json, Resource } from '../resources.ts';
 import { connectionManager } from './connection_manager.ts';
 import type { CompileContext } from './context.ts';
-import { ADS, BLACK_HOLE, extension, originOf, OUTBOUND_PASSTHROUGH, resource, socketAddress } from './envoy_json.ts';
+import { ADS, BLACK_HOLE, extension, originOf, OUTBOUND_PASSTHROUGH, resource } from './envoy_json.ts';
+import { listenAddress } from './listen_address.ts';
 import { BY_BYTES_ALONE, inspector, PLAIN_HTTP } from './inspectors.ts';
 import type { MeshService, ServicePort } from './model.ts';
 import { isHttp } from './protocol.ts';
@@ -28,7 +29,6 @@ import {
 } from './tcp_chains.ts';
 
 const OUTBOUND_PORT = 15001;
-const WILDCARD = '0.0.0.0';
 
 /** A listener under construction. */
 interface Draft {
@@ -71,13 +71,13 @@ function addPort(context: CompileContext, drafts: Map<string, Draft>, service: M
     return draft;
   };
   if (isHttp(port.protocol)) {
-    draftOf(WILDCARD).routes = String(port.number);
+    draftOf(context.wildcard).routes = String(port.number);
     return;
   }
   for (const { ip, place } of placesOf(context, service, port)) {
     const draft = draftOf(ip);
     if (port.protocol === 'Auto') {
-      draft.routes ??= ip === WILDCARD ? String(port.number) : `${service.host}:${port.number}`;
+      draft.routes ??= ip === context.wildcard ? String(port.number) : `${service.host}:${port.number}`;
     }
     for (const chain of tcpChains(context, service, port, place)) addChain(context, draft, chain, service);
   }
@@ -99,16 +99,16 @@ function placesOf(context: CompileContext, service: MeshService, port: ServicePo
   }
   const places = service.addresses.filter((ip) => isIP(ip) !== 0).map(at);
   const { ranges } = service;
-  if (ranges.length > 0) places.push({ ip: WILDCARD, place: { ...common, ranges, shared: true } });
+  if (ranges.length > 0) places.push({ ip: context.wildcard, place: { ...common, ranges, shared: true } });
   if (places.length > 0) return places;
-  return [{ ip: WILDCARD, place: { ...common, ranges: [], shared: true } }];
+  return [{ ip: context.wildcard, place: { ...common, ranges: [], shared: true } }];
 }
 
 /** Of two chains for the same connections the older service's stays. */
 function addChain(context: CompileContext, draft: Draft, chain: ChainSpec, service: MeshService): void {
   const key = JSON.stringify([[...chain.serverNames].sort(), [...chain.ranges].sort()]);
   if (draft.keys.has(key)) {
-    if (key === '[[],[]]' && draft.ip === WILDCARD) {
+    if (key === '[[],[]]' && draft.ip === context.wildcard) {
       context.warnings.push(
         `${originOf(service.object)}: nothing tells port ${draft.port} of ${service.host} from that of an older service ` +
           'without an address; the older one gets the connections.',
@@ -131,14 +131,15 @@ function listener(context: CompileContext, { ip, port, routes, chains, origin }:
     chainList.push(httpChain(context, name, routes), ...own.filter((chain) => chain !== rest));
     fallback = rest;
   }
-  if (ip === WILDCARD && (routes === undefined ? rest : fallback) === undefined) fallback = passthroughChain(context);
+  if (ip === context.wildcard && (routes === undefined ? rest : fallback) === undefined)
+    fallback = passthroughChain(context);
   const inspectors = [
     ...(chains.some(({ serverNames }) => serverNames.length > 0) ? [inspector('tls')] : []),
     ...(routes === undefined ? [] : [inspector('http')]),
   ];
   const json: Json = {
     name,
-    address: socketAddress(ip, port),
+    ...listenAddress(context, ip, port),
     filter_chains: chainList,
     ...(fallback !== undefined && { default_filter_chain: fallback }),
     ...(inspectors.length > 0 && { listener_filters: inspectors }),
@@ -173,7 +174,7 @@ function virtualOutbound(context: CompileContext): Resource {
   const cluster = catchAll(context);
   const json: Json = {
     name: 'virtualOutbound',
-    address: socketAddress(WILDCARD, OUTBOUND_PORT),
+    ...listenAddress(context, context.wildcard, OUTBOUND_PORT),
     filter_chains: [
       // Whoever dials the port itself would be sent in circles.
       {

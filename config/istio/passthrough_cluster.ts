@@ -34,7 +34,7 @@ export function passthroughClusters(context: CompileContext): Resource[] {
     lb_policy: 'CLUSTER_PROVIDED',
     ...connectionPoolFields({}, context.mesh, httpOptions('HTTP')),
     typed_extension_protocol_options: passthroughHttpOptions(),
-    filters: [METADATA_EXCHANGE],
+    ...(context.hasIdentity && { filters: [METADATA_EXCHANGE] }),
   };
   return [
     resource('cluster', BLACK_HOLE, blackHole, 'MeshConfig'),

@@ -41,7 +41,11 @@ export interface CompileInput {
  * HTTP listener, and one inbound listener per entry.
  */
 export type CompileMode =
-  | { readonly kind: 'sidecar' }
+  | {
+      readonly kind: 'sidecar';
+      /** Default true. Without a certificate of the mesh endpoints get plain text, and what asks for mutual TLS is closed. */
+      readonly hasIdentity?: boolean;
+    }
   | {
       readonly kind: 'explicit';
       /** The workload has a certificate of the mesh. Default false: everything is in the clear. */

@@ -5,7 +5,7 @@ import { captureOptions } from '../../cli/capture_flags.ts';
 import { natRules } from '../../cli/capture_rules.ts';
 import { CommandError } from '../../cli/exit_codes.ts';
 import { NetNamespace, skipWithoutNetNamespaces } from '../support/net_namespace.ts';
-import { pillion, root } from '../support/pillion_process.ts';
+import { pillion, root, runPillion } from '../support/pillion_process.ts';
 
 test("capture writes Istio's rules in Istio's order when nothing is said", () => {
   assert.deepEqual(natRules(captureOptions({}), 'v4'), [
@@ -148,4 +148,10 @@ test('capture writes, shows and removes rules in a real network namespace, once 
   assert.equal(capture('--show'), '');
   assert.match(capture('--dry-run'), /^iptables -t nat -A ISTIO_REDIRECT/);
   assert.equal(pod.run(['iptables', '-t', 'nat', '-S']), before);
+});
+
+test('run refuses --intercept together with what is for machines without', async (t) => {
+  const ended = await runPillion(t, ['run', '-c', '-', '--intercept', '--inbound', '127.0.0.1:0=80']);
+  assert.equal(ended.code, 2);
+  assert.match(ended.stderr, /--intercept and --inbound exclude each other/);
 });
