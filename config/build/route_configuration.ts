@@ -23,6 +23,7 @@ import {
 } from '../../proxy/router/route_table.ts';
 import { VirtualHosts } from '../../proxy/router/virtual_hosts.ts';
 import type { Json } from '../resources.ts';
+import { parseMirrorPolicies } from './mirror_policies.ts';
 import { parseRetryPolicy } from './retry_policy.ts';
 
 export interface RouteTableOptions {
@@ -50,7 +51,7 @@ export function buildRouteTable(json: Json, given: RouteTableOptions): RouteTabl
   const specificWins = fields.boolean('most_specific_header_mutations_wins') ?? false;
   const hosts = new VirtualHosts<VirtualHost>(fields.boolean('ignore_port_in_host_matching') ?? false);
   for (const host of fields.messages('virtual_hosts')) {
-    const built = buildVirtualHost(host, { level, specificWins, options });
+    const built = buildVirtualHost(host, { fields, level, specificWins, options });
     const domains = host.strings('domains');
     if (domains.length === 0) host.fail('domains', 'at least one domain is required');
     domains.forEach((domain, index) => {
@@ -64,6 +65,7 @@ export function buildRouteTable(json: Json, given: RouteTableOptions): RouteTabl
 }
 
 interface Context {
+  readonly fields: Fields;
   readonly level: RouteLevel;
   readonly specificWins: boolean;
   readonly options: RouteTableOptions;
@@ -72,6 +74,7 @@ interface Context {
 interface HostContext extends Context {
   readonly hostLevel: RouteLevel;
   readonly host: Fields;
+  readonly table: Fields;
 }
 
 function parseLevel(fields: Fields, options: RouteTableOptions): RouteLevel {
@@ -89,7 +92,12 @@ function parseLevel(fields: Fields, options: RouteTableOptions): RouteLevel {
 function buildVirtualHost(host: Fields, context: Context): VirtualHost {
   const name = host.requiredString('name');
   if (host.has('matcher')) host.fail('matcher', 'matcher trees are not supported: list routes');
-  const hostContext: HostContext = { ...context, host, hostLevel: parseLevel(host, context.options) };
+  const hostContext: HostContext = {
+    ...context,
+    host,
+    table: context.fields,
+    hostLevel: parseLevel(host, context.options),
+  };
   const choices = host.messages('routes').map((route) => buildRoute(route, name, hostContext));
   const requireTls = host.oneOf('require_tls', ['NONE', 'EXTERNAL_ONLY', 'ALL'], 'NONE') !== 'NONE';
   return new VirtualHost(name, requireTls, choices);
@@ -188,7 +196,7 @@ function parseForward(
   action: Fields,
   clusterName: ForwardAction['clusterName'],
   weighted: Fields | undefined,
-  { host }: HostContext,
+  { host, table }: HostContext,
 ): ForwardAction {
   for (const fields of [action, host]) {
     if (fields.has('hedge_policy')) fields.fail('hedge_policy', 'request hedging is not supported');
@@ -235,7 +243,7 @@ function parseForward(
     includeAttemptCountInRequest: host.boolean('include_request_attempt_count') ?? false,
     includeAttemptCountInResponse: host.boolean('include_attempt_count_in_response') ?? false,
     includeTimeoutRetryHeader: host.boolean('include_is_timeout_retry_header') ?? false,
-    requestMirrorPolicies: action.messages('request_mirror_policies').map((policy) => policy.json),
+    mirrors: parseMirrorPolicies([action, host, table]),
   };
 }
 

@@ -64,6 +64,7 @@ export function connectionManager(
 
 function httpFilters(stats: Json | undefined): Json[] {
   return [
+    extension('envoy.filters.http.fault', 'envoy.extensions.filters.http.fault.v3.HTTPFault'),
     extension('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors'),
     ...(stats === undefined ? [] : [stats]),
     extension('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router'),

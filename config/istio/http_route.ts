@@ -47,7 +47,7 @@ function httpRoute(
   changes.add(rule.headers);
   const matcher = routeMatch(match, service.gatewaySemantics);
   const action = routeAction(context, rule, port, changes, service.gatewaySemantics === true);
-  const filters = perFilterConfig(rule, !context.explicit);
+  const filters = perFilterConfig(rule);
   return {
     ...(name !== '' && { name }),
     match: matcher,

@@ -7,15 +7,13 @@ import type { HttpRoute } from './virtual_service.ts';
 
 /**
  * typed_per_filter_config; undefined: none.
- * @param withFault false: the connection manager has no fault filter, and would refuse its configuration
  * @throws {ConfigError}
  */
-export function perFilterConfig(route: HttpRoute, withFault: boolean): Json | undefined {
-  // Read in any case: a mistake is a mistake also where it has no effect.
+export function perFilterConfig(route: HttpRoute): Json | undefined {
   const fault = route.fault === undefined ? undefined : faultConfig(route.fault);
   const config: Json = {
     ...(route.corsPolicy !== undefined && { 'envoy.filters.http.cors': corsPolicy(route.corsPolicy) }),
-    ...(fault !== undefined && withFault && { 'envoy.filters.http.fault': fault }),
+    ...(fault !== undefined && { 'envoy.filters.http.fault': fault }),
   };
   return Object.keys(config).length === 0 ? undefined : config;
 }

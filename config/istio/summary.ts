@@ -59,7 +59,6 @@ export function notYet(context: CompileContext): string[] {
       .filter(({ kind }) => kind !== 'Gateway' && kind !== 'GatewayClass')
       .map((object) => say(object, 'is ignored by this version.')),
     ...ineffectiveOutlierDetection(context, say),
-    ...(context.explicit ? unexecuted(context, say) : []),
     ...danglingDestinations(context),
   ];
 }
@@ -85,22 +84,6 @@ function ineffectiveOutlierDetection(
         ),
       );
     }
-  }
-  return out;
-}
-
-/** What later versions execute: the routes carry it, the data plane does not do it yet. */
-function unexecuted(context: CompileContext, say: (object: KubeObject, sentence: string) => string): string[] {
-  const out: string[] = [];
-  for (const rule of context.virtualServices) {
-    const wanted = new Set<string>();
-    for (const route of rule.http) {
-      if (route.fault !== undefined) wanted.add('fault');
-      if (route.mirror !== undefined || (route.mirrors ?? []).length > 0) wanted.add('mirror');
-      if ((route.retries?.attempts ?? 0) > 0) wanted.add('retries');
-    }
-    if (wanted.size > 0)
-      out.push(say(rule.object, `has ${[...wanted].join(', ')}, which this version does not do yet.`));
   }
   return out;
 }

@@ -8,7 +8,8 @@ import type { ConnectionManagerRuntime, ConnectionManagerStatistics } from './co
 import type { InternalRequest, InternalResponse } from './filter.ts';
 import { OpenStreams } from './open_streams.ts';
 import { ProtocolChoice } from './protocol_choice.ts';
-import { HttpStream, type StreamHost } from './stream.ts';
+import { HttpStream } from './stream.ts';
+import type { StreamHost } from './stream_host.ts';
 
 /** How long a closing connection may go on sending before it is cut: time for the peer to read our answer. */
 const DELAYED_CLOSE_MS = 1000;

@@ -109,6 +109,8 @@ export interface InternalRequest {
   readonly timeoutMs?: number;
   /** Answers longer than this fail. Default 1 MiB. */
   readonly maxResponseBytes?: number;
+  /** The answer's body is thrown away, however long it is. */
+  readonly ignoreBody?: boolean;
 }
 
 export interface InternalResponse {

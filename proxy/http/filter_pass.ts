@@ -59,6 +59,9 @@ export class FilterPass {
   #queuedBytes = 0;
   #queuedEnd = false;
   #queuedTrailers: Headers | undefined = undefined;
+  /** What came while somebody waited. */
+  #late: { readonly from: number; readonly bytes: Buffer; readonly endStream: boolean }[] | undefined = undefined;
+  #lateTrailers: Headers | undefined = undefined;
 
   /** `slots` in the order of this direction; `limitBytes`: what a holding filter may buffer. */
   constructor(owner: PassOwner, decoding: boolean, slots: readonly FilterSlot[], limitBytes: number) {
@@ -91,6 +94,7 @@ export class FilterPass {
   stop(): void {
     this.#stopped = true;
     this.#queue = undefined;
+    this.#late = undefined;
   }
 
   get stopped(): boolean {
@@ -141,7 +145,8 @@ export class FilterPass {
   }
 
   #runData(from: number, given: Buffer, endStream: boolean): void {
-    if (this.#waiting) return this.#enqueue(given, endStream);
+    // Nobody has seen it: it comes after what waits, from its own beginning.
+    if (this.#waiting && from <= this.#held) return this.#enqueueLate(from, given, endStream);
     const slots = this.#slots;
     let bytes = given;
     for (let i = from; i < slots.length; i++) {
@@ -178,7 +183,7 @@ export class FilterPass {
 
   #runTrailers(from: number, trailers: Headers): void {
     if (this.#waiting) {
-      this.#queuedTrailers = trailers;
+      this.#lateTrailers = trailers;
       return;
     }
     const slots = this.#slots;
@@ -228,6 +233,17 @@ export class FilterPass {
     if (endStream) this.#queuedEnd = true;
   }
 
+  #enqueueLate(from: number, bytes: Buffer, endStream: boolean): void {
+    this.#queuedBytes += bytes.length;
+    if (this.#queuedBytes > this.#limitBytes) {
+      this.stop();
+      this.#owner.bufferFull(this);
+      return;
+    }
+    this.#late ??= [];
+    this.#late.push({ from, bytes: Buffer.from(bytes), endStream });
+  }
+
   #wait(promise: Promise<FilterStatus>): void {
     this.#waiting = true;
     this.#owner.readingPaused(this, true);
@@ -240,7 +256,7 @@ export class FilterPass {
         if (status === 'stop') this.stop();
         else if (status === 'continue' || this.#headersEnd || this.#queuedEnd || this.#queuedTrailers !== undefined) {
           this.#release();
-        }
+        } else this.#runLate();
       },
       (error: unknown) => {
         this.#waiting = false;
@@ -271,6 +287,21 @@ export class FilterPass {
       if (ended && queue.length === 0 && !this.#stopped) this.#runData(next, EMPTY, true);
     }
     if (trailers !== undefined && !this.#stopped) this.#runTrailers(next, trailers);
+    this.#runLate();
+  }
+
+  #runLate(): void {
+    const late = this.#late;
+    const trailers = this.#lateTrailers;
+    if (this.#waiting || (late === undefined && trailers === undefined)) return;
+    this.#late = undefined;
+    this.#lateTrailers = undefined;
+    // Whoever holds the message or waits again takes the rest in its turn.
+    for (let i = 0; late !== undefined && i < late.length && !this.#stopped; i++) {
+      const { from, bytes, endStream } = late[i] as (typeof late)[number];
+      this.#runData(from, bytes, endStream);
+    }
+    if (trailers !== undefined && !this.#stopped) this.#runTrailers(0, trailers);
   }
 }
 

@@ -104,6 +104,10 @@ class InternalCall implements PoolRequest, ClusterRequest {
 
   decodeData(chunk: Buffer, endStream: boolean): void {
     if (this.#done) return;
+    if (this.#request.ignoreBody === true) {
+      if (endStream) this.#succeed(undefined);
+      return;
+    }
     this.#bytes += chunk.length;
     const limit = this.#request.maxResponseBytes ?? DEFAULT_MAX_RESPONSE_BYTES;
     if (this.#bytes > limit) return this.#fail(`the answer is longer than ${limit} bytes`);

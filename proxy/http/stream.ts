@@ -22,22 +22,11 @@ import type { Linked } from './open_streams.ts';
 import { prepareRequest, requestIdOf } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
 import type { RequestSpan } from '../telemetry/tracing/request_tracer.ts';
+import type { StreamHost } from './stream_host.ts';
 import { StreamTimers } from './stream_timers.ts';
 import { StreamInfo } from './stream_info.ts';
 import type { RequestSink, TerminalContext } from './terminal.ts';
 import { mayUpgrade } from './upgrade_rules.ts';
-
-/** The connection a stream lives on. */
-export interface StreamHost {
-  readonly info: ConnectionInfo;
-  /** Asked when response headers leave: must the connection close after this response? */
-  shouldClose(): boolean;
-  /** Tells the codec to announce and do it. */
-  closeAfterResponse(): void;
-  streamEnded(stream: HttpStream): void;
-  /** Internal client; a filter's call to a cluster. */
-  call(cluster: string, request: InternalRequest, signal: AbortSignal): Promise<InternalResponse>;
-}
 
 const NO_STATES: readonly unknown[] = [];
 const NO_CONFIGS: readonly unknown[] = [];
@@ -71,6 +60,8 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
   /** A reply that cannot be encoded is replaced once, by one that says so. */
   #localReplies = 0;
   #encoderFull = false;
+  /** A filter waits before the request is complete. */
+  #decodePaused = false;
   #abort: AbortController | undefined = undefined;
   #span: RequestSpan | undefined = undefined;
   readonly #timers: StreamTimers;
@@ -236,8 +227,14 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
   }
 
   readingPaused(pass: FilterPass, paused: boolean): void {
-    if (pass.decoding) this.#encoder.readDisable(paused);
-    else this.#sink?.readDisable(paused);
+    if (!pass.decoding) {
+      this.#sink?.readDisable(paused);
+      return;
+    }
+    // Nothing of a complete request can come any more; but that the client leaves must be seen.
+    if (paused ? this.requestComplete : !this.#decodePaused) return;
+    this.#decodePaused = paused;
+    this.#encoder.readDisable(paused);
   }
 
   hookFailed(pass: FilterPass, slot: FilterSlot, error: unknown): void {

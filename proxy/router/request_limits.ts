@@ -41,6 +41,10 @@ export class RequestLimits {
     return this.policy !== undefined && this.policy.retries > 0;
   }
 
+  get globalMs(): number {
+    return this.#timeouts.globalMs;
+  }
+
   /** Of the whole request, from its last byte on; undefined: none. */
   get global(): DeadlineList | undefined {
     return this.#list(this.#timeouts.globalMs);

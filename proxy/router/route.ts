@@ -2,6 +2,7 @@
 import type { FormatInput } from '../http/formatter.ts';
 import type { RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { Metadata, StreamInfo } from '../http/stream_info.ts';
+import type { MirrorPolicy } from './mirror.ts';
 import type { RetryPolicy } from './retry_policy.ts';
 
 /** Looks a request up. Built once, never changed; a stream pins the table it began with. */
@@ -85,7 +86,7 @@ export interface ForwardAction {
   readonly includeAttemptCountInResponse: boolean;
   /** x-envoy-is-timeout-retry on attempts after one that timed out. */
   readonly includeTimeoutRetryHeader: boolean;
-  readonly requestMirrorPolicies: readonly Readonly<Record<string, unknown>>[];
+  readonly mirrors: readonly MirrorPolicy[];
 }
 
 export interface HashPolicy {

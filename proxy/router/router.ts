@@ -11,8 +11,10 @@ import type { Host } from '../upstream/host.ts';
 import { answerItself } from './direct_answers.ts';
 import { reportAnswer, reportTrailers } from './outlier_reports.ts';
 import { KeptBody } from './kept_body.ts';
+import { Mirror } from './mirror.ts';
 import { RequestLimits } from './request_limits.ts';
 import { mayRetryAfterSending, retriesHeaders, retriesReset } from './retry_policy.ts';
+import { countSentAgain, IDEMPOTENT } from './retry_ledger.ts';
 import { RetryState } from './retry_state.ts';
 import type { RouterConfig, RouterDeps } from './router_deps.ts';
 import { poolOf } from './pool_choice.ts';
@@ -26,10 +28,6 @@ const EARLY_BODY_BYTES = 65_536;
 const REPLAY_BYTES = 65_536;
 /** How often a request moves to another connection because the one it got was dead. */
 const MAX_DEAD_CONNECTIONS = 3;
-
-const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
-/** Methods with a line of their own in the ledger: peers choose methods. */
-const KNOWN_METHODS = new Set([...IDEMPOTENT, 'POST', 'PATCH', 'CONNECT']);
 
 /** Makes the terminal filter of a connection manager on one thread. */
 export function createRouter(config: RouterConfig, deps: RouterDeps): TerminalFilter {
@@ -51,6 +49,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   #deadConnections = 0;
   /** Made when something failed. */
   #retry: RetryState | undefined = undefined;
+  #mirror: Mirror | undefined = undefined;
   #backOff: Deadline | undefined = undefined;
   #downstreamPaused = false;
   #responseStarted = false;
@@ -132,8 +131,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const cluster = name === undefined ? undefined : this.#deps.clusters.get(name);
     if (cluster === undefined) {
       statistics.noCluster.inc();
-      const failure: Failure = { ...failures.clusterNotFound, status: forward.clusterNotFoundStatus };
-      return this.#fail(failure);
+      return this.#fail({ ...failures.clusterNotFound, status: forward.clusterNotFoundStatus });
     }
     this.#cluster = cluster;
     stream.info.upstreamCluster = cluster.name;
@@ -149,7 +147,11 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#tellExpectedTimeout();
     if (forward.includeAttemptCountInRequest) headers.set('x-envoy-attempt-count', '1');
     route.finalizeRequestHeaders(headers, stream);
-    if (endStream) this.#armTimeout();
+    if (forward.mirrors.length > 0) {
+      const limitBytes = forward.bufferLimitBytes ?? stream.bufferLimitBytes;
+      this.#mirror = Mirror.of(forward.mirrors, headers, this.#deps.random, this.limits.globalMs, limitBytes);
+    }
+    if (endStream) this.#requestComplete();
     const resolving = cluster.resolve?.(headers);
     if (resolving === undefined) this.#connect();
     else {
@@ -167,9 +169,10 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   data(bytes: Buffer, endStream: boolean): void {
     if (this.#done) return;
     const { body } = this;
+    if (this.#mirror?.data(bytes) === false) this.#cluster?.statistics.retryOrShadowAbandoned.inc();
     if (endStream) {
       body.complete = true;
-      this.#armTimeout();
+      this.#requestComplete();
     }
     const attempt = this.#attempt;
     const connected = attempt?.connected === true;
@@ -186,7 +189,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     if (this.#done) return;
     this.body.complete = true;
     this.body.trailers = trailers;
-    this.#armTimeout();
+    this.#requestComplete();
     this.#attempt?.trailers(trailers);
   }
 
@@ -434,10 +437,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   #ledger(reason: string): void {
-    const { method } = this.requestHeaders;
-    const route = this.#route as Route;
-    const name = route.name === '' ? route.virtualHostName : route.name;
-    this.#deps.sentAgain(KNOWN_METHODS.has(method) ? method : 'other', name, reason).inc();
+    countSentAgain(this.#deps, this.requestHeaders, this.#route as Route, reason);
   }
 
   #pauseDownstream(): void {
@@ -452,7 +452,9 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#stream.pauseRequest(false);
   }
 
-  #armTimeout(): void {
+  /** The global timeout counts from here on. */
+  #requestComplete(): void {
+    this.#mirror?.send(this.#deps.clusters, this.#deps.deadlines);
     const list = this.limits.global;
     if (list === undefined || this.#responseStarted || this.#stream.upgrade !== undefined) return;
     this.#timeout = new Deadline(() => {

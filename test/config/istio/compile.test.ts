@@ -296,14 +296,12 @@ describe('warnings', () => {
     assert.deepEqual(warning('reviews'), []);
   });
 
-  it('faults, mirrors and retries are named when the version does not do them, and faults are left out', () => {
-    const rule = `hosts: [web]\nhttp: [{ route: [{ destination: { host: web } }], fault: { abort: { httpStatus: 500 } }, mirror: { host: web }, retries: { attempts: 3 } }]`;
+  it('faults are told to the fault filter of explicit listeners too', () => {
+    const rule = `hosts: [web]\nhttp: [{ route: [{ destination: { host: web } }], fault: { abort: { httpStatus: 500 } } }]`;
     const compiled = new Compiled(service('web', 80) + istio('VirtualService', 'a', rule));
-    assert.match(
-      String(compiled.result.warnings[0]),
-      /VirtualService "a" has fault, mirror, retries, which this version does not do yet/,
-    );
-    assert.equal(dig(compiled.host('web'), 'routes', 0, 'typed_per_filter_config'), undefined);
+    assert.deepEqual(compiled.result.warnings, []);
+    const config = dig(compiled.host('web'), 'routes', 0, 'typed_per_filter_config', 'envoy.filters.http.fault');
+    assert.deepEqual((config as { abort: unknown }).abort, { http_status: 500 });
   });
 
   it('outlier detection is named when so few hosts cannot be ejected', () => {
@@ -387,11 +385,9 @@ describe('connectionManager', () => {
         'typed_config',
         'http_filters',
       ).map((item) => dig(item, 'name'));
-    assert.deepEqual(filters({}), ['envoy.filters.http.cors', 'istio.stats', 'envoy.filters.http.router']);
-    assert.deepEqual(filters({ defaultProviders: { metrics: [] } }), [
-      'envoy.filters.http.cors',
-      'envoy.filters.http.router',
-    ]);
+    const always = ['envoy.filters.http.fault', 'envoy.filters.http.cors'];
+    assert.deepEqual(filters({}), [...always, 'istio.stats', 'envoy.filters.http.router']);
+    assert.deepEqual(filters({ defaultProviders: { metrics: [] } }), [...always, 'envoy.filters.http.router']);
   });
 });
 

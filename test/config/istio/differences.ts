@@ -23,7 +23,6 @@ const GRPC_ROUTE =
 const LATER_FILTERS: readonly string[] = [
   'envoy.filters.http.grpc_stats',
   'envoy.filters.http.grpc_web',
-  'envoy.filters.http.fault',
 ];
 
 export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [

@@ -8,7 +8,6 @@ import { grpcCluster, startPushedProxy } from '../../support/pushed_proxy.ts';
 
 /** Filters of the dumps that this version refuses. Remove an entry with the landing of its filter. */
 const STILL_REFUSED: readonly (readonly ['http' | 'network', string])[] = [
-  ['http', 'envoy.extensions.filters.http.fault.v3.HTTPFault'],
   ['http', 'envoy.extensions.filters.http.grpc_stats.v3.FilterConfig'],
   ['http', 'envoy.extensions.filters.http.grpc_web.v3.GrpcWeb'],
 ];
