@@ -20,10 +20,7 @@ const GRPC_ROUTE =
   'The GRPCRoute attaches to port 9000 of the service; the istiod that made the dump left the port to its default route.';
 
 /** Filters of connection managers that are not compiled yet. */
-const LATER_FILTERS: readonly string[] = [
-  'envoy.filters.http.grpc_stats',
-  'envoy.filters.http.grpc_web',
-];
+const LATER_FILTERS: readonly string[] = ['envoy.filters.http.grpc_stats', 'envoy.filters.http.grpc_web'];
 
 export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   { proxy: 'bookinfo*', resource: 'cluster inbound|0||', path: '', reason: NO_API_SERVER },
