@@ -2,13 +2,19 @@
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { Json } from '../resources.ts';
-import { readConfigServer } from './servers.ts';
+import { type ConfigServer, readConfigServer } from './servers.ts';
+import type { ServerAddress } from './transport.ts';
 import { XdsSource, type XdsOptions } from './xds_source.ts';
 
 export interface NodeOverrides {
   readonly id: string;
   readonly cluster: string;
   readonly version: string;
+}
+
+export interface BootstrapSourceOptions extends Pick<XdsOptions, 'log' | 'onNameTable'> {
+  /** Sent with each stream of ads_config, read anew for each: a token. */
+  readonly headers?: ServerAddress['metadata'] | undefined;
 }
 
 /**
@@ -18,7 +24,7 @@ export interface NodeOverrides {
 export function xdsSource(
   bootstrap: Json,
   overrides: NodeOverrides,
-  { log, onNameTable }: Pick<XdsOptions, 'log' | 'onNameTable'>,
+  { log, onNameTable, headers }: BootstrapSourceOptions,
 ): XdsSource {
   const fields = new Fields(bootstrap);
   const dynamic = fields.message('dynamic_resources');
@@ -37,13 +43,19 @@ export function xdsSource(
   }
   return new XdsSource({
     node,
-    ads: ads === undefined ? undefined : readConfigServer(ads, staticClusters),
+    ads: ads === undefined ? undefined : withHeaders(readConfigServer(ads, staticClusters), headers),
     clusters: dynamic?.message('cds_config')?.json,
     listeners: dynamic?.message('lds_config')?.json,
     staticClusters,
     log,
     ...(onNameTable !== undefined && { onNameTable }),
   });
+}
+
+function withHeaders(server: ConfigServer, headers: ServerAddress['metadata'] | undefined): ConfigServer {
+  if (headers === undefined) return server;
+  const { address } = server;
+  return { ...server, address: { ...address, metadata: () => [...address.metadata(), ...headers()] } };
 }
 
 function nodeOf(node: Fields | undefined, { id, cluster, version }: NodeOverrides): Json {
