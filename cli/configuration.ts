@@ -22,6 +22,7 @@ import type { Logger } from '../proxy/telemetry/log.ts';
 import type { Mapping } from './addresses.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import { chooseIdentity, type IdentityChoice, identitySources } from './identity.ts';
+import { type IstiodDiscovery, istiodDiscovery } from './istiod.ts';
 import type { Mocks } from './mocks.ts';
 import type { ProxyFlags } from './proxy_flags.ts';
 
@@ -34,6 +35,8 @@ export class Configuration {
   readonly #dev: boolean;
   readonly source: FileSource;
   readonly identityChoice: IdentityChoice;
+  /** undefined: the configuration comes from files, or from the control plane of a bootstrap. */
+  readonly istiod: IstiodDiscovery | undefined;
   /** undefined: nothing is fetched (`validate`). */
   readonly #jwks: JwksFetcher | undefined;
   /** Of the last reading that succeeded. */
@@ -48,10 +51,11 @@ export class Configuration {
   warnings: readonly string[] = [];
 
   constructor(flags: ProxyFlags, options: { readonly dev: boolean; readonly mocks?: Mocks; readonly watch: boolean }) {
-    if (flags.paths.length === 0 && flags.configYaml === undefined) {
+    this.istiod = options.dev ? undefined : istiodDiscovery(flags);
+    if (flags.paths.length === 0 && flags.configYaml === undefined && this.istiod === undefined) {
       throw new CommandError(
         exitCodes.usage,
-        'No configuration was given: name a file or folder with -c PATH (or PILLION_CONFIG_PATH), or text with --config-yaml',
+        'No configuration was given: name a file or folder with -c PATH (or PILLION_CONFIG_PATH), text with --config-yaml, or istiod with --discovery',
       );
     }
     this.#flags = flags;
@@ -59,13 +63,21 @@ export class Configuration {
     this.#dev = options.dev;
     // Mocks speak plain text.
     const wanted = flags.identity ?? (options.mocks === undefined ? undefined : 'none');
-    this.identityChoice = chooseIdentity(wanted, options.dev, process.env, process.cwd());
+    const chosen = chooseIdentity(wanted, options.dev, process.env, process.cwd());
+    // istiod is the CA too, unless somebody else is named.
+    this.identityChoice =
+      this.istiod !== undefined && wanted === undefined && chosen.kind === 'none'
+        ? { kind: 'istio-ca', address: this.istiod.address }
+        : chosen;
     this.#jwks = options.watch
       ? new JwksFetcher({ allowLocal: flags.allowLocalJwks, onChange: () => void this.source.recompile() })
       : undefined;
     this.source = new FileSource({
       paths: flags.paths,
-      inline: flags.configYaml === undefined ? [] : [{ name: '--config-yaml', text: flags.configYaml }],
+      inline: [
+        ...(flags.configYaml === undefined ? [] : [{ name: '--config-yaml', text: flags.configYaml }]),
+        ...(this.istiod === undefined ? [] : [{ name: '--discovery', text: this.istiod.bootstrap }]),
+      ],
       meshPath: flags.meshPath,
       compile: (inputs) => this.#compile(inputs),
       watch: options.watch,
@@ -134,7 +146,7 @@ export class Configuration {
   identitySources(log: Logger, node: NodeIdentity): Promise<ConfigSource[]> {
     const { identity, inputs, identityChoice: choice } = this;
     // Whoever wrote the bootstrap gives certificates too, unless the flag says otherwise.
-    const ofBootstrap = this.compiled === undefined && this.#flags.identity === undefined;
+    const ofBootstrap = this.compiled === undefined && this.istiod === undefined && this.#flags.identity === undefined;
     const trustDomain = inputs?.mesh?.['trustDomain'] ?? process.env['TRUST_DOMAIN'];
     return identitySources({
       choice: ofBootstrap ? { kind: 'none' } : choice,
@@ -156,6 +168,7 @@ export class Configuration {
     return [
       xdsSource(bootstrap.json, overrides, {
         log: (level, message) => log.log(level, 'config', message),
+        headers: this.istiod?.headers,
         ...(this.#flags.dns !== undefined && { onNameTable: (table) => this.onNames?.(readNameTable(table)) }),
       }),
     ];

@@ -13,6 +13,8 @@ import { CommandError, exitCodes } from './exit_codes.ts';
 export interface ProxyFlags {
   readonly paths: readonly string[];
   readonly configYaml: string | undefined;
+  /** istiod's address; undefined: as ProxyConfig says, where no file is given. */
+  readonly discovery: string | undefined;
   readonly meshPath: string | undefined;
   readonly outbound: ListenAddress;
   readonly inbound: readonly InboundAddress[];
@@ -53,6 +55,7 @@ export interface ProxyFlags {
 /** Own flags: name, environment variable, what they say. */
 const OWN_FLAGS: readonly (readonly [flags: string, environment: string, says: string])[] = [
   ['-c, --config-path <path...>', 'PILLION_CONFIG_PATH', 'a file, a folder, or - for stdin; may be repeated'],
+  ['--discovery <address:port>', 'PILLION_DISCOVERY', 'istiod, in place of files: istiod.istio-system.svc:15012'],
   ['--mesh <file>', 'PILLION_MESH', 'MeshConfig as YAML'],
   ['--outbound <address:port>', 'PILLION_OUTBOUND', 'the HTTP proxy for outbound traffic (127.0.0.1:15001)'],
   ['--inbound <address:port=workloadport...>', 'PILLION_INBOUND', 'open the inbound side of a workload port'],
@@ -117,6 +120,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
   return {
     paths: [...texts('configPath'), ...paths],
     configYaml: text('configYaml'),
+    discovery: text('discovery'),
     meshPath: text('mesh'),
     outbound: address('outbound') ?? { ip: '127.0.0.1', port: 15001 },
     inbound: texts('inbound').map(parseInbound),

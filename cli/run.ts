@@ -11,7 +11,7 @@ export async function run(flags: ProxyFlags, command: readonly string[] = []): P
   const configuration = new Configuration(flags, { dev: false, watch: true });
   await configuration.source.prepare();
   const { log, reopen } = openLog(flags, 'info');
-  const mesh = configuration.compiled !== undefined;
+  const mesh = configuration.compiled !== undefined || configuration.istiod !== undefined;
   const warn = (): void => {
     for (const warning of configuration.warnings) log.log('warning', 'config', warning);
   };

@@ -51,8 +51,9 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
     concurrency: concurrencyOf(flags, configuration),
     sources: [
       configuration.source,
-      ...(await configuration.dynamicSources(log)),
+      // Before control planes: of what it has, nobody else is asked.
       ...(await configuration.identitySources(log, nodeOf(flags, configuration))),
+      ...(await configuration.dynamicSources(log)),
     ],
     admin: options.admin,
     status: options.status,
@@ -151,8 +152,9 @@ function dnsOf({ dns }: ProxyFlags, environment = process.env): ProxyOptions['dn
 }
 
 /** The flag, else ProxyConfig (0: one a core), else the CPU limit. */
-function concurrencyOf({ concurrency }: ProxyFlags, { compiled }: Configuration): number {
-  const configured = compiled?.proxyConfig.concurrency;
+function concurrencyOf({ concurrency }: ProxyFlags, { compiled, istiod }: Configuration): number {
+  const pushed = istiod?.proxyConfig['concurrency'];
+  const configured = compiled?.proxyConfig.concurrency ?? (typeof pushed === 'number' ? pushed : undefined);
   return concurrency ?? (configured === 0 ? availableParallelism() : configured) ?? defaultConcurrency();
 }
 

@@ -1,6 +1,6 @@
 /** One gRPC stream to a config server. grpc-js is loaded at the first. */
 import { readFileSync } from 'node:fs';
-import type { ChannelCredentials, ChannelOptions, ClientDuplexStream } from '@grpc/grpc-js';
+import type { ChannelCredentials, ChannelOptions, Client, ClientDuplexStream, connectivityState } from '@grpc/grpc-js';
 import { X509Certificate } from 'node:crypto';
 
 export interface ServerAddress {
@@ -61,9 +61,11 @@ export async function openStream(server: ServerAddress, method: string, events: 
     const metadata = new grpc.Metadata();
     for (const [name, value] of server.metadata()) metadata.add(name, value);
     const asIs = (bytes: Buffer): Buffer => bytes;
-    await ready(client);
+    const isReady = await settled(client.getChannel(), grpc.connectivityState);
     call = client.makeBidiStreamRequest(method, asIs, asIs, metadata);
     call.on('error', (error) => end(error.message));
+    // A call over a channel that has failed says why.
+    if (!isReady) await new Promise((resolve) => call?.once('error', resolve));
     call.on('end', () => end('the server ended the stream'));
     void readAll(call, events, end);
   } catch (error) {
@@ -92,12 +94,19 @@ async function readAll(
   }
 }
 
-function ready(client: { waitForReady(deadline: Date, done: (error?: Error) => void): void }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    client.waitForReady(new Date(Date.now() + CONNECT_TIMEOUT_MS), (error) =>
-      error === undefined || error === null ? resolve() : reject(new Error('it cannot be reached')),
-    );
-  });
+/** @returns whether it is connected; false: its attempt has failed. @throws when it takes too long. */
+async function settled(channel: ReturnType<Client['getChannel']>, states: typeof connectivityState): Promise<boolean> {
+  const deadline = Date.now() + CONNECT_TIMEOUT_MS;
+  for (;;) {
+    const state = channel.getConnectivityState(true);
+    if (state === states.READY) return true;
+    if (state === states.TRANSIENT_FAILURE) return false;
+    await new Promise<void>((resolve, reject) => {
+      channel.watchConnectivityState(state, deadline, (error) =>
+        error === undefined ? resolve() : reject(new Error(`no connection within ${CONNECT_TIMEOUT_MS / 1000} s`)),
+      );
+    });
+  }
 }
 
 async function credentials({ tls }: ServerAddress): Promise<ChannelCredentials> {

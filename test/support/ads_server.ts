@@ -1,10 +1,10 @@
 /** A control plane for tests: serves resources over ADS (delta and state of the world) and SDS, and remembers what is answered. */
 import { EventEmitter } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { fromBinary, fromJson, type JsonValue, toBinary, toJson } from '@bufbuild/protobuf';
 import { Server, ServerCredentials, type ServerDuplexStream, type ServiceDefinition } from '@grpc/grpc-js';
 import { descriptors } from '../../config/envoy/descriptors.ts';
 import type { Json } from '../../config/resources.ts';
+import type { KeyPair } from './mesh_ca.ts';
 import type { Scope } from './scope.ts';
 
 export const TYPES = {
@@ -67,17 +67,14 @@ export class AdsServer {
   port = 0;
 
   /** On a free port of loopback, or at `address` (`unix:/path`). */
-  static async start(
-    t: Scope,
-    options: { address?: string; tls?: { key: string; chain: string } } = {},
-  ): Promise<AdsServer> {
+  static async start(t: Scope, options: { address?: string; tls?: KeyPair } = {}): Promise<AdsServer> {
     const ads = new AdsServer();
     await ads.listen(options.address ?? '127.0.0.1:0', options.tls);
     t.after(() => ads.close());
     return ads;
   }
 
-  async listen(address: string, tls?: { key: string; chain: string }): Promise<void> {
+  async listen(address: string, tls?: KeyPair): Promise<void> {
     const server = new Server({ 'grpc.max_send_message_length': -1, 'grpc.max_receive_message_length': -1 });
     const definition = Object.fromEntries(
       Object.keys(METHODS).map((path) => [
@@ -101,7 +98,7 @@ export class AdsServer {
       tls === undefined
         ? ServerCredentials.createInsecure()
         : ServerCredentials.createSsl(null, [
-            { private_key: readFileSync(tls.key), cert_chain: readFileSync(tls.chain) },
+            { private_key: Buffer.from(tls.key), cert_chain: Buffer.from(tls.chain) },
           ]);
     this.port = await new Promise<number>((resolve, reject) => {
       server.bindAsync(address, credentials, (error, port) => (error === null ? resolve(port) : reject(error)));
