@@ -42,6 +42,15 @@ export const works: readonly Work[] = [
     envoy: (port, upstream) => bootstrap(port, upstream, {}),
     peers: ALL,
   },
+  {
+    name: 'tcp-large',
+    says: '1 MB answers as bytes of TCP connections, 20 connections',
+    path: '/large',
+    headers: [],
+    connections: 20,
+    envoy: (port, upstream) => bootstrap(port, upstream, { tcp: true }),
+    peers: ['pillion', 'envoy'],
+  },
   ...[10, 10_000].flatMap((count) =>
     (['last', 'miss'] as const).map(
       (which): Work => ({
@@ -60,9 +69,15 @@ export const works: readonly Work[] = [
 interface BootstrapOptions {
   readonly chain?: boolean;
   readonly routes?: number;
+  /** tcp_proxy instead of the connection manager. */
+  readonly tcp?: boolean;
 }
 
-function bootstrap(port: number, upstream: number, { chain = false, routes = 0 }: BootstrapOptions): string {
+function bootstrap(
+  port: number,
+  upstream: number,
+  { chain = false, routes = 0, tcp = false }: BootstrapOptions,
+): string {
   const type = (name: string): string => `type.googleapis.com/${name}`;
   const filter = (name: string, typeName: string, json: object = {}): object => ({
     name,
@@ -93,11 +108,20 @@ function bootstrap(port: number, upstream: number, { chain = false, routes = 0 }
           filter_chains: [
             {
               filters: [
-                filter(
-                  'envoy.filters.network.http_connection_manager',
-                  'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
-                  hcm,
-                ),
+                tcp
+                  ? filter(
+                      'envoy.filters.network.tcp_proxy',
+                      'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy',
+                      {
+                        stat_prefix: 'bench',
+                        cluster: 'upstream',
+                      },
+                    )
+                  : filter(
+                      'envoy.filters.network.http_connection_manager',
+                      'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+                      hcm,
+                    ),
               ],
             },
           ],

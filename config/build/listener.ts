@@ -35,6 +35,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
   if (filterChains.length === 0 && fallback === undefined) {
     fields.fail('filter_chains', 'at least one filter chain is required');
   }
+  refuseUnsupported(fields);
   if (fields.has('filter_chain_matcher')) {
     fields.fail('filter_chain_matcher', 'chains chosen by a matcher tree are not supported: use filter_chain_match');
   }
@@ -61,6 +62,19 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
       fields.oneOf('drain_type', ['DEFAULT', 'MODIFY_ONLY'], 'DEFAULT') === 'DEFAULT' ? 'default' : 'modify_only',
     origin,
   };
+}
+
+/** What would change where or how connections are taken, and is not done. */
+function refuseUnsupported(listener: Fields): void {
+  for (const flag of ['transparent', 'freebind', 'use_proxy_proto', 'bypass_overload_manager']) {
+    if (listener.boolean(flag) === true) listener.fail(flag, 'is not supported');
+  }
+  for (const message of ['internal_listener', 'api_listener', 'udp_listener_config', 'fcds_config']) {
+    if (listener.has(message)) listener.fail(message, 'is not supported');
+  }
+  if (listener.list('socket_options').length > 0) {
+    listener.fail('socket_options', 'options of sockets by number are not supported');
+  }
 }
 
 function buildAddress(address: Fields): ListenerAddress {

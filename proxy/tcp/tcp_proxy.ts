@@ -48,6 +48,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
   readonly #info: StreamInfo;
   readonly #clusterName: string;
   #cluster: Cluster | undefined = undefined;
+  #host: Host | undefined = undefined;
   #chosen: Host | undefined = undefined;
   #upstream: UpstreamAttempt | undefined = undefined;
   #relay: Relay | undefined = undefined;
@@ -127,6 +128,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
       cluster.statistics.cxNoneHealthy.inc();
       return this.#fail('UH');
     }
+    this.#host = host;
     this.#info.upstreamHost = host.address;
     this.#info.upstreamHostMetadata = host.metadata;
     this.attempt++;
@@ -173,6 +175,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
 
   opened(stream: ByteStream): void {
     this.#upstream = undefined;
+    if (this.#host !== undefined) this.#cluster?.outlier?.connected(this.#host);
     if (this.#chosen !== undefined) this.#cluster?.outlier?.connected(this.#chosen);
     const info = this.#info;
     info.upstreamLocalAddress = stream.info.localAddress;
@@ -206,6 +209,9 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     if (detail !== '') this.#info.upstreamTransportFailureReason = detail;
     this.#info.addFlag(reason === 'overflow' ? 'UO' : 'UF');
     if (reason === 'overflow') return this.#fail('UO');
+    if (this.#host !== undefined) {
+      this.#cluster?.outlier?.local(this.#host, reason === 'connection timeout' ? 'timeout' : 'connect_failed');
+    }
     const { backoffBaseMs: base, backoffMaxMs: most } = config;
     if (base === 0 || this.attempt >= config.maxConnectAttempts) return this.#connect();
     const ceiling = Math.min(most, base * 2 ** (this.attempt - 1));
