@@ -4,7 +4,9 @@ import { Worker } from 'node:worker_threads';
 import type { ClusterCall } from './cluster_caller.ts';
 import type { Update } from './distribution.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
-import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
+import type { OtelLogConfig, OtelLogRecord } from './telemetry/otel_logs/otel_log_config.ts';
+import type { SpanRecord } from './telemetry/tracing/span.ts';
+import type { TracerConfig } from './telemetry/tracing/tracing_config.ts';
 import type { LogWriter } from './telemetry/log_writer.ts';
 import type { RuntimeValues } from './runtime_layers.ts';
 import type { NodeIdentity } from './proxy_options.ts';
@@ -39,7 +41,8 @@ export interface DataThreadsOptions {
   readonly poisonReadBuffers: boolean;
   /** For threads that start. */
   readonly runtime: () => RuntimeValues;
-  onSpans(batch: SpanBatch): void;
+  onSpans(tracer: TracerConfig, spans: readonly SpanRecord[]): void;
+  onLogRecords(config: OtelLogConfig, records: readonly OtelLogRecord[]): void;
   /** A thread has counted enough failures of a host. */
   outlierFound(cluster: string, address: string, cause: OutlierCause): void;
   /** Posts everything that a new thread has to be told, with descriptors of its own, before any later update. */
@@ -254,9 +257,15 @@ export class DataThreads {
         this.#options.outlierFound(message.cluster, message.address, message.cause);
         break;
       case 'spans': {
-        const { spans } = message.batch;
-        this.#options.onSpans(message.batch);
-        if (thread.alive) thread.worker.postMessage({ kind: 'spans-taken', count: spans.length } satisfies ToThread);
+        const count = message.spans.length;
+        this.#options.onSpans(message.tracer, message.spans);
+        if (thread.alive) thread.worker.postMessage({ kind: 'spans-taken', count } satisfies ToThread);
+        break;
+      }
+      case 'log-records': {
+        const count = message.records.length;
+        this.#options.onLogRecords(message.config, message.records);
+        if (thread.alive) thread.worker.postMessage({ kind: 'log-records-taken', count } satisfies ToThread);
         break;
       }
       case 'called':

@@ -26,7 +26,7 @@ import type { ThreadDescription, ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
 import { HostHealth } from './upstream/host_health.ts';
 import { Discovery } from './upstream/discovery.ts';
-import { LazySpanExporters } from './telemetry/tracing/lazy_span_exporters.ts';
+import { LazyExporters } from './telemetry/lazy_exporters.ts';
 import { SystemResolver } from './upstream/dns.ts';
 
 /** Starts listening as soon as the first configuration is there. Nothing is thrown: see `ready`. */
@@ -64,7 +64,7 @@ class ControlThread {
   #stopped: Promise<string> | undefined = undefined;
   #letMemoryGrow: () => void = () => {};
   readonly #own: OwnPorts;
-  readonly #spans: LazySpanExporters;
+  readonly #exporters: LazyExporters;
   readonly #hurry = new AbortController();
 
   constructor(options: ProxyOptions) {
@@ -79,7 +79,7 @@ class ControlThread {
     this.#writer = new LogWriter(this.#aggregate.own, (path, error) =>
       log.log('error', 'access_log', `Cannot write ${path}: ${error.message}`),
     );
-    const spans = new LazySpanExporters({
+    const exporters = new LazyExporters({
       log,
       node: options.node,
       statistics: this.#aggregate.own,
@@ -88,7 +88,7 @@ class ControlThread {
         call: (cluster, call) => this.#threads.call(cluster, call),
       },
     });
-    this.#spans = spans;
+    this.#exporters = exporters;
     this.#threads = new DataThreads({
       count: options.concurrency,
       log,
@@ -100,7 +100,8 @@ class ControlThread {
       drainTimeMs: options.drainTimeMs,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
       runtime: () => this.#observed.runtime.values(),
-      onSpans: (batch) => spans.add(batch),
+      onSpans: (tracer, spans) => exporters.addSpans(tracer, spans),
+      onLogRecords: (config, records) => exporters.addLogs(config, records),
       bringUp: (thread, post) => this.#bringUp(thread, post),
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
@@ -447,7 +448,7 @@ class ControlThread {
     this.#discovery.stop();
     this.#hostHealth.stop();
     await this.#threads.flush();
-    await this.#spans.flush();
+    await this.#exporters.flush();
     await this.#threads.terminate();
     await this.#writer.drain();
     this.#opener.close();

@@ -3,7 +3,9 @@ import type { ClusterCall } from './cluster_caller.ts';
 import type { DrainOrder, DrainScope } from './drain.ts';
 import type { Update } from './distribution.ts';
 import type { NodeIdentity } from './proxy_options.ts';
-import type { SpanBatch } from './telemetry/tracing/thread_spans.ts';
+import type { OtelLogConfig, OtelLogRecord } from './telemetry/otel_logs/otel_log_config.ts';
+import type { SpanRecord } from './telemetry/tracing/span.ts';
+import type { TracerConfig } from './telemetry/tracing/tracing_config.ts';
 import type { RuntimeValues } from './runtime_layers.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
@@ -46,8 +48,9 @@ export type ToThread =
   | { readonly kind: 'runtime'; readonly values: RuntimeValues }
   /** The writer has taken this much: more may come. */
   | { readonly kind: 'lines-written'; readonly bytes: number }
-  /** The exporter has taken so many: more may come. */
+  /** The exporters have taken so many: more may come. */
   | { readonly kind: 'spans-taken'; readonly count: number }
+  | { readonly kind: 'log-records-taken'; readonly count: number }
   /** A request of the control thread's own, for the thread to make. */
   | { readonly kind: 'call'; readonly id: number; readonly cluster: string; readonly call: ClusterCall }
   /** Until the thread's end; `elapsedMs`: it began so long ago. */
@@ -65,7 +68,8 @@ export type FromThread =
   | { readonly kind: 'statistics'; readonly message: SlabMessage }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly component: string; readonly message: string }
   | { readonly kind: 'lines'; readonly path: string; readonly text: string }
-  | { readonly kind: 'spans'; readonly batch: SpanBatch }
+  | { readonly kind: 'spans'; readonly tracer: TracerConfig; readonly spans: readonly SpanRecord[] }
+  | { readonly kind: 'log-records'; readonly config: OtelLogConfig; readonly records: readonly OtelLogRecord[] }
   | { readonly kind: 'called'; readonly id: number; readonly body: Uint8Array; readonly failure: string | undefined }
   | { readonly kind: 'flushed'; readonly id: number }
   | { readonly kind: 'description'; readonly id: number; readonly description: ThreadDescription };

@@ -2,7 +2,7 @@
 import type { ThreadDrain } from './drain.ts';
 import type { AccessLogSinks } from './telemetry/access_log.ts';
 import type { Logger } from './telemetry/log.ts';
-import type { SpanSink } from './telemetry/tracing/thread_spans.ts';
+import type { SpanSink } from './telemetry/tracing/span.ts';
 import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';

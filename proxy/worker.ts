@@ -16,7 +16,10 @@ import { limitedLog } from './telemetry/log_limit.ts';
 import { EXPIRY_SWEEP_MS, SlabStatistics } from './telemetry/slab.ts';
 import { parseStatsConfig } from './telemetry/stats_config.ts';
 import { ThreadAccessLogs } from './telemetry/thread_access_logs.ts';
-import { ThreadSpans } from './telemetry/tracing/thread_spans.ts';
+import { ThreadRecords } from './telemetry/thread_records.ts';
+import type { OtelLogConfig, OtelLogRecord } from './telemetry/otel_logs/otel_log_config.ts';
+import type { SpanRecord } from './telemetry/tracing/span.ts';
+import type { TracerConfig } from './telemetry/tracing/tracing_config.ts';
 import { controlCall } from './http/control_call.ts';
 import { LOG_LEVELS } from './telemetry/log.ts';
 import { setRuntimeValues } from './runtime_values.ts';
@@ -50,6 +53,13 @@ const statistics = new SlabStatistics(
   start.statsConfig === undefined ? undefined : parseStatsConfig(start.statsConfig),
 );
 setInterval(() => statistics.expire(performance.now()), EXPIRY_SWEEP_MS).unref();
+const logRecords = new ThreadRecords<OtelLogConfig, OtelLogRecord>(
+  (config, records) => send({ kind: 'log-records', config, records }),
+  {
+    sent: statistics.counter('access_logs.open_telemetry_access_log.logs_made'),
+    dropped: statistics.counter('access_logs.open_telemetry_access_log.logs_dropped'),
+  },
+);
 const accessLogs = new ThreadAccessLogs(
   {
     send(path, text) {
@@ -64,11 +74,15 @@ const accessLogs = new ThreadAccessLogs(
     dropped: statistics.counter('access_log_file.write_dropped'),
   },
   start.accessLogFlushMs,
+  logRecords,
 );
-const spans = new ThreadSpans((batch) => send({ kind: 'spans', batch }), {
-  sent: statistics.counter('tracing.spans_finished'),
-  dropped: statistics.counter('tracing.spans_dropped'),
-});
+const spans = new ThreadRecords<TracerConfig, SpanRecord>(
+  (tracer, list) => send({ kind: 'spans', tracer, spans: list }),
+  {
+    sent: statistics.counter('tracing.spans_finished'),
+    dropped: statistics.counter('tracing.spans_dropped'),
+  },
+);
 const nowMs = eventNowMs;
 const services: ThreadServices = {
   threadIndex: start.threadIndex,
@@ -167,6 +181,9 @@ function receive(message: ToThread): void {
     case 'spans-taken':
       spans.taken(message.count);
       break;
+    case 'log-records-taken':
+      logRecords.taken(message.count);
+      break;
     case 'call': {
       const { id, cluster, call } = message;
       controlCall(services, cluster, call).then(
@@ -190,6 +207,7 @@ function receive(message: ToThread): void {
     case 'flush':
       accessLogs.flush();
       spans.flush();
+      logRecords.flush();
       send({ kind: 'flushed', id: message.id });
       break;
     case 'describe':

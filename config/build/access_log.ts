@@ -1,6 +1,7 @@
 /** envoy.config.accesslog.v3.AccessLog → AccessLogConfig. */
 import { ConfigError } from '../../proxy/config_error.ts';
 import { compileFormat, compileJsonValue } from '../../proxy/http/formatter.ts';
+import { buildOtelLog } from './otel_access_log.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import { parseAccessLogFilter } from '../../proxy/telemetry/access_log_filter.ts';
 import type { AccessLogConfig, AccessLogFormat } from '../../proxy/telemetry/access_log_config.ts';
@@ -22,13 +23,17 @@ export function buildAccessLogs(list: readonly unknown[], path: string): AccessL
 function buildOne(fields: Fields): AccessLogConfig {
   const config = fields.requiredMessage('typed_config');
   const type = config.requiredString('@type');
+  const filter = fields.raw('filter');
+  if (filter !== undefined) parseAccessLogFilter(new Fields(filter, fields.at('filter')));
+  if (type === `${TYPE}.open_telemetry.v3.OpenTelemetryAccessLogConfig`) {
+    return { kind: 'otel', otel: buildOtelLog(config, checked), filter };
+  }
   let file: string;
   if (type === `${TYPE}.file.v3.FileAccessLog`) file = config.requiredString('path');
   else if (Object.hasOwn(STREAMS, type)) file = STREAMS[type] as string;
-  else return config.fail('@type', `access logger ${type} is not supported: file, stdout and stderr are`);
-  const filter = fields.raw('filter');
-  if (filter !== undefined) parseAccessLogFilter(new Fields(filter, fields.at('filter')));
-  return { path: file, format: buildFormat(config), filter };
+  else
+    return config.fail('@type', `access logger ${type} is not supported: file, stdout, stderr and open_telemetry are`);
+  return { kind: 'file', path: file, format: buildFormat(config), filter };
 }
 
 function buildFormat(config: Fields): AccessLogFormat {

@@ -27,7 +27,7 @@ export class AgentPort {
     this.#state = state;
     this.#metrics = metrics;
     const { log } = state.options;
-    const complain = (message: string): void => log.log('error', 'agent', message);
+    const complain = (message: string): void => log.log('error', 'hc', message);
     this.#probes = new AppProbes(environment.probers, environment.podIp, complain);
     this.#target = readScrapeTarget(environment.prometheus, complain);
   }

@@ -39,7 +39,7 @@ export function mergedMetrics(
   const application = scrape(target, timeoutMs).catch((error: Error) => {
     const { log } = state.options;
     state.aggregate.own.counter('istio_agent.scrape_failures_total').inc();
-    log.log('warning', 'agent', `Cannot scrape the application at port ${target.port}: ${error.message}`);
+    log.log('warning', 'stats', `Cannot scrape the application at port ${target.port}: ${error.message}`);
     return '';
   });
   return { ...own, body: both(own.body, application) };

@@ -1,9 +1,21 @@
 /** A configured access logger, parsed; the data thread makes the logger of it. */
-export interface AccessLogConfig {
+import type { OtelLogConfig } from './otel_logs/otel_log_config.ts';
+
+export type AccessLogConfig = FileLogConfig | OtelAccessLogConfig;
+
+export interface FileLogConfig {
+  readonly kind: 'file';
   /** `/dev/stdout`, `/dev/stderr` or a path. */
   readonly path: string;
   readonly format: AccessLogFormat;
   /** envoy.config.accesslog.v3.AccessLogFilter as it stands; undefined: every request. */
+  readonly filter: unknown;
+}
+
+/** To an OpenTelemetry collector. */
+export interface OtelAccessLogConfig {
+  readonly kind: 'otel';
+  readonly otel: OtelLogConfig;
   readonly filter: unknown;
 }
 

@@ -3,6 +3,7 @@ import { compileFormat, compileJsonValue, type FormatInput } from '../http/forma
 import type { AccessLog, AccessLogSinks } from './access_log.ts';
 import type { AccessLogConfig, AccessLogFormat } from './access_log_config.ts';
 import { accessLogFilterOf } from './access_log_filter.ts';
+import { otelAccessLog, type OtelLogSink } from './otel_logs/otel_access_log.ts';
 import type { Counter } from './statistics.ts';
 
 /** A batch leaves when it is this long or this old (Envoy file_flush_min_size_kb, file_flush_interval_msec). */
@@ -25,19 +26,27 @@ export class ThreadAccessLogs implements AccessLogSinks {
   readonly #written: Counter;
   readonly #dropped: Counter;
   readonly #flushMs: number;
+  readonly #records: OtelLogSink;
   #timer: NodeJS.Timeout | undefined = undefined;
 
   /** `flushMs` 0: every line leaves at the end of the event it was made in (for a person watching). */
-  constructor(channel: AccessLogChannel, counters: { written: Counter; dropped: Counter }, flushMs = BATCH_MS) {
+  constructor(
+    channel: AccessLogChannel,
+    counters: { written: Counter; dropped: Counter },
+    flushMs = BATCH_MS,
+    records: OtelLogSink = { add() {} },
+  ) {
     this.#channel = channel;
     this.#written = counters.written;
     this.#dropped = counters.dropped;
     this.#flushMs = flushMs;
+    this.#records = records;
   }
 
   create(config: AccessLogConfig): AccessLog {
-    const line = lineMaker(config.format);
     const filter = accessLogFilterOf(config.filter);
+    if (config.kind === 'otel') return otelAccessLog(config.otel, filter, this.#records);
+    const line = lineMaker(config.format);
     return {
       log: (input) => {
         if (filter === undefined || filter(input)) this.#add(config.path, line(input));

@@ -233,3 +233,51 @@ describe('tracing', () => {
     assert.match(proxy.warnings.join('\n'), /Cannot send 1 spans to cluster "missing": there is no cluster/);
   });
 });
+
+describe('access logs over OTLP', () => {
+  it('carry the formatted body and attributes, the trace, and who speaks', async (t) => {
+    const collector = await startCollector(t);
+    const app = await application(t);
+    const value = (text: string): Json => ({ string_value: text });
+    const logger = {
+      name: 'envoy.access_loggers.open_telemetry',
+      filter: { status_code_filter: { comparison: { op: 'GE', value: { default_value: 500, runtime_key: 'x' } } } },
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig',
+        common_config: {
+          log_name: 'mine',
+          grpc_service: { envoy_grpc: { cluster_name: 'otel' } },
+          transport_api_version: 'V3',
+        },
+        body: value('%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE%'),
+        attributes: { values: [{ key: 'agent', value: value('%REQ(USER-AGENT)%') }] },
+        resource_attributes: { values: [{ key: 'team', value: value('a') }] },
+      },
+    };
+    const listener = httpListener({
+      routes: {
+        virtual_hosts: [
+          { name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster: 'app' } }] },
+        ],
+      },
+      manager: { access_log: [logger], tracing: { provider: GRPC } },
+    });
+    const proxy = await startTestProxy(t, [
+      listener,
+      staticCluster('app', [app.port]),
+      staticCluster('otel', [collector.grpcPort], HTTP2),
+    ]);
+    await get(proxy, '/200');
+    await get(proxy, '/503', { 'user-agent': 'me' });
+    await collector.waitFor(1, 'logs');
+    await collector.waitFor(2);
+    assert.equal(collector.logs.length, 1);
+    const [log] = collector.logs;
+    assert.equal(log?.body, 'GET /503 503');
+    assert.deepEqual([...(log?.attributes ?? [])], [['agent', 'me']]);
+    assert.equal(log?.resource.get('log_name'), 'mine');
+    assert.equal(log?.resource.get('team'), 'a');
+    assert.ok(collector.spans.some(({ traceId }) => traceId === log?.traceId));
+    assert.ok(Math.abs(Number((log?.timeNano ?? 0n) / 1_000_000n) - Date.now()) < 60_000);
+  });
+});

@@ -21,18 +21,28 @@ export interface CollectedSpan {
   readonly serviceName: string;
 }
 
+export interface CollectedLog {
+  readonly timeNano: bigint;
+  readonly body: string;
+  readonly attributes: ReadonlyMap<string, string | boolean | bigint>;
+  readonly resource: ReadonlyMap<string, string | boolean | bigint>;
+  readonly traceId: string;
+}
+
 export interface Collector {
   readonly grpcPort: number;
   readonly httpPort: number;
   readonly spans: CollectedSpan[];
+  readonly logs: CollectedLog[];
   /** What it was asked over HTTP: path and content type. */
   readonly requests: string[];
-  waitFor(count: number): Promise<readonly CollectedSpan[]>;
+  waitFor(count: number, kind?: 'spans' | 'logs'): Promise<readonly CollectedSpan[]>;
 }
 
 /** Starts both servers, and stops them with `t`. */
 export async function startCollector(t: Scope): Promise<Collector> {
   const spans: CollectedSpan[] = [];
+  const logs: CollectedLog[] = [];
   const requests: string[] = [];
   let wake = (): void => {};
   const take = (bytes: Buffer): void => {
@@ -40,25 +50,13 @@ export async function startCollector(t: Scope): Promise<Collector> {
     wake();
   };
   const grpc = new Server();
-  grpc.addService(
-    {
-      Export: {
-        path: '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
-        requestStream: false,
-        responseStream: false,
-        requestSerialize: (value: Buffer) => value,
-        requestDeserialize: (value: Buffer) => value,
-        responseSerialize: (value: Buffer) => value,
-        responseDeserialize: (value: Buffer) => value,
-      },
-    },
-    {
-      Export(call: { request: Buffer }, callback: (error: null, answer: Buffer) => void) {
-        take(call.request);
-        callback(null, Buffer.alloc(0));
-      },
-    },
-  );
+  grpc.addService(service('trace.v1.TraceService'), { Export: answering(take) });
+  grpc.addService(service('logs.v1.LogsService'), {
+    Export: answering((bytes) => {
+      logs.push(...decodeLogs(bytes));
+      wake();
+    }),
+  });
   const grpcPort = await new Promise<number>((resolve, reject) =>
     grpc.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) =>
       error ? reject(error) : resolve(port),
@@ -86,15 +84,40 @@ export async function startCollector(t: Scope): Promise<Collector> {
     grpcPort,
     httpPort: (http.address() as AddressInfo).port,
     spans,
+    logs,
     requests,
-    async waitFor(count) {
-      while (spans.length < count) {
+    async waitFor(count, kind = 'spans') {
+      while ((kind === 'spans' ? spans : logs).length < count) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
       }
       return spans;
     },
+  };
+}
+
+const identity = (value: Buffer): Buffer => value;
+
+/** A collector service with its bytes as they are. */
+function service(name: string) {
+  return {
+    Export: {
+      path: `/opentelemetry.proto.collector.${name}/Export`,
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: identity,
+      requestDeserialize: identity,
+      responseSerialize: identity,
+      responseDeserialize: identity,
+    },
+  } as const;
+}
+
+function answering(take: (bytes: Buffer) => void) {
+  return ({ request }: { request: Buffer }, callback: (error: null, answer: Buffer) => void): void => {
+    take(request);
+    callback(null, Buffer.alloc(0));
   };
 }
 
@@ -152,6 +175,22 @@ function decode(request: Uint8Array): CollectedSpan[] {
         attributes: attributes(messages(span, 9)),
         status: Number(integer(messages(span, 15)[0] ?? new Uint8Array(), 3)),
         serviceName,
+      })),
+    );
+  });
+}
+
+/** opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest */
+function decodeLogs(request: Uint8Array): CollectedLog[] {
+  return messages(request, 1).flatMap((resourceLogs) => {
+    const resource = attributes(messages(messages(resourceLogs, 1)[0] ?? new Uint8Array(), 1));
+    return messages(resourceLogs, 2).flatMap((scope) =>
+      messages(scope, 2).map((record) => ({
+        timeNano: integer(record, 1),
+        body: text(messages(messages(record, 5)[0] ?? new Uint8Array(), 1)[0]),
+        attributes: attributes(messages(record, 6)),
+        resource,
+        traceId: hex(messages(record, 9)[0]),
       })),
     );
   });

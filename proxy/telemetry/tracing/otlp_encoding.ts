@@ -1,7 +1,7 @@
 /** Spans as OTLP's ExportTraceServiceRequest in protobuf. Loaded with the first span: it brings OpenTelemetry's parts. */
 import { ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import type { NodeIdentity } from '../../proxy_options.ts';
-import { resourceOf, type OtlpResource } from './otlp_resource.ts';
+import { hrTime, type OtlpResource, resourceOf } from '../otlp_resource.ts';
 import type { SpanRecord } from './span.ts';
 
 /** OpenTelemetry's SpanKind and SpanStatusCode (api 1.x). */
@@ -51,9 +51,4 @@ function readable(span: SpanRecord, resource: OtlpResource): unknown {
     droppedEventsCount: 0,
     droppedLinksCount: 0,
   };
-}
-
-export function hrTime(ms: number): [number, number] {
-  const seconds = Math.floor(ms / 1000);
-  return [seconds, Math.round((ms - seconds * 1000) * 1e6)];
 }

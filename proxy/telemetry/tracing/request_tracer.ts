@@ -5,8 +5,7 @@ import type { StreamInfo } from '../../http/stream_info.ts';
 import type { Route } from '../../router/route.ts';
 import { b3, type Propagation, w3c } from './propagation.ts';
 import { decideSampling } from './sampling.ts';
-import { randomSpanId, randomTraceId, type SpanRecord, type TraceContext } from './span.ts';
-import type { SpanSink } from './thread_spans.ts';
+import { randomSpanId, randomTraceId, type SpanRecord, type SpanSink, type TraceContext } from './span.ts';
 import type { CustomTag, TracingConfig } from './tracing_config.ts';
 
 /** What a span reads of its stream. */

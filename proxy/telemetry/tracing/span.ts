@@ -1,3 +1,6 @@
+/** Spans as data, and their ids. */
+import type { TracerConfig } from './tracing_config.ts';
+
 /** A finished span as it travels from a data thread to the control thread: plain, flat, small. */
 export interface SpanRecord {
   /** 32 hex digits. */
@@ -15,6 +18,11 @@ export interface SpanRecord {
   readonly failed: boolean;
   /** name, value, name, value, … */
   readonly attributes: readonly (string | number | boolean)[];
+}
+
+/** Where finished spans go. */
+export interface SpanSink {
+  add(tracer: TracerConfig, span: SpanRecord): void;
 }
 
 /** What a request carries from one proxy to the next. */

@@ -1,5 +1,5 @@
 /** Who speaks, in OpenTelemetry's words (semantic conventions: resource). */
-import type { NodeIdentity } from '../../proxy_options.ts';
+import type { NodeIdentity } from '../proxy_options.ts';
 
 /** The part of OpenTelemetry's Resource that serializers read. */
 export interface OtlpResource {
@@ -23,4 +23,19 @@ export function resourceOf(serviceName: string, { metadata, id }: NodeIdentity):
     },
     asyncAttributesPending: false,
   };
+}
+
+/** Istio's default: the application's name and namespace. */
+export function serviceNameOf({ metadata, cluster }: NodeIdentity): string {
+  const labels = metadata['LABELS'] as Readonly<Record<string, unknown>> | undefined;
+  const name = labels?.['service.istio.io/canonical-name'] ?? labels?.['app'] ?? metadata['WORKLOAD_NAME'];
+  const namespace = metadata['NAMESPACE'];
+  if (typeof name === 'string' && name !== '') return typeof namespace === 'string' ? `${name}.${namespace}` : name;
+  return cluster === '' ? 'pillion' : cluster;
+}
+
+/** OpenTelemetry's time: seconds and nanoseconds. */
+export function hrTime(ms: number): [number, number] {
+  const seconds = Math.floor(ms / 1000);
+  return [seconds, Math.round((ms - seconds * 1000) * 1e6)];
 }
