@@ -2,6 +2,7 @@
 import { Deadline } from '../../proxy/net/deadlines.ts';
 import type { ConnectionContext, NetworkFilterFactory } from '../../proxy/net/network_filter.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
+import { IstioMetrics, type IstioMetricsConfig, parseIstioMetrics } from '../../proxy/telemetry/istio_metrics.ts';
 import { istioLabels } from '../../proxy/telemetry/istio_labels.ts';
 import { peerOfMetadata } from '../../proxy/telemetry/peer.ts';
 import type { Counter } from '../../proxy/telemetry/statistics.ts';
@@ -9,6 +10,7 @@ import type { Counter } from '../../proxy/telemetry/statistics.ts';
 interface Config {
   /** How often open connections are counted. Default 5,000. */
   readonly reportingMs: number;
+  readonly metrics: IstioMetricsConfig;
 }
 
 const DEFAULT_REPORTING_MS = 5000;
@@ -16,37 +18,56 @@ const DEFAULT_REPORTING_MS = 5000;
 /** What one connection has reported. */
 interface State {
   counters: Counters | undefined;
+  /** Of the statistics when `counters` were looked up: later they may have expired. */
+  expirations: number;
+  opened: boolean;
   sent: number;
   received: number;
   timer: Deadline | undefined;
 }
 
+/** undefined: the metric is dropped. */
 interface Counters {
-  readonly closed: Counter;
-  readonly sent: Counter;
-  readonly received: Counter;
+  readonly closed: Counter | undefined;
+  readonly sent: Counter | undefined;
+  readonly received: Counter | undefined;
 }
 
 export default {
   typeUrls: ['type.googleapis.com/stats.PluginConfig'],
   parse(json): Config {
-    return { reportingMs: new Fields(json).durationMs('tcp_reporting_duration') || DEFAULT_REPORTING_MS };
+    const fields = new Fields(json);
+    return {
+      reportingMs: fields.durationMs('tcp_reporting_duration') || DEFAULT_REPORTING_MS,
+      metrics: parseIstioMetrics(fields),
+    };
   },
-  create({ reportingMs }, { services, direction }) {
+  create({ reportingMs, metrics: config }, { services, direction }) {
+    const metrics = new IstioMetrics(config, services.node);
     const { statistics } = services;
     const timers = services.deadlines.list(reportingMs);
     const inbound = direction === 'inbound';
     const own = peerOfMetadata(services.node.metadata);
 
     /** The first report counts it as opened: only then is known where it went. */
-    const open = (ctx: ConnectionContext): Counters => {
+    const open = (ctx: ConnectionContext, state: State): Counters => {
       const { info, connection } = ctx;
       const labels = {
         ...istioLabels({ inbound, own, info, connection, serviceFallback: 'unknown' }),
         request_protocol: 'tcp',
       };
-      const counter = (name: string): Counter => statistics.counter(`istio_tcp_${name}_total`, labels);
-      counter('connections_opened').inc();
+      const evaluated = metrics.evaluate({
+        info,
+        requestHeaders: undefined,
+        responseHeaders: undefined,
+        responseTrailers: undefined,
+      });
+      const counter = (name: string): Counter | undefined => {
+        const own = metrics.labels(`tcp_${name}_total`, labels, evaluated);
+        return own === undefined ? undefined : statistics.counter(`istio_tcp_${name}_total`, own);
+      };
+      if (!state.opened) counter('connections_opened')?.inc();
+      state.opened = true;
       return {
         closed: counter('connections_closed'),
         sent: counter('sent_bytes'),
@@ -54,16 +75,27 @@ export default {
       };
     };
     const report = (ctx: ConnectionContext, state: State): Counters => {
-      state.counters ??= open(ctx);
+      const { expirations = 0 } = statistics;
+      if (state.counters === undefined || state.expirations !== expirations) {
+        state.counters = open(ctx, state);
+        state.expirations = expirations;
+      }
       const { bytesSent, bytesReceived } = ctx.info;
-      state.counters.sent.add(bytesSent - state.sent);
-      state.counters.received.add(bytesReceived - state.received);
+      state.counters.sent?.add(bytesSent - state.sent);
+      state.counters.received?.add(bytesReceived - state.received);
       state.sent = bytesSent;
       state.received = bytesReceived;
       return state.counters;
     };
     return {
-      newState: (): State => ({ counters: undefined, sent: 0, received: 0, timer: undefined }),
+      newState: (): State => ({
+        counters: undefined,
+        expirations: 0,
+        opened: false,
+        sent: 0,
+        received: 0,
+        timer: undefined,
+      }),
       onNewConnection(ctx, state) {
         state.timer = new Deadline(() => {
           report(ctx, state);
@@ -75,7 +107,7 @@ export default {
       onDestroy(ctx, state) {
         state.timer?.cancel();
         state.timer = undefined;
-        report(ctx, state).closed.inc();
+        report(ctx, state).closed?.inc();
       },
     };
   },

@@ -1,5 +1,6 @@
 /** What one stream has been through: filled along the way, read by access log, statistics and header formatters. */
 import type { ConnectionInfo, SocketAddress, TlsInfo } from '../net/connection_info.ts';
+import type { GrpcMessages } from './grpc_message_counter.ts';
 import type { ResponseFlag } from '../failures.ts';
 import type { Peer } from '../telemetry/peer.ts';
 import type { AlpnOverride } from '../upstream/cluster.ts';
@@ -80,6 +81,8 @@ export class StreamInfo {
   traceId = '';
   spanId = '';
   routeResolutions = 0;
+  /** Counted by grpc_stats. */
+  grpcMessages: GrpcMessages | undefined = undefined;
   /** Events that filters name (%CUSTOM_FLAGS%). */
   customFlags: string[] | undefined = undefined;
   /** When the access log writes: envoy.data.accesslog.v3.AccessLogType in the words of %ACCESS_LOG_TYPE%. */
