@@ -36,7 +36,6 @@ function examples(file: string): Example[] {
 
 describe("Istio's validation examples", { skip: existsSync(DATA) ? false : `no data at ${DATA}` }, () => {
   for (const file of existsSync(DATA) ? readdirSync(DATA).sort() : []) {
-    if (file === 'reqauth-invalid.yaml') continue;
     const valid = file.endsWith('-valid.yaml');
     for (const { title, yaml, field } of examples(file)) {
       it(`compile ${valid ? 'accepts' : 'refuses'} ${title}`, () => {
