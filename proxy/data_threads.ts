@@ -21,12 +21,14 @@ import {
   type ReportRow,
 } from './upstream/host_reports.ts';
 import type { OutlierCause } from './upstream/outlier_config.ts';
+import { usedSlotsOf } from './upstream/shared_slots.ts';
 import {
   type BreakerMemory,
   type BreakerRow,
   createBreakerMemory,
   createBreakerRow,
   forgetRow,
+  usedSlots,
 } from './upstream/shared_breakers.ts';
 
 export interface DataThreadsOptions {
@@ -155,6 +157,11 @@ export class DataThreads {
   async terminate(): Promise<void> {
     this.#stopping = true;
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+  }
+
+  /** For tests: shared slots that somebody holds. */
+  usedSlots(): number {
+    return usedSlots(this.#breakers) + usedSlotsOf(this.reports.slots);
   }
 
   /** For tests: kills one as a crash would. */

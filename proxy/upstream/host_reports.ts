@@ -89,7 +89,7 @@ export class HostReports {
       known.users++;
       return known.report;
     }
-    const slot = this.#slots.claim(key);
+    const slot = this.#slots.claim(key, (fresh) => this.#streaks.fill(0, fresh * STREAKS, (fresh + 1) * STREAKS));
     if (slot < 0) return undefined;
     this.#rates.fill(0, slot * RATES, (slot + 1) * RATES);
     const report = new HostReport(slot, this.#streaks, this.#rates);

@@ -19,6 +19,8 @@ export class OutlierReporter {
   readonly #found: OutlierFound;
   readonly #countsRates: boolean;
   readonly #byHost = new Map<Host, HostReport | undefined>();
+  readonly #gone = new WeakSet<Host>();
+  #isClosed = false;
 
   constructor(cluster: string, config: OutlierConfig, reports: HostReports, found: OutlierFound) {
     this.#cluster = cluster;
@@ -73,15 +75,19 @@ export class OutlierReporter {
   forget(host: Host): void {
     if (this.#byHost.get(host) !== undefined) this.#reports.close(this.#cluster, host.address.text);
     this.#byHost.delete(host);
+    this.#gone.add(host);
   }
 
   close(): void {
+    this.#isClosed = true;
     for (const host of [...this.#byHost.keys()]) this.forget(host);
   }
 
   #of(host: Host): HostReport | undefined {
     const known = this.#byHost.get(host);
     if (known !== undefined || this.#byHost.has(host)) return known;
+    // A response under way when its host or cluster went is nobody's news any more.
+    if (this.#isClosed || this.#gone.has(host)) return undefined;
     const report = this.#reports.open(this.#cluster, host.address.text);
     this.#byHost.set(host, report);
     return report;

@@ -75,6 +75,7 @@ export class SharedBreakers implements CircuitBreakers {
     const known = this.#open.get(key);
     if (known !== undefined) {
       known.users++;
+      known.breaker.onIdle = undefined;
       known.breaker.limits = limits;
       return known.breaker;
     }
@@ -90,17 +91,26 @@ export class SharedBreakers implements CircuitBreakers {
   close(cluster: string, priority: Priority): void {
     const key = `${priority} ${cluster}`;
     const known = this.#open.get(key);
-    if (known === undefined || --known.users > 0) return;
-    this.#open.delete(key);
-    if (known.slot >= 0) this.#slots.release(known.slot);
+    if (known === undefined || known.users === 0 || --known.users > 0) return;
+    const { breaker, slot } = known;
+    const leave = (): void => {
+      this.#open.delete(key);
+      breaker.detach();
+      if (slot >= 0) this.#slots.release(slot);
+    };
+    // What is under way keeps the slot: another cluster must not get its counts.
+    if (breaker.isIdle) leave();
+    else breaker.onIdle = leave;
   }
 }
 
 class SlotBreaker implements Breaker {
   limits: BreakerLimits;
-  readonly #totals: Int32Array;
-  readonly #row: Int32Array;
-  readonly #offset: number;
+  /** Set when the thread has closed it: called when its last request has ended. */
+  onIdle: (() => void) | undefined = undefined;
+  #totals: Int32Array;
+  #row: Int32Array;
+  #offset: number;
 
   constructor(totals: Int32Array, row: Int32Array, offset: number, limits: BreakerLimits) {
     this.#totals = totals;
@@ -133,6 +143,21 @@ class SlotBreaker implements Breaker {
     const index = this.#offset + INDEX[resource];
     Atomics.sub(this.#totals, index, 1);
     (this.#row[index] as number)--;
+    if (this.onIdle !== undefined && this.isIdle) this.onIdle();
+  }
+
+  /** Nothing of this thread is under way. */
+  get isIdle(): boolean {
+    for (let i = 0; i < PER_SLOT; i++) if (this.#row[this.#offset + i] !== 0) return false;
+    return true;
+  }
+
+  /** The slot goes: whoever still holds this breaker counts for himself. */
+  detach(): void {
+    this.onIdle = undefined;
+    this.#totals = new Int32Array(PER_SLOT);
+    this.#row = new Int32Array(PER_SLOT);
+    this.#offset = 0;
   }
 
   /** A share of what is under way and waiting, and always a few. Source: Envoy resource_manager_impl.h RetryBudgetImpl. */
