@@ -353,6 +353,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       return this.#fail(failures.upstreamConnectFailure);
     }
     this.#attempt = new UpstreamRequest(this, cluster, host, pool);
+    this.#attempt.distrustsIdle = move;
     this.#attempt.start();
   }
 

@@ -64,6 +64,8 @@ export class UpstreamRequest implements PoolRequest {
   /** Of the connection, once there is one. */
   protocol: HttpProtocol = 'HTTP/1.1';
   responseStarted = false;
+  /** It comes from a dead connection: the idle ones are no better. */
+  distrustsIdle = false;
   readonly #owner: UpstreamRequestOwner;
   readonly #pool: Pool;
   #encoder: StreamEncoder | undefined = undefined;

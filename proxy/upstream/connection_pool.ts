@@ -68,7 +68,12 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
 
   request(request: PoolRequest): void {
     const { breaker, statistics } = this.options;
-    const connection = this.#ready.at(-1);
+    let connection = this.#ready.at(-1);
+    if (connection !== undefined && request.distrustsIdle === true && connection.activeCount === 0) {
+      // It may be as dead as the others: it makes room for a new one.
+      connection.drain();
+      connection = undefined;
+    }
     if (connection !== undefined) {
       this.#attach(connection, request);
       return;
@@ -111,7 +116,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
     const connection = this.#make(this, stream);
     if (this.options.protocol === 'auto' && stream.info.alpn !== 'h2') this.#streamsExpected = 1;
     this.#full.add(connection);
-    this.roomChanged(connection);
+    this.#roomFor(connection, true);
     // What was thought to fit on one connection may need more of them.
     if (this.#pending.length > 0) this.#connectIfNeeded();
   }
@@ -127,9 +132,13 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   // ── from connections ────────────────────────────────────────────────────────────────────────────────────────────
 
   roomChanged(connection: PooledConnection): void {
+    this.#roomFor(connection, false);
+  }
+
+  #roomFor(connection: PooledConnection, isNew: boolean): void {
     if (connection.room > 0 && this.#full.delete(connection)) this.#ready.push(connection);
     while (connection.room > 0) {
-      const request = this.#pending.shift();
+      const request = this.#nextFor(isNew);
       if (request === undefined) break;
       this.#pendingLeft();
       this.#attach(connection, request);
@@ -137,6 +146,15 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
     if (connection.room === 0 || connection.activeCount > 0) return;
     if (this.#draining) connection.drain();
     else connection.parked();
+  }
+
+  /** Whoever has met dead connections waits for a new one, as long as one is on its way. */
+  #nextFor(isNew: boolean): PoolRequest | undefined {
+    const pending = this.#pending;
+    if (!isNew && this.#connecting.size === 0) return pending.shift();
+    const index = pending.findIndex((request) => (request.distrustsIdle === true) === isNew);
+    if (index >= 0) return pending.splice(index, 1)[0];
+    return isNew ? pending.shift() : undefined;
   }
 
   roomLost(connection: PooledConnection): void {

@@ -14,6 +14,8 @@ export type HttpProtocol = 'HTTP/1.1' | 'HTTP/2';
 
 /** A request that wants a connection, and then the decoder of its response. */
 export interface PoolRequest extends StreamDecoder {
+  /** It has met dead connections: it wants a new one. */
+  readonly distrustsIdle?: boolean;
   /** `reused`: the connection has served before, so the peer may have closed it unseen. */
   poolReady(encoder: StreamEncoder, connection: ConnectionInfo, reused: boolean, protocol: HttpProtocol): void;
   poolFailed(reason: ResetReason, detail: string): void;
