@@ -6,6 +6,7 @@ import { ConfigError } from '../proxy/config_error.ts';
 import { startProxy } from '../proxy/main.ts';
 import { BindError } from '../proxy/net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '../proxy/proxy_options.ts';
+import { REDACTED } from '../proxy/telemetry/redaction.ts';
 import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/logger.ts';
 import { showAddress } from './addresses.ts';
 import { Application } from './application.ts';
@@ -207,8 +208,16 @@ function commandLine(flags: ProxyFlags, concurrency: number, drain: DrainPolicy)
   return {
     concurrency,
     config_path: flags.paths.join(','),
-    config_yaml: flags.configYaml ?? '',
+    // A text that may hold keys: /config_dump shows it read and redacted.
+    config_yaml: flags.configYaml === undefined ? '' : REDACTED,
     log_level: flags.logLevel ?? 'info',
+    component_log_level: [...flags.componentLevels].map(([name, level]) => `${name}:${level}`).join(),
+    log_path: flags.logPath ?? '',
+    base_id: '0',
+    restart_epoch: 0,
+    disable_hot_restart: true,
+    local_address_ip_version: 'v4',
+    file_flush_interval: '1s',
     admin_address_path: flags.adminAddressPath ?? '',
     service_node: flags.node.id,
     service_cluster: flags.node.cluster,

@@ -34,6 +34,8 @@ export interface TestProxyOptions {
   readonly drainTimeMs?: number;
   /** Beside the resources. */
   readonly sources?: readonly ConfigSource[];
+  /** Of an Envoy bootstrap: stats_config, layered_runtime, and what /config_dump shows. */
+  readonly bootstrap?: Json;
 }
 
 /** Starts, and stops with the test (or suite) that `t` stands for. */
@@ -69,6 +71,7 @@ export function beginTestProxy(t: Scope, resources: readonly Resource[], options
     },
     node: { id: 'test', cluster: 'test', metadata: options.node ?? {} },
     commandLine: {},
+    ...(options.bootstrap !== undefined && { bootstrap: options.bootstrap }),
     drainTimeMs: options.drainTimeMs ?? 1000,
     accessLogFlushMs: 0,
     poisonReadBuffers: true,
