@@ -1,4 +1,5 @@
 /** The data threads as the control thread sees them: started, told, restarted when they die. */
+import { type BucketMemory, createBucketMemory, createBucketRow, forgetBuckets } from './http/token_buckets.ts';
 import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { ClusterCall } from './cluster_caller.ts';
@@ -56,6 +57,7 @@ interface DataThread {
   readonly worker: Worker;
   readonly row: BreakerRow;
   readonly reportRow: ReportRow;
+  readonly bucketRow: SharedArrayBuffer;
   readonly ready: Promise<void>;
   readonly died: () => void;
   alive: boolean;
@@ -74,6 +76,7 @@ export class DataThreads {
   readonly #options: DataThreadsOptions;
   readonly #breakers: BreakerMemory = createBreakerMemory();
   readonly reports: ReportMemory = createReportMemory();
+  readonly #buckets: BucketMemory = createBucketMemory();
   readonly #threads: DataThread[] = [];
   readonly #ticketSecret = randomBytes(32);
   readonly #restarts: RestartPolicy[] = [];
@@ -187,11 +190,14 @@ export class DataThreads {
     const { aggregate, log, accessLogFlushMs, node, statsConfig, drainTimeMs, poisonReadBuffers } = this.#options;
     const row = createBreakerRow();
     const reportRow = createReportRow(this.reports);
+    const bucketRow = createBucketRow(this.#buckets);
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
       threadIndex: index,
       breakers: this.#breakers,
       breakerRow: row,
+      buckets: this.#buckets,
+      bucketRow,
       reports: this.reports,
       reportRow,
       logLevel: mostTalkative(log),
@@ -217,6 +223,7 @@ export class DataThreads {
       worker,
       row,
       reportRow,
+      bucketRow,
       ready: ready.promise,
       died: slab.died,
       alive: true,
@@ -294,6 +301,7 @@ export class DataThreads {
     thread.died();
     forgetRow(this.#breakers, thread.row);
     forgetReports(this.reports, thread.reportRow);
+    forgetBuckets(this.#buckets, thread.bucketRow);
     for (const resolve of thread.pending.values()) resolve(undefined);
     for (const resolve of thread.answers.values()) resolve({ kind: 'ready' });
     if (this.#stopping) return;

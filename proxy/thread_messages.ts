@@ -10,6 +10,7 @@ import type { RuntimeValues } from './runtime_layers.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
 import type { HostCounts } from './upstream/host.ts';
+import type { BucketMemory } from './http/token_buckets.ts';
 import type { ReportMemory, ReportRow } from './upstream/host_reports.ts';
 import type { VerdictMessage } from './upstream/host_verdicts.ts';
 import type { OutlierCause } from './upstream/outlier_config.ts';
@@ -20,6 +21,8 @@ export interface ThreadStart {
   readonly threadIndex: number;
   readonly breakers: BreakerMemory;
   readonly breakerRow: BreakerRow;
+  readonly buckets: BucketMemory;
+  readonly bucketRow: SharedArrayBuffer;
   readonly reports: ReportMemory;
   readonly reportRow: ReportRow;
   readonly logLevel: LogLevel;

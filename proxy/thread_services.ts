@@ -6,6 +6,7 @@ import type { SpanSink } from './telemetry/tracing/span.ts';
 import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
+import type { TokenBuckets } from './http/token_buckets.ts';
 import type { HostReports } from './upstream/host_reports.ts';
 import type { HostVerdicts } from './upstream/host_verdicts.ts';
 import type { OutlierFound } from './upstream/outlier_reporter.ts';
@@ -24,6 +25,7 @@ export interface ThreadServices {
   /** Live RDS cells; undefined while a name has not arrived. */
   readonly routes: { get(name: string): RouteTable | undefined };
   readonly breakers: CircuitBreakers;
+  readonly tokenBuckets: TokenBuckets;
   /** TLS certificates, keys and roots by name. */
   readonly secrets: SecretLookup;
   /** Where session-ticket keys come from: the same on all threads, and nowhere else. */

@@ -27,6 +27,7 @@ import { describeThread } from './thread_description.ts';
 import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';
+import { TokenBuckets } from './http/token_buckets.ts';
 import { HostReports } from './upstream/host_reports.ts';
 import { HostVerdicts } from './upstream/host_verdicts.ts';
 import { SharedBreakers } from './upstream/shared_breakers.ts';
@@ -92,6 +93,7 @@ const services: ThreadServices = {
   secrets: cells.secrets,
   ticketSecret: { bytes: start.ticketSecret },
   breakers: new SharedBreakers(start.breakers, start.breakerRow),
+  tokenBuckets: new TokenBuckets(start.buckets, start.bucketRow),
   hostVerdicts: new HostVerdicts(),
   hostReports: new HostReports(start.reports, start.reportRow),
   outlierFound: (cluster, address, _slot, cause) => send({ kind: 'outlier', cluster, address, cause }),

@@ -4,6 +4,7 @@ import type { Metadata } from '../../proxy/http/stream_info.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import { parseHashPolicies } from '../../proxy/router/hash_policy.ts';
 import { parseHeaderMutations } from '../../proxy/router/header_mutations.ts';
+import { parseRateLimits } from '../../proxy/router/rate_limit_actions.ts';
 import { parseRedirect, parseRewrite } from '../../proxy/router/rewrite.ts';
 import type {
   DirectResponseAction,
@@ -111,6 +112,7 @@ function buildRoute(route: Fields, virtualHostName: string, context: HostContext
     virtualHostName,
     metadata: parseMetadata(route.message('metadata')),
     decoratorOperation: route.message('decorator')?.string('operation'),
+    rateLimits: parseRateLimits(rateLimitsOf(route, context.host)),
   };
   const single = (parts: Partial<RouteParts>): RouteChoice => ({
     match,
@@ -153,6 +155,15 @@ function buildRoute(route: Fields, virtualHostName: string, context: HostContext
   }
   if (total === 0) weighted.fail('clusters', 'the sum of weights must be greater than 0');
   return { match, routes, cumulativeWeights };
+}
+
+/** The route's own, else (or with them, where the route says so) those of its virtual host. */
+function rateLimitsOf(route: Fields, host: Fields): Fields[] {
+  const action = route.message('route');
+  const own = action?.messages('rate_limits') ?? [];
+  const ofHost = host.messages('rate_limits');
+  if (own.length === 0) return ofHost;
+  return action?.boolean('include_vh_rate_limits') === true ? [...own, ...ofHost] : own;
 }
 
 function makeRoute(

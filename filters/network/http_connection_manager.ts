@@ -158,6 +158,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
     nowMs: services.nowMs,
     clusters: services.clusters,
     deadlines: services.deadlines,
+    tokenBuckets: services.tokenBuckets,
     statistics: services.statistics,
     direction: deps.direction ?? 'outbound',
     node: services.node,

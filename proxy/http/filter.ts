@@ -8,6 +8,7 @@ import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import type { Route } from '../router/route.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
 import type { MutableBody } from './body.ts';
+import type { TokenBuckets } from './token_buckets.ts';
 import type { StreamInfo } from './stream_info.ts';
 
 export type { MutableBody } from './body.ts';
@@ -58,6 +59,8 @@ export interface FilterDeps {
   readonly statistics: Statistics;
   /** Timeouts of this thread. */
   readonly deadlines: Deadlines;
+  /** Shared by all threads. */
+  readonly tokenBuckets: TokenBuckets;
   /** Of the listener: `inbound` reports as destination. */
   readonly direction: 'inbound' | 'outbound';
   /** The workload beside which the proxy stands. */

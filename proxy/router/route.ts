@@ -3,6 +3,7 @@ import type { FormatInput } from '../http/formatter.ts';
 import type { RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { Metadata, StreamInfo } from '../http/stream_info.ts';
 import type { MirrorPolicy } from './mirror.ts';
+import type { RateLimitPolicy } from './rate_limit_actions.ts';
 import type { RetryPolicy } from './retry_policy.ts';
 
 /** Looks a request up. Built once, never changed; a stream pins the table it began with. */
@@ -33,6 +34,8 @@ export interface Route {
   readonly metadata: Metadata | undefined;
   /** Route.decorator.operation. */
   readonly decoratorOperation: string | undefined;
+  /** What its requests are counted by: the route's, else the virtual host's. */
+  readonly rateLimits: readonly RateLimitPolicy[];
   /** Exactly one of the three is there. */
   readonly forward: ForwardAction | undefined;
   readonly redirect: RedirectAction | undefined;

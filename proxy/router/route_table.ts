@@ -13,6 +13,7 @@ import type {
   RouteContext,
   RouteTable,
 } from './route.ts';
+import type { RateLimitPolicy } from './rate_limit_actions.ts';
 import { RouteIndex } from './route_index.ts';
 import type { RouteMatch } from './route_match.ts';
 import type { VirtualHosts } from './virtual_hosts.ts';
@@ -31,6 +32,7 @@ export interface RouteParts {
   readonly virtualHostName: string;
   readonly metadata: Metadata | undefined;
   readonly decoratorOperation: string | undefined;
+  readonly rateLimits?: readonly RateLimitPolicy[];
   readonly forward: ForwardAction | undefined;
   readonly redirect: RedirectAction | undefined;
   readonly directResponse: DirectResponseAction | undefined;
@@ -47,6 +49,7 @@ export class ConfiguredRoute implements Route {
   readonly virtualHostName: string;
   readonly metadata: Metadata | undefined;
   readonly decoratorOperation: string | undefined;
+  readonly rateLimits: readonly RateLimitPolicy[];
   readonly forward: ForwardAction | undefined;
   readonly redirect: RedirectAction | undefined;
   readonly directResponse: DirectResponseAction | undefined;
@@ -61,6 +64,7 @@ export class ConfiguredRoute implements Route {
     this.virtualHostName = parts.virtualHostName;
     this.metadata = parts.metadata;
     this.decoratorOperation = parts.decoratorOperation;
+    this.rateLimits = parts.rateLimits ?? NO_RATE_LIMITS;
     this.forward = parts.forward;
     this.redirect = parts.redirect;
     this.directResponse = parts.directResponse;
@@ -97,6 +101,7 @@ export class ConfiguredRoute implements Route {
 }
 
 const NO_CONFIGS: readonly unknown[] = [];
+const NO_RATE_LIMITS: readonly RateLimitPolicy[] = [];
 
 /** A route with its weighted clusters, in listing order. */
 export interface RouteChoice {
