@@ -94,30 +94,40 @@ export async function byteClient(t: Scope, port: number, host = '127.0.0.1'): Pr
   return socket;
 }
 
-/** Waits until this many bytes have come; more than that is a fault. */
+/** Waits until this many bytes have come; more than that is a fault. @throws when it closes before, or after 5 s. */
 export async function readBytes(socket: Socket, count: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let size = 0;
   while (size < count) {
-    const piece = (socket.read() as Buffer | null) ?? undefined;
-    if (piece === undefined)
-      await Promise.race([once(socket, 'readable'), once(socket, 'close').then(fail), timeout()]);
-    else {
-      pieces.push(piece);
-      size += piece.length;
+    const piece = socket.read() as Buffer | null;
+    if (piece === null) {
+      if (!(await isReadable(socket))) throw new Error(`${size} of ${count} bytes came`);
+      continue;
     }
+    pieces.push(piece);
+    size += piece.length;
   }
   if (size > count) throw new Error(`${size} bytes came, ${count} are wanted`);
   return Buffer.concat(pieces);
+}
 
-  function fail(): never {
-    throw new Error(`the connection closed after ${size} of ${count} bytes`);
-  }
-  function timeout(): Promise<never> {
-    return new Promise((_, reject) => {
-      setTimeout(() => reject(new Error(`${size} of ${count} bytes after 5 s`)), 5000).unref();
-    });
-  }
+/** false: it has ended, or nothing came in 5 s. */
+function isReadable(socket: Socket): Promise<boolean> {
+  return new Promise((resolve) => {
+    const settle = (readable: boolean): void => {
+      clearTimeout(deadline);
+      socket.removeListener('readable', onReadable);
+      socket.removeListener('close', onOver);
+      socket.removeListener('end', onOver);
+      resolve(readable);
+    };
+    const onReadable = (): void => settle(true);
+    const onOver = (): void => settle(false);
+    const deadline = setTimeout(onOver, 5000);
+    socket.on('readable', onReadable);
+    socket.on('close', onOver);
+    socket.on('end', onOver);
+  });
 }
 
 /** How a connection ends: by `end` (FIN) or with an error's code. Unread data is thrown away. */
