@@ -149,12 +149,15 @@ function aliasAssignment(name: string, service: MeshService): Json {
 }
 
 /** The host is the one the request names. */
+/** Where answers for names that clients give are kept; the same for all who share it. */
+export const DNS_CACHE: Json = { name: 'dynamic_forward_proxy', dns_lookup_family: 'V4_PREFERRED' };
+
 export function dynamicForwardProxyFields(): Json {
   return {
     cluster_type: {
       name: 'envoy.clusters.dynamic_forward_proxy',
       typed_config: any('envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig', {
-        dns_cache_config: { name: 'dynamic_forward_proxy', dns_lookup_family: 'V4_PREFERRED' },
+        dns_cache_config: DNS_CACHE,
         // Envoy asks for this where the cluster does not check the server's name, as plain text cannot.
         allow_insecure_cluster_options: true,
       }),

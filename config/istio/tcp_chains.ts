@@ -10,7 +10,7 @@ import { effectivePolicy, type TrafficPolicy } from './destination_rule.ts';
 import { extension, seconds } from './envoy_json.ts';
 import type { L4Destination, L4Rule } from './l4_route.ts';
 import { type MeshService, type ServicePort, selects } from './model.ts';
-import { configPath } from './outbound_cluster.ts';
+import { configPath, DNS_CACHE } from './outbound_cluster.ts';
 import type { Side } from './telemetry.ts';
 import type { VirtualService } from './virtual_service.ts';
 
@@ -54,6 +54,7 @@ export function tcpChains(
       place,
       statPrefix: nameOf(service.host, '', port.number),
       policy: policyOf(context, service.host, '', port.number),
+      resolvesName: resolvesName(service),
     }),
     virtualService: undefined,
   };
@@ -157,6 +158,7 @@ function ruleFilters(
     place,
     statPrefix: destinations.length === 1 ? first.cluster : `${virtualService.name}.${virtualService.namespace}`,
     policy: policyOfDestination(context, weighed[0] as L4Destination, port.number),
+    resolvesName: resolvesName(context.byHost.get(weighed[0]?.destination?.host ?? '')),
   });
 }
 
@@ -199,6 +201,8 @@ interface FilterFacts {
   readonly place: ChainPlace;
   readonly statPrefix: string;
   readonly policy: Policy;
+  /** The server name is resolved: a wildcard has no addresses of its own. */
+  readonly resolvesName: boolean;
 }
 
 function networkFilters(context: CompileContext, destinations: readonly Weighted[], facts: FilterFacts): Json[] {
@@ -229,9 +233,20 @@ function networkFilters(context: CompileContext, destinations: readonly Weighted
   );
   return [
     ...statsFilter(context),
+    ...(facts.resolvesName ? [sniForwardProxy(port.number)] : []),
     ...(port.protocol === 'Mongo' ? [mongo] : []),
     tcpProxyFilter(context, config, place.accessLog),
   ];
+}
+
+const resolvesName = (service: MeshService | undefined): boolean => service?.resolution === 'dynamic_dns';
+
+function sniForwardProxy(port: number): Json {
+  const type = 'envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig';
+  return extension('envoy.filters.network.sni_dynamic_forward_proxy', type, {
+    dns_cache_config: DNS_CACHE,
+    port_value: port,
+  });
 }
 
 /** DestinationRule's tunnel: the connection travels inside a CONNECT (or POST) to the destination. */

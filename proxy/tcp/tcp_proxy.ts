@@ -31,12 +31,15 @@ import {
 const MAX_EARLY_BYTES = 65_536;
 /** Which cluster to take, whatever is configured; set by sni_cluster. Envoy's name for it. */
 export const CLUSTER_STATE_KEY = 'envoy.tcp_proxy.cluster';
+/** The host to resolve, for clusters that make hosts on demand; set by sni_dynamic_forward_proxy. Envoy's names. */
+export const DYNAMIC_HOST_KEY = 'envoy.upstream.dynamic_host';
+export const DYNAMIC_PORT_KEY = 'envoy.upstream.dynamic_port';
 /** TCP has no headers to choose a host by. */
 const NO_HEADERS = new RequestHeaders();
 
 export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, RelayObserver, UpstreamCallbacks {
   onClosed: (() => void) | undefined = undefined;
-  readonly requestHeaders = NO_HEADERS;
+  readonly requestHeaders: RequestHeaders;
   readonly originalDestination: SocketAddress;
   readonly metadataMatch: Metadata | undefined;
   hashHigh = 0;
@@ -70,6 +73,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     this.#runtime = runtime;
     this.#info = connection.info;
     this.originalDestination = down.info.localAddress;
+    this.requestHeaders = dynamicHost(down.info.filterState);
     const chosen = runtime.choose();
     const named = down.info.filterState?.get(CLUSTER_STATE_KEY);
     this.#clusterName = typeof named === 'string' ? named : chosen.cluster;
@@ -123,6 +127,17 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
       cluster.statistics.cxConnectAttemptsExceeded.inc();
       return this.#fail('URX');
     }
+    const looking = this.requestHeaders === NO_HEADERS ? undefined : cluster.resolve?.(this.requestHeaders);
+    if (looking === undefined) return this.#choose(cluster);
+    looking.then((failure) => {
+      if (this.#ending || this.#done) return;
+      if (failure === undefined) this.#choose(cluster);
+      else this.#fail(failure.flag);
+    });
+  }
+
+  #choose(cluster: Cluster): void {
+    const { config } = this.#runtime;
     const host = cluster.chooseHost(this);
     if (host === undefined) {
       cluster.statistics.cxNoneHealthy.inc();
@@ -332,4 +347,14 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
       responseTrailers: undefined,
     };
   }
+}
+
+/** As the authority of a request: that is what such clusters go by. */
+function dynamicHost(state: ReadonlyMap<string, unknown> | undefined): RequestHeaders {
+  const host = state?.get(DYNAMIC_HOST_KEY);
+  const port = state?.get(DYNAMIC_PORT_KEY);
+  if (typeof host !== 'string' || typeof port !== 'number') return NO_HEADERS;
+  const headers = new RequestHeaders();
+  headers.authority = `${host}:${port}`;
+  return headers;
 }

@@ -1,0 +1,32 @@
+/** The server name that the client asks for is the host to resolve. Envoy: envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3. */
+import type { NetworkFilterFactory } from '../../proxy/net/network_filter.ts';
+import { Fields } from '../../proxy/resource_fields.ts';
+
+/** Read by tcp_proxy; Envoy's names. */
+const HOST_KEY = 'envoy.upstream.dynamic_host';
+const PORT_KEY = 'envoy.upstream.dynamic_port';
+
+interface Config {
+  /** Default 443. */
+  readonly port: number;
+}
+
+export default {
+  typeUrls: ['type.googleapis.com/envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig'],
+  parse(json): Config {
+    const fields = new Fields(json);
+    if (fields.boolean('save_upstream_address') === true) {
+      fields.fail('save_upstream_address', 'is not supported');
+    }
+    return { port: fields.integer('port_value', 1, 65535) ?? 443 };
+  },
+  create: ({ port }) => ({
+    onNewConnection({ connection }) {
+      if (connection.requestedServerName !== undefined) {
+        connection.filterState ??= new Map();
+        connection.filterState.set(HOST_KEY, connection.requestedServerName).set(PORT_KEY, port);
+      }
+      return 'continue';
+    },
+  }),
+} satisfies NetworkFilterFactory<Config>;
