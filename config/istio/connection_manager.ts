@@ -13,9 +13,18 @@ export interface ConnectionManagerOptions {
   readonly accessLog: 'TEXT' | 'JSON' | undefined;
   /** Default false: only where clients name the proxy (https_proxy). */
   readonly takesConnect?: boolean;
+  /** Default false: the port is declared as gRPC-Web. */
+  readonly grpcWeb?: boolean;
   /** Security filters, which come before all that act on a request. Default none. */
   readonly policyFilters?: readonly Json[];
 }
+
+const GRPC_WEB = extension('envoy.filters.http.grpc_web', 'envoy.extensions.filters.http.grpc_web.v3.GrpcWeb');
+const GRPC_STATS = extension(
+  'envoy.filters.http.grpc_stats',
+  'envoy.extensions.filters.http.grpc_stats.v3.FilterConfig',
+  { emit_filter_state: true, stats_for_all_methods: false },
+);
 
 export function connectionManager(
   { mesh, telemetry, hasIdentity }: Pick<CompileContext, 'mesh' | 'telemetry' | 'hasIdentity'>,
@@ -34,6 +43,8 @@ export function connectionManager(
       http_filters: [
         ...(hasIdentity ? [httpMetadataExchange(direction)] : []),
         ...(options.policyFilters ?? []),
+        ...(options.grpcWeb === true ? [GRPC_WEB] : []),
+        GRPC_STATS,
         ...(hasIdentity && !inbound ? [ALPN_FILTER] : []),
         ...httpFilters(telemetry.stats(direction)),
       ],

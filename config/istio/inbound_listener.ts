@@ -132,6 +132,7 @@ function chainJson(context: CompileContext, policy: WorkloadPolicy, place: Place
           routes: { route_config: place.routes, ...(isHttp2(place.protocol) && { http2_protocol_options: {} }) },
           accessLog: undefined,
           policyFilters: policy.httpFilters(),
+          grpcWeb: place.protocol === 'GRPC-Web',
         }),
       ]
     : [

@@ -36,6 +36,8 @@ interface Draft {
   readonly port: number;
   /** Route configuration; undefined: no HTTP. */
   routes: string | undefined;
+  /** Its port is declared as gRPC-Web. */
+  grpcWeb: boolean;
   readonly chains: ChainSpec[];
   readonly keys: Set<string>;
   readonly origin: string;
@@ -65,13 +67,16 @@ function addPort(context: CompileContext, drafts: Map<string, Draft>, service: M
     let draft = drafts.get(key);
     if (draft === undefined) {
       const origin = originOf(service.object);
-      draft = { ip, port: port.number, routes: undefined, chains: [], keys: new Set(), origin };
+      draft = { ip, port: port.number, routes: undefined, grpcWeb: false, chains: [], keys: new Set(), origin };
       drafts.set(key, draft);
     }
     return draft;
   };
   if (isHttp(port.protocol)) {
-    draftOf(context.wildcard).routes = String(port.number);
+    const draft = draftOf(context.wildcard);
+    // The oldest service of a port decides what its listener is.
+    if (draft.routes === undefined) draft.grpcWeb = port.protocol === 'GRPC-Web';
+    draft.routes = String(port.number);
     return;
   }
   for (const { ip, place } of placesOf(context, service, port)) {
@@ -120,7 +125,7 @@ function addChain(context: CompileContext, draft: Draft, chain: ChainSpec, servi
   draft.chains.push(chain);
 }
 
-function listener(context: CompileContext, { ip, port, routes, chains, origin }: Draft): Resource {
+function listener(context: CompileContext, { ip, port, routes, grpcWeb, chains, origin }: Draft): Resource {
   const name = `${ip}_${port}`;
   const own = chains.map(chainJson);
   const rest = own.find((chain) => !('filter_chain_match' in chain));
@@ -128,7 +133,7 @@ function listener(context: CompileContext, { ip, port, routes, chains, origin }:
   let fallback: Json | undefined;
   if (routes === undefined) chainList.push(...own);
   else {
-    chainList.push(httpChain(context, name, routes), ...own.filter((chain) => chain !== rest));
+    chainList.push(httpChain(context, name, routes, grpcWeb), ...own.filter((chain) => chain !== rest));
     fallback = rest;
   }
   if (ip === context.wildcard && (routes === undefined ? rest : fallback) === undefined)
@@ -150,12 +155,13 @@ function listener(context: CompileContext, { ip, port, routes, chains, origin }:
   return resource('listener', name, json, origin);
 }
 
-function httpChain(context: CompileContext, name: string, routes: string): Json {
+function httpChain(context: CompileContext, name: string, routes: string, grpcWeb: boolean): Json {
   const manager = connectionManager(context, {
     direction: 'outbound',
     statPrefix: `outbound_${name};`,
     routes: { rds: { config_source: ADS, route_config_name: routes } },
     accessLog: undefined,
+    grpcWeb,
   });
   return { filter_chain_match: PLAIN_HTTP, filters: [manager], ...TRANSPORT_TIMEOUT };
 }

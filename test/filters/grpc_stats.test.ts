@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { before, test } from 'node:test';
+import filter from '../../filters/grpc_stats.ts';
+import { ConfigError } from '../../proxy/config_error.ts';
 import { GrpcMessageCounter } from '../../proxy/http/grpc_message_counter.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
@@ -87,4 +89,11 @@ test('istio.stats reports messages of gRPC streams, without a code', async () =>
   assert.match(line ?? '', /request_protocol="grpc"/);
   assert.doesNotMatch(line ?? '', /response_code=|grpc_response_status=/);
   assert.match(text, /istio_response_messages_total\{[^}]*\} 6\n/);
+});
+
+test('grpc_stats refuses two ways of choosing methods', () => {
+  assert.throws(
+    () => filter.parse({ stats_for_all_methods: true, individual_method_stats_allowlist: {} }),
+    ConfigError,
+  );
 });

@@ -385,7 +385,7 @@ describe('connectionManager', () => {
         'typed_config',
         'http_filters',
       ).map((item) => dig(item, 'name'));
-    const always = ['envoy.filters.http.fault', 'envoy.filters.http.cors'];
+    const always = ['grpc_stats', 'fault', 'cors'].map((name) => `envoy.filters.http.${name}`);
     assert.deepEqual(filters({}), [...always, 'istio.stats', 'envoy.filters.http.router']);
     assert.deepEqual(filters({ defaultProviders: { metrics: [] } }), [...always, 'envoy.filters.http.router']);
   });

@@ -19,9 +19,6 @@ const NO_API_SERVER =
 const GRPC_ROUTE =
   'The GRPCRoute attaches to port 9000 of the service; the istiod that made the dump left the port to its default route.';
 
-/** Filters of connection managers that are not compiled yet. */
-const LATER_FILTERS: readonly string[] = ['envoy.filters.http.grpc_stats', 'envoy.filters.http.grpc_web'];
-
 export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   { proxy: 'bookinfo*', resource: 'cluster inbound|0||', path: '', reason: NO_API_SERVER },
   { proxy: 'bookinfo*', resource: 'cluster inbound|9080||', path: '', reason: NO_API_SERVER },
@@ -38,11 +35,4 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     path: 'virtual_hosts.cart.shop.svc.cluster.local:9000.routes*',
     reason: GRPC_ROUTE,
   },
-  ...LATER_FILTERS.map((name) => ({
-    proxy: '*',
-    resource: 'listener *',
-    path: `*typed_config.http_filters.${name}*`,
-    reason: 'The compiler leaves out filters that the data plane does not execute.',
-    until: 'parts 3 to 5 of 6: gRPC, metadata exchange, faults',
-  })),
 ];

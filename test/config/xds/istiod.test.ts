@@ -7,9 +7,7 @@ import { dumpNames, meshSecrets, readDump, skipWithoutDumps } from '../../suppor
 import { grpcCluster, startPushedProxy } from '../../support/pushed_proxy.ts';
 
 /** Filters of the dumps that this version refuses. Remove an entry with the landing of its filter. */
-const STILL_REFUSED: readonly (readonly ['http' | 'network', string])[] = [
-  ['http', 'envoy.extensions.filters.http.grpc_web.v3.GrpcWeb'],
-];
+const STILL_REFUSED: readonly (readonly ['http' | 'network', string])[] = [];
 
 /** What else is refused, by its path. */
 const STILL_REFUSED_PATHS: readonly string[] = [];
