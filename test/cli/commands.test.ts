@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pillion, PillionProcess, root, runPillion } from '../support/pillion_process.ts';
 import type { Scope } from '../support/scope.ts';
+import { eventually } from '../support/eventually.ts';
 
 const FREE = [
   '--outbound',
@@ -172,7 +173,7 @@ test('a second SIGINT ends at once with 130, and a drain that takes too long exi
       program: 'curl',
     });
     const [, admin = ''] = await running.until(/admin listens on (\S+?)"/);
-    for (let attempt = 0; attempt < 300; attempt++) {
+    for (let attempt = 0; attempt < 1500; attempt++) {
       const stats = await (await fetch(`http://${admin}/stats?filter=downstream_rq_active`)).text();
       if (/rq_active: [1-9]/.test(stats)) break;
       await new Promise((resolve) => setTimeout(resolve, 10));
@@ -200,13 +201,6 @@ test('SIGHUP reads the files again; SIGUSR2 opens the log file again', async (t)
     join(base, 'admin'),
   ]);
   const { existsSync, readFileSync, renameSync } = await import('node:fs');
-  const eventually = async (says: string, holds: () => boolean): Promise<void> => {
-    for (let attempt = 0; attempt < 500; attempt++) {
-      if (holds()) return;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    assert.fail(`never: ${says}`);
-  };
   await eventually('it is up', () => existsSync(log) && readFileSync(log, 'utf8').includes('outbound listens'));
   assert.match(readFileSync(join(base, 'admin'), 'utf8'), /^127\.0\.0\.1:\d+$/);
   renameSync(log, `${log}.1`);

@@ -49,7 +49,7 @@ class Watched {
   }
 
   async until(says: string, holds: () => boolean): Promise<void> {
-    const deadline = performance.now() + 5000;
+    const deadline = performance.now() + 30_000;
     while (!holds()) {
       if (performance.now() > deadline) assert.fail(`never: ${says}`);
       await new Promise<void>((resolve) => {

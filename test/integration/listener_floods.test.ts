@@ -67,7 +67,7 @@ async function flood(listener: string, bytes: Buffer, how: 'reset' | 'end'): Pro
 async function settled(listener: string): Promise<void> {
   for (const name of ['downstream_pre_cx_active', 'downstream_cx_active']) {
     for (let attempt = 0; proxy.value(`listener.${listener}.${name}`) !== 0; attempt++) {
-      assert.ok(attempt < 500, `${name} is ${proxy.value(`listener.${listener}.${name}`)}`);
+      assert.ok(attempt < 2000, `${name} is ${proxy.value(`listener.${listener}.${name}`)}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }

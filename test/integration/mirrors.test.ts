@@ -7,6 +7,7 @@ import { httpListener, routeConfig, staticCluster } from '../support/envoy_resou
 import { RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
+import { eventually } from '../support/eventually.ts';
 
 interface Seen {
   readonly method: string;
@@ -34,14 +35,6 @@ async function noting(t: Scope, name: string) {
     server.closeAllConnections();
   });
   return { seen, port: (server.address() as { port: number }).port };
-}
-
-async function eventually(says: string, holds: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`never: ${says}`);
 }
 
 async function start(t: Scope, policies: readonly Json[], mirrorPort: number, route: Json = {}) {

@@ -8,6 +8,7 @@ import { RawClient } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 import { SwitchedUpstream } from '../support/switched_upstream.ts';
+import { eventually } from '../support/eventually.ts';
 
 const QUICK = { interval: '0.05s', base_ejection_time: '0.2s', max_ejection_percent: 100, consecutive_5xx: 3 };
 
@@ -30,14 +31,6 @@ async function ask(proxy: TestProxy, count: number): Promise<string[]> {
     answers.push(`${response.status} ${await response.text()}`);
   }
   return answers;
-}
-
-async function eventually(says: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`never: ${says}`);
 }
 
 const stat = (proxy: TestProxy, name: string): number => proxy.value(`cluster.up.outlier_detection.${name}`);

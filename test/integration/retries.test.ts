@@ -8,6 +8,7 @@ import { RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 import { SwitchedUpstream } from '../support/switched_upstream.ts';
+import { eventually } from '../support/eventually.ts';
 
 const PREVIOUS_HOSTS = {
   name: 'envoy.retry_host_predicates.previous_hosts',
@@ -34,14 +35,6 @@ async function start(t: Scope, ports: readonly number[], policy: Json, more: { r
 async function ask(proxy: TestProxy, path = '/', init: RequestInit = {}): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${proxy.port()}${path}`, init);
   return `${response.status} ${await response.text()}`;
-}
-
-async function eventually(says: string, holds: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`never: ${says}`);
 }
 
 for (const lb_policy of ['ROUND_ROBIN', 'LEAST_REQUEST', 'RANDOM', 'RING_HASH', 'MAGLEV']) {

@@ -4,21 +4,13 @@ import { test } from 'node:test';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { answering, RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
+import { eventually } from '../support/eventually.ts';
 
 const ask = async (port: number): Promise<number> => {
   const response = await fetch(`http://127.0.0.1:${port}/x`, { headers: { connection: 'close' } });
   await response.text();
   return response.status;
 };
-
-/** Holds connections until each thread has one, by the thread's part of its connections' ids. */
-async function eventually(says: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(`never: ${says}`);
-}
 
 async function twoThreads(t: Parameters<typeof startTestProxy>[0]): Promise<TestProxy> {
   const upstream = await RawUpstream.start(t, answering());

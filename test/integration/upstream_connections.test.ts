@@ -8,6 +8,7 @@ import { httpListener, routeConfig, staticCluster } from '../support/envoy_resou
 import { answering, RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
+import { eventually } from '../support/eventually.ts';
 
 async function before(t: Scope, upstream: RawUpstream, cluster: Json = {}, route: Json = {}): Promise<TestProxy> {
   return startTestProxy(t, [
@@ -20,14 +21,6 @@ const ask = async (proxy: TestProxy, method = 'GET', body?: string): Promise<str
   const response = await fetch(`http://127.0.0.1:${proxy.port()}/x`, { method, ...(body !== undefined && { body }) });
   return `${response.status} ${await response.text()}`;
 };
-
-async function eventually(says: string, holds: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`never: ${says}`);
-}
 
 const http = (options: Json, protocol: Json = {}): Json => ({
   typed_extension_protocol_options: {

@@ -62,7 +62,7 @@ export async function startEnvoy(scope: Scope, resources: readonly Resource[]): 
     rmSync(folder, { recursive: true, force: true });
   });
   const wanted = resources.filter(({ type }) => type === 'listener').length;
-  for (let attempt = 0; attempt < 400; attempt++) {
+  for (let attempt = 0; attempt < 2000; attempt++) {
     if (child.exitCode !== null) throw new Error(`Envoy ended with ${child.exitCode}: ${complaint}`);
     const ports = await listeners(adminFile);
     if (ports.size === wanted) {

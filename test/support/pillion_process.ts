@@ -70,9 +70,9 @@ export class PillionProcess {
     });
   }
 
-  /** Waits for text on stdout or stderr. @throws when it ends before, or after 10 s. */
+  /** Waits for text on stdout or stderr. @throws when it ends before, or after 30 s. */
   async until(pattern: RegExp): Promise<RegExpExecArray> {
-    const deadline = setTimeout(() => this.child.kill('SIGKILL'), 10_000);
+    const deadline = setTimeout(() => this.child.kill('SIGKILL'), 30_000);
     for (;;) {
       const found = pattern.exec(this.stdout) ?? pattern.exec(this.stderr);
       if (found !== null) {

@@ -130,7 +130,7 @@ export class LogFile {
 
   /** Waits until `count` lines stand there. */
   async lines(count: number): Promise<string[]> {
-    for (let attempt = 0; attempt < 500; attempt++) {
+    for (let attempt = 0; attempt < 2000; attempt++) {
       const lines = this.#read();
       if (lines.length >= count) return lines;
       await new Promise((resolve) => setTimeout(resolve, 10));

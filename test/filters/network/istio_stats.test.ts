@@ -35,7 +35,7 @@ test('istio.stats counts connections and their bytes, while they last and when t
     return text.split('\n').find((line) => line.startsWith(`istio_tcp_${name}_total{`));
   };
   const until = async (name: string, value: number): Promise<string> => {
-    for (let attempt = 0; attempt < 200; attempt++) {
+    for (let attempt = 0; attempt < 1500; attempt++) {
       const line = await series(name);
       if (line?.endsWith(` ${value}`) === true) return line;
       await new Promise((resolve) => setTimeout(resolve, 10));

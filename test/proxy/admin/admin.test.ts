@@ -257,7 +257,7 @@ test('certs shows serial number, names and life of each certificate, and the fir
   assert.match(certificate?.serial_number ?? '', /^[0-9a-f]+$/);
   assert.deepEqual(certificate?.subject_alt_names, [{ uri: 'spiffe://cluster.local/ns/shop/sa/web' }]);
   const days = Number(certificate?.days_until_expiration);
-  for (let attempt = 0; attempt < 200; attempt++) {
+  for (let attempt = 0; attempt < 1500; attempt++) {
     if (proxy.value('server.days_until_first_cert_expiring') === days) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
