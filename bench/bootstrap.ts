@@ -1,0 +1,109 @@
+/** The configuration that Pillion and Envoy both read. */
+
+export interface BootstrapOptions {
+  readonly chain?: boolean;
+  readonly routes?: number;
+  /** Beside the one that is used. */
+  readonly clusters?: number;
+  /** Istio's text format to this file. */
+  readonly accessLog?: string;
+  /** tcp_proxy instead of the connection manager. */
+  readonly tcp?: boolean;
+}
+
+/** For a proxy at `port` before the upstream at `upstream`; JSON is YAML. */
+export function bootstrap(
+  port: number,
+  upstream: number,
+  { chain = false, routes = 0, clusters = 0, accessLog, tcp = false }: BootstrapOptions,
+): string {
+  const type = (name: string): string => `type.googleapis.com/${name}`;
+  const filter = (name: string, typeName: string, json: object = {}): object => ({
+    name,
+    typed_config: { '@type': type(typeName), ...json },
+  });
+  const routeList: object[] = [];
+  for (let i = 0; i < routes; i++) routeList.push({ match: routeMatch(i, routes), route: { cluster: 'upstream' } });
+  routeList.push({ match: { prefix: '/' }, route: { cluster: 'upstream' } });
+  const hcm = {
+    stat_prefix: 'bench',
+    ...(accessLog !== undefined && { access_log: [fileLog(accessLog)] }),
+    http_filters: [
+      ...(chain
+        ? [
+            filter('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors'),
+            filter('istio.stats', 'stats.PluginConfig'),
+          ]
+        : []),
+      filter('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router'),
+    ],
+    route_config: { name: 'bench', virtual_hosts: [{ name: 'all', domains: ['*'], routes: routeList }] },
+  };
+  return JSON.stringify({
+    static_resources: {
+      listeners: [
+        {
+          name: 'bench',
+          address: { socket_address: { address: '127.0.0.1', port_value: port } },
+          filter_chains: [
+            {
+              filters: [
+                tcp
+                  ? filter(
+                      'envoy.filters.network.tcp_proxy',
+                      'envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy',
+                      {
+                        stat_prefix: 'bench',
+                        cluster: 'upstream',
+                      },
+                    )
+                  : filter(
+                      'envoy.filters.network.http_connection_manager',
+                      'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+                      hcm,
+                    ),
+              ],
+            },
+          ],
+        },
+      ],
+      clusters: [
+        cluster('upstream', upstream),
+        ...Array.from({ length: clusters }, (_, index) =>
+          cluster(`outbound|80||service-${index}.default.svc.cluster.local`, upstream),
+        ),
+      ],
+    },
+  });
+}
+
+/** 70 % exact, 25 % prefix, 5 % regex or header; the last one is a prefix, so that hitting it means passing all. */
+export function routeMatch(index: number, count: number): object {
+  const kind = index % 20;
+  if (index === count - 1 || (kind >= 14 && kind < 19)) return { prefix: `/prefix-${index}/` };
+  if (kind < 14) return { path: `/exact-${index}` };
+  return index % 40 === 19
+    ? { safe_regex: { regex: `/regex-${index}/[a-z]+` } }
+    : { prefix: '/', headers: [{ name: 'x-route', string_match: { exact: `route-${index}` } }] };
+}
+
+function cluster(name: string, port: number): object {
+  const endpoint = { address: { socket_address: { address: '127.0.0.1', port_value: port } } };
+  const load_assignment = { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint }] }] };
+  return { name, type: 'STATIC', connect_timeout: '5s', load_assignment };
+}
+
+/** istio.md §3.2 */
+const ISTIO_FORMAT =
+  '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n';
+
+function fileLog(path: string): object {
+  return {
+    name: 'envoy.access_loggers.file',
+    typed_config: {
+      '@type': 'type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog',
+      path,
+      log_format: { text_format_source: { inline_string: ISTIO_FORMAT } },
+    },
+  };
+}

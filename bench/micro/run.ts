@@ -1,0 +1,18 @@
+/** `npm run bench -- micro [codec|matcher|balancer|statistics]`. */
+import { globSync } from 'node:fs';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export async function micro(only: string | undefined): Promise<void> {
+  const folder = fileURLToPath(new URL('.', import.meta.url));
+  const names = globSync('*.ts', { cwd: folder })
+    .map((file) => basename(file, '.ts'))
+    .filter((name) => !['run', 'harness'].includes(name))
+    .sort();
+  if (only !== undefined && !names.includes(only)) throw new Error(`micro: one of ${names.join(', ')} is wanted`);
+  for (const name of names) {
+    if (only !== undefined && name !== only) continue;
+    console.log(`${name}:`);
+    await import(`./${name}.ts`);
+  }
+}
