@@ -50,7 +50,7 @@ export class ListenerRuntime {
     this.#services = services;
     this.#maker = maker;
     this.#find = find;
-    this.#statistics = new ListenerStatistics(services.statistics, config);
+    this.#statistics = new ListenerStatistics(services.statistics, config, services.threadIndex);
     this.#version = this.#build(config);
     const complain = limitedLog(services.log, 'listener');
     this.#host = {

@@ -124,10 +124,12 @@ class ControlThread {
     this.#configuration = new ConfigurationState({
       serve: (resource, before) => {
         if (this.#configuration.ownerOf(resource) !== DNS) this.#summary.served(resource, before);
+        this.#observed.server.served(resource.type, before !== undefined);
         this.#distributor.serve(resource);
       },
       drop: (resource) => {
         if (resource.type !== 'endpoint') this.#summary.dropped(resource);
+        this.#observed.server.dropped(resource.type);
         this.#distributor.drop(resource);
       },
       subscribe: (dependency) => options.sources.some((source) => source.subscribe?.(dependency) === true),

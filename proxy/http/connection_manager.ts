@@ -45,6 +45,8 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   #side: HttpSide;
   readonly #streams = new OpenStreams<HttpStream>();
   readonly #callCluster: StreamHost['call'];
+  readonly #overTls: boolean;
+  #remoteEnd = false;
   #draining = false;
   #closing = false;
   #closed = false;
@@ -62,8 +64,14 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     this.statistics = statistics;
     statistics.cxTotal.inc();
     statistics.cxActive.inc();
+    this.#overTls = stream.info.tls !== undefined;
+    if (this.#overTls) {
+      statistics.cxSslTotal.inc();
+      statistics.cxSslActive.inc();
+    }
     this.#side = new ProtocolChoice(this);
     stream.onData = (bytes) => {
+      statistics.cxRxBytes.add(bytes.length);
       if (!this.#closing) this.#side.received(bytes);
     };
     stream.onEnd = () => this.#peerEnded();
@@ -192,6 +200,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   // ── from the byte stream ────────────────────────────────────────────────────────────────────────────────────────
 
   #peerEnded(): void {
+    this.#remoteEnd = true;
     if (!this.#closing) {
       this.#side.inputEnded();
       this.#resetStreams();
@@ -202,6 +211,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
 
   #resetStreams(): void {
     if (this.#streams.size === 0) return;
+    this.statistics.cxDestroyActive.inc();
     this.runtime().statistics.cxDestroyRemoteActive.inc();
     for (const stream of this.#streams.all()) stream.onReset('connection termination');
   }
@@ -215,8 +225,13 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     this.#max?.cancel();
     this.#quiet?.cancel();
     this.#side.ended();
-    this.statistics.cxActive.dec();
-    this.statistics.cxDestroy.inc();
+    const { statistics } = this;
+    statistics.cxActive.dec();
+    if (this.#overTls) statistics.cxSslActive.dec();
+    statistics.cxDestroy.inc();
+    if (this.#remoteEnd) statistics.cxDestroyRemote.inc();
+    else statistics.cxDestroyLocal.inc();
+    statistics.cxLengthMs.record(Math.max(0, this.runtime().nowMs() - this.info.startMs));
     this.onClosed?.();
   }
 

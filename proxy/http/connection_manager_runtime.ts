@@ -118,6 +118,15 @@ export class ConnectionManagerStatistics {
   readonly cxDrainClose: Counter;
   readonly cxProtocolError: Counter;
   readonly cxDestroyRemoteActive: Counter;
+  readonly cxDestroyLocal: Counter;
+  readonly cxDestroyRemote: Counter;
+  readonly cxDestroyActive: Counter;
+  readonly cxLengthMs: Histogram;
+  readonly cxRxBytes: Counter;
+  /** Of heads and bodies, when their streams end. */
+  readonly cxTxBytes: Counter;
+  readonly cxSslTotal: Counter;
+  readonly cxSslActive: Gauge;
   readonly rqTotal: Counter;
   readonly rqHttp1Total: Counter;
   readonly rqHttp2Total: Counter;
@@ -154,6 +163,14 @@ export class ConnectionManagerStatistics {
     this.cxDrainClose = counter('downstream_cx_drain_close');
     this.cxProtocolError = counter('downstream_cx_protocol_error');
     this.cxDestroyRemoteActive = counter('downstream_cx_destroy_remote_active_rq');
+    this.cxDestroyLocal = counter('downstream_cx_destroy_local');
+    this.cxDestroyRemote = counter('downstream_cx_destroy_remote');
+    this.cxDestroyActive = counter('downstream_cx_destroy_active_rq');
+    this.cxLengthMs = statistics.histogram(`${prefix}.downstream_cx_length_ms`);
+    this.cxRxBytes = counter('downstream_cx_rx_bytes_total');
+    this.cxTxBytes = counter('downstream_cx_tx_bytes_total');
+    this.cxSslTotal = counter('downstream_cx_ssl_total');
+    this.cxSslActive = statistics.gauge(`${prefix}.downstream_cx_ssl_active`);
     this.rqTotal = counter('downstream_rq_total');
     this.rqHttp1Total = counter('downstream_rq_http1_total');
     this.rqHttp2Total = counter('downstream_rq_http2_total');

@@ -486,6 +486,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
       }
     }
     const { statistics, accessLogs } = this.#runtime;
+    statistics.cxTxBytes.add(info.headerBytesSent + info.bytesSent);
     statistics.rqActive.dec();
     statistics.rqCompleted.inc();
     statistics.rqTime.record(info.endMs - info.startMs);

@@ -144,8 +144,7 @@ export class ListenerConnection {
       return;
     }
     this.#chain = chain;
-    statistics.cxTotal.inc();
-    statistics.cxActive.inc();
+    statistics.opened();
     const { transportSocketConnectTimeoutMs: limitMs } = chain.config;
     let waiting = true;
     const deadline = new Deadline(() => {
@@ -235,9 +234,8 @@ export class ListenerConnection {
 
   #closed(connection: { readonly info: StreamInfo } | undefined): void {
     if (!this.#host.forget(this)) return;
-    const { statistics } = this.#host;
-    statistics.cxActive.dec();
-    statistics.cxDestroy.inc();
+    const { statistics, services } = this.#host;
+    statistics.closed(services.nowMs() - this.stream.info.startMs);
     if (this.#host.version().accessLogs.length > 0) this.#log(connection?.info ?? this.#newInfo());
   }
 

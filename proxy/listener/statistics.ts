@@ -1,6 +1,6 @@
 /** A listener's counters on one thread. Source: Envoy docs "Listener statistics". */
 import type { ListenerConfig } from '../listener_config.ts';
-import type { Counter, Gauge, Statistics } from '../telemetry/statistics.ts';
+import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
 
 /** `listener.<address>`, or what stat_prefix says. */
 export function listenerStatPrefix({ addresses, statPrefix }: ListenerConfig): string {
@@ -13,6 +13,10 @@ export class ListenerStatistics {
   readonly cxTotal: Counter;
   readonly cxActive: Gauge;
   readonly cxDestroy: Counter;
+  readonly cxLengthMs: Histogram;
+  readonly #workerTotal: Counter;
+  readonly #workerActive: Gauge;
+  readonly #serverConnections: Gauge;
   /** Accepted, its chain not chosen yet. */
   readonly preCxActive: Gauge;
   readonly preCxTimeout: Counter;
@@ -23,16 +27,37 @@ export class ListenerStatistics {
   /** Ours: more was peeked at than there is room for. */
   readonly peekOverflow: Counter;
 
-  constructor(statistics: Statistics, config: ListenerConfig) {
+  constructor(statistics: Statistics, config: ListenerConfig, threadIndex: number) {
     const prefix = listenerStatPrefix(config);
     this.cxTotal = statistics.counter(`${prefix}.downstream_cx_total`);
     this.cxActive = statistics.gauge(`${prefix}.downstream_cx_active`);
     this.cxDestroy = statistics.counter(`${prefix}.downstream_cx_destroy`);
+    this.cxLengthMs = statistics.histogram(`${prefix}.downstream_cx_length_ms`);
+    this.#workerTotal = statistics.counter(`${prefix}.worker_${threadIndex}.downstream_cx_total`);
+    this.#workerActive = statistics.gauge(`${prefix}.worker_${threadIndex}.downstream_cx_active`);
+    this.#serverConnections = statistics.gauge('server.total_connections');
     this.preCxActive = statistics.gauge(`${prefix}.downstream_pre_cx_active`);
     this.preCxTimeout = statistics.counter(`${prefix}.downstream_pre_cx_timeout`);
     this.noFilterChain = statistics.counter(`${prefix}.no_filter_chain_match`);
     this.transportSocketTimeout = statistics.counter(`${prefix}.downstream_cx_transport_socket_connect_timeout`);
     this.filterRejected = statistics.counter(`${prefix}.downstream_listener_filter_error`);
     this.peekOverflow = statistics.counter(`${prefix}.downstream_peek_overflow`);
+  }
+
+  /** Accepted, and its filter chain chosen. */
+  opened(): void {
+    this.cxTotal.inc();
+    this.cxActive.inc();
+    this.#workerTotal.inc();
+    this.#workerActive.inc();
+    this.#serverConnections.inc();
+  }
+
+  closed(lengthMs: number): void {
+    this.cxActive.dec();
+    this.cxDestroy.inc();
+    this.cxLengthMs.record(Math.max(0, lengthMs));
+    this.#workerActive.dec();
+    this.#serverConnections.dec();
   }
 }

@@ -9,6 +9,7 @@ const COUNTERS = [
   'server.dropped_stat_flushes',
   'server.dynamic_unknown_fields',
   'server.envoy_bug_failures',
+  'server.envoy_notifications',
   'server.static_unknown_fields',
   'server.wip_protos',
   'server.worker_restarts',
@@ -85,6 +86,22 @@ export class ServerStatistics {
   /** Everything a start waited for is there. */
   initialized(): void {
     this.#own.histogram('server.initialization_time_ms').record(Date.now() - this.#facts().startedMs);
+  }
+
+  /** A cluster or listener came, or replaced its last version. */
+  served(type: string, replaced: boolean): void {
+    if (type === 'cluster') {
+      this.#own.counter(`cluster_manager.cluster_${replaced ? 'modified' : 'added'}`).inc();
+      this.#own.counter('cluster_manager.cluster_updated').inc();
+    } else if (type === 'listener') {
+      this.#own.counter(`listener_manager.listener_${replaced ? 'modified' : 'added'}`).inc();
+      this.#own.counter('listener_manager.listener_create_success').inc();
+    }
+  }
+
+  dropped(type: string): void {
+    if (type === 'cluster') this.#own.counter('cluster_manager.cluster_removed').inc();
+    else if (type === 'listener') this.#own.counter('listener_manager.listener_removed').inc();
   }
 
   /** undefined: there is no certificate. */

@@ -112,8 +112,11 @@ export class ClusterRuntime implements Cluster {
       this.outlier?.forget(host);
     }
     const { membershipTotal, membershipHealthy, membershipChange } = this.statistics;
-    membershipTotal.set(this.#hosts.hosts.length);
+    const { hosts } = this.#hosts;
+    membershipTotal.set(hosts.length);
     membershipHealthy.set(this.#hosts.healthyCount);
+    this.statistics.membershipDegraded.set(hosts.filter(({ health }) => health === 'degraded').length);
+    this.statistics.maxHostWeight.set(hosts.reduce((most, { weight }) => Math.max(most, weight), 0));
     if (added.length + removed.length > 0) membershipChange.inc();
   }
 

@@ -47,6 +47,12 @@ export class ClusterStatistics {
   readonly rqMaxDurationReached: Counter;
   readonly rqTime: Histogram;
   readonly membershipTotal: Gauge;
+  readonly membershipDegraded: Gauge;
+  readonly membershipExcluded: Gauge;
+  readonly maxHostWeight: Gauge;
+  readonly cxDestroyLocal: Counter;
+  readonly cxLengthMs: Histogram;
+  readonly rqPerCx: Histogram;
   readonly membershipHealthy: Gauge;
   readonly membershipChange: Counter;
   readonly #statistics: Statistics;
@@ -104,6 +110,12 @@ export class ClusterStatistics {
     this.rqMaxDurationReached = counter('upstream_rq_max_duration_reached');
     this.rqTime = statistics.histogram(`${prefix}.upstream_rq_time`);
     this.membershipTotal = gauge('membership_total');
+    this.membershipDegraded = gauge('membership_degraded');
+    this.membershipExcluded = gauge('membership_excluded');
+    this.maxHostWeight = gauge('max_host_weight');
+    this.cxDestroyLocal = counter('upstream_cx_destroy_local');
+    this.cxLengthMs = statistics.histogram(`${prefix}.upstream_cx_length_ms`);
+    this.rqPerCx = statistics.histogram(`${prefix}.upstream_rq_per_cx`);
     this.membershipHealthy = gauge('membership_healthy');
     this.membershipChange = counter('membership_change');
   }

@@ -15,6 +15,7 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
   readonly #codec: Http1ClientCodec;
   #request: PoolRequest | undefined = undefined;
   #served = 0;
+  #remoteEnd = false;
   #closing = false;
   #closed = false;
   /** The response is complete; set while the codec is still dispatching the bytes that completed it. */
@@ -177,6 +178,7 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
 
   #peerEnded(): void {
     if (this.#closing) return;
+    this.#remoteEnd = true;
     this.#holder.options.statistics.cxDestroyRemote.inc();
     if (this.#request === undefined) {
       this.#close();
@@ -200,6 +202,9 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
     const { statistics } = this.#holder.options;
     statistics.cxActive.dec();
     statistics.cxDestroy.inc();
+    if (!this.#remoteEnd) statistics.cxDestroyLocal.inc();
+    statistics.cxLengthMs.record(Math.max(0, this.#holder.options.nowMs() - this.#stream.info.startMs));
+    statistics.rqPerCx.record(this.#served);
     const request = this.#release();
     if (request !== undefined) {
       statistics.cxDestroyWithActiveRq.inc();

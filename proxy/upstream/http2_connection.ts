@@ -20,6 +20,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   /** Streams and what is about to be one. */
   #active = 0;
   #served = 0;
+  #remoteEnd = false;
   #draining = false;
   #closing = false;
   #closed = false;
@@ -187,6 +188,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
 
   #peerEnded(): void {
     if (this.#closing) return;
+    this.#remoteEnd = true;
     this.#holder.options.statistics.cxDestroyRemote.inc();
     if (this.#active > 0) this.fail('connection termination');
     else this.#close();
@@ -210,6 +212,9 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     const { statistics } = this.#holder.options;
     statistics.cxActive.dec();
     statistics.cxDestroy.inc();
+    if (!this.#remoteEnd) statistics.cxDestroyLocal.inc();
+    statistics.cxLengthMs.record(Math.max(0, this.#holder.options.nowMs() - this.#stream.info.startMs));
+    statistics.rqPerCx.record(this.#served);
     if (this.#active > 0) statistics.cxDestroyWithActiveRq.inc();
     this.#codec.failStreams('connection termination');
     this.#codec.dispose();
