@@ -1,4 +1,5 @@
 /** The configuration that Pillion and Envoy both read. */
+import { type Handshakes, mutualTlsBootstrap } from './mutual_tls.ts';
 
 export interface BootstrapOptions {
   readonly chain?: boolean;
@@ -7,6 +8,8 @@ export interface BootstrapOptions {
   readonly clusters?: number;
   /** Istio's text format to this file. */
   readonly accessLog?: string;
+  /** Two sidecars in one process with mutual TLS between them: on kept connections, or a handshake each request. */
+  readonly mutualTls?: Handshakes;
   /** tcp_proxy instead of the connection manager. */
   readonly tcp?: boolean;
 }
@@ -15,8 +18,9 @@ export interface BootstrapOptions {
 export function bootstrap(
   port: number,
   upstream: number,
-  { chain = false, routes = 0, clusters = 0, accessLog, tcp = false }: BootstrapOptions,
+  { chain = false, routes = 0, clusters = 0, accessLog, tcp = false, mutualTls }: BootstrapOptions,
 ): string {
+  if (mutualTls !== undefined) return mutualTlsBootstrap(port, upstream, mutualTls);
   const type = (name: string): string => `type.googleapis.com/${name}`;
   const filter = (name: string, typeName: string, json: object = {}): object => ({
     name,

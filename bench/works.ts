@@ -45,6 +45,22 @@ export const works: readonly Work[] = [
     config: { tcp: true },
     peers: BOTH,
   },
+  ...(
+    [
+      ['kept', 'on kept connections'],
+      ['full', 'with a full handshake each'],
+      ['resumed', 'with a resumed session each'],
+    ] as const
+  ).map(
+    ([mutualTls, says]): Work => ({
+      ...base,
+      name: `mtls-${mutualTls}`,
+      says: `two sidecars in one process, mutual TLS between them ${says}`,
+      connections: mutualTls === 'kept' ? 50 : 10,
+      config: { mutualTls },
+      peers: BOTH,
+    }),
+  ),
   ...[10, 10_000].flatMap((routes): Work[] => [
     {
       ...base,

@@ -93,6 +93,8 @@ interface KeptSession {
   readonly session: Buffer;
   readonly generation: string;
   readonly peer: Certificate | undefined;
+  /** Epoch milliseconds. */
+  readonly madeMs: number;
 }
 
 class HostTransport implements UpstreamTransport {
@@ -143,6 +145,8 @@ class HostTransport implements UpstreamTransport {
       ...(this.#alpn !== undefined && { ALPNProtocols: this.#alpn }),
       ...(kept !== undefined && { session: kept.session }),
     });
+    // Node reads the whole chain into objects for checkServerIdentity, which costs as much as a signature.
+    tls.getPeerCertificate = noPeerCertificate;
     return this.#handshake(tls, socket, info, material, kept, on);
   }
 
@@ -205,9 +209,9 @@ class HostTransport implements UpstreamTransport {
       info.alpn = tls.alpnProtocol === false ? undefined : (tls.alpnProtocol ?? undefined);
       info.tls = new TlsConnectionInfo(tls, peer, material.own, material.rules !== undefined);
       this.#statistics.done(info.tls.version, info.tls.cipher, resumed, peer !== undefined);
-      if (this.#tls.config.maxSessionKeys > 0) {
-        tls.on('session', (session: Buffer) => {
-          this.#kept = { session, generation: material.generation, peer };
+      if (this.#tls.config.maxSessionKeys > 0 && !(resumed && kept !== undefined && isFresh(kept))) {
+        tls.once('session', (session: Buffer) => {
+          this.#kept = { session, generation: material.generation, peer, madeMs: Date.now() };
         });
       }
       const stream = new SocketStream(tls, info, undefined, raw);
@@ -254,6 +258,15 @@ function exactName(text: string): NameMatcher {
     matches: ({ type, value }) => (type === 'dns' ? matchesDnsName(value, text) : type !== 'other' && value === text),
   };
 }
+
+/** Servers send new tickets with each connection; taking each of them costs more than it is worth. */
+const SESSION_REFRESH_MS = 60_000;
+
+function isFresh({ madeMs }: KeptSession): boolean {
+  return Date.now() - madeMs < SESSION_REFRESH_MS;
+}
+
+const noPeerCertificate = (() => ({})) as unknown as TLSSocket['getPeerCertificate'];
 
 /** OpenSSL's code; Node types it as an error, and gives text. */
 function chainErrorOf({ authorizationError }: TLSSocket): string {
