@@ -294,7 +294,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   attemptReset(attempt: UpstreamRequest, reason: ResetReason): void {
-    if (!this.#responseStarted && reason === 'connection termination' && this.#mayMove(attempt)) {
+    if (!this.#responseStarted && this.#mayMove(attempt, reason)) {
       this.#deadConnections++;
       attempt.cluster.statistics.rqRetry.inc();
       this.#ledger('dead_connection');
@@ -358,13 +358,12 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   /** Whether a request on a dead kept-alive connection may go to another one: sent twice only where that is harmless. */
-  #mayMove(attempt: UpstreamRequest): boolean {
-    return (
-      attempt.reused &&
-      this.#deadConnections < MAX_DEAD_CONNECTIONS &&
-      IDEMPOTENT.has(this.requestHeaders.method) &&
-      this.body.replayable
-    );
+  #mayMove(attempt: UpstreamRequest, reason: ResetReason): boolean {
+    const { none, replayable } = this.body;
+    if (this.#deadConnections >= MAX_DEAD_CONNECTIONS || !(none || replayable)) return false;
+    // Refused is not looked at: GOAWAY came, or the peer has more streams than it wants (RFC 9113 §8.7).
+    if (reason === 'remote refused stream reset') return true;
+    return reason === 'connection termination' && attempt.reused && IDEMPOTENT.has(this.requestHeaders.method);
   }
 
   #tellExpectedTimeout(): void {

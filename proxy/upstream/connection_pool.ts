@@ -34,6 +34,8 @@ export interface ConnectionHolder {
   /** It is about to close, or the peer allows less. */
   roomLost(connection: PooledConnection): void;
   closed(connection: PooledConnection): void;
+  /** What the peer allowed on the connection that said so last: the next one starts from it. */
+  peerMaxStreams: number;
 }
 
 export type ConnectionMaker = (holder: ConnectionHolder, stream: SocketStream) => PooledConnection;
@@ -49,13 +51,13 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   readonly #full = new Set<PooledConnection>();
   readonly #pending: PoolRequest[] = [];
   readonly #connecting = new Set<ConnectionAttempt>();
-  #streamsExpected: number;
+  peerMaxStreams = STREAMS_EXPECTED_OF_HTTP2;
   #draining = false;
 
   constructor(options: PoolOptions, make: ConnectionMaker) {
     this.options = options;
     this.#make = make;
-    this.#streamsExpected = options.protocol === 'http1' ? 1 : STREAMS_EXPECTED_OF_HTTP2;
+    if (options.protocol === 'http1') this.peerMaxStreams = 1;
   }
 
   get connections(): number {
@@ -114,7 +116,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   connected(attempt: ConnectionAttempt, stream: SocketStream): void {
     this.#connecting.delete(attempt);
     const connection = this.#make(this, stream);
-    if (this.options.protocol === 'auto' && stream.info.alpn !== 'h2') this.#streamsExpected = 1;
+    if (this.options.protocol === 'auto' && stream.info.alpn !== 'h2') this.peerMaxStreams = 1;
     this.#full.add(connection);
     this.#roomFor(connection, true);
     // What was thought to fit on one connection may need more of them.
@@ -207,7 +209,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   /** Enough connections on their way for what waits, as far as the breaker lets. */
   #connectIfNeeded(): void {
     const { breaker, statistics } = this.options;
-    while (this.#connecting.size * this.#streamsExpected < this.#pending.length) {
+    while (this.#connecting.size * Math.max(1, this.peerMaxStreams) < this.#pending.length) {
       if (!breaker.tryAcquire('connections')) {
         statistics.cxOverflow.inc();
         // A thread without any connection to this host opens one over the limit: its requests would starve.

@@ -41,6 +41,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     stream.onDrain = () => this.#codec.onDrain();
     stream.onFlush = () => this.#codec.flush();
     this.#codec = new Http2ClientCodec(this, http2.options, statistics.http2);
+    this.#codec.peerMaxStreams = Math.min(this.#codec.peerMaxStreams, holder.peerMaxStreams);
     this.#lastActiveMs = holder.options.nowMs();
     this.#pings = KeepalivePings.start(http2.keepalive, this.#codec, deadlines, () => {
       statistics.http2.keepaliveTimeout.inc();
@@ -129,7 +130,9 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     this.#roomChanged = true;
   }
 
-  onSettings(): void {
+  onSettings(maxConcurrentStreams: number): void {
+    const { http2 } = this.#holder.options;
+    this.#holder.peerMaxStreams = Math.min(maxConcurrentStreams, http2.options.maxConcurrentStreams);
     this.#holder.roomLost(this);
     this.#roomChanged = true;
   }

@@ -5,6 +5,9 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { findProgram } from '../support/find_program.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import type { Json, Resource } from '../../config/resources.ts';
+import { downstreamTls, MeshCa } from '../support/mesh_ca.ts';
+import { resource } from '../support/static_source.ts';
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 
@@ -14,18 +17,28 @@ const skip =
     ? 'h2spec is not installed: go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible'
     : false;
 
-test('a listener for HTTP/2 passes all cases of h2spec over plain TCP', { skip, timeout: 60_000 }, async (t) => {
-  const upstream = await RawUpstream.start(t, answering('x'.repeat(64)));
-  const proxy = await startTestProxy(t, [
-    httpListener({
+for (const over of ['plain TCP', 'TLS'] as const) {
+  test(`a listener for HTTP/2 passes all cases of h2spec over ${over}`, { skip, timeout: 60_000 }, async (t) => {
+    const upstream = await RawUpstream.start(t, answering('x'.repeat(64)));
+    const plain = httpListener({
       routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'upstream' } }]),
       manager: { codec_type: 'HTTP2', http2_protocol_options: { max_concurrent_streams: 100 } },
-    }),
-    staticCluster('upstream', [upstream.port]),
-  ]);
-  const args = ['-h', '127.0.0.1', '-p', String(proxy.port()), '-o', '5'];
-  const { stdout } = await promisify(execFile)('h2spec', args).catch((error: { stdout: string }) => error);
-  const summary = /(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed/.exec(stdout);
-  assert.deepEqual(summary?.slice(1).map(Number), [CASES, CASES, 0, 0], stdout.slice(stdout.indexOf('Failures')));
-  assert.deepEqual(proxy.errors, []);
-});
+    });
+    const proxy = await startTestProxy(t, [
+      over === 'TLS' ? withTls(plain) : plain,
+      staticCluster('upstream', [upstream.port]),
+    ]);
+    const args = ['-h', '127.0.0.1', '-p', String(proxy.port()), '-o', '5', ...(over === 'TLS' ? ['-t', '-k'] : [])];
+    const { stdout } = await promisify(execFile)('h2spec', args).catch((error: { stdout: string }) => error);
+    const summary = /(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed/.exec(stdout);
+    assert.deepEqual(summary?.slice(1).map(Number), [CASES, CASES, 0, 0], stdout.slice(stdout.indexOf('Failures')));
+    assert.deepEqual(proxy.errors, []);
+  });
+}
+
+function withTls(listener: Resource): Resource {
+  const own = new MeshCa().issue(undefined, { dnsNames: ['localhost'] });
+  const [chain] = listener.json['filter_chains'] as Json[];
+  const socket = downstreamTls({ own, alpn: ['h2'] });
+  return resource('listener', { ...listener.json, filter_chains: [{ ...chain, transport_socket: socket }] });
+}
