@@ -74,7 +74,7 @@ const MAX_YOUNG_GENERATION_MB = 2;
 
 export class DataThreads {
   readonly #options: DataThreadsOptions;
-  readonly #breakers: BreakerMemory = createBreakerMemory();
+  readonly breakers: BreakerMemory = createBreakerMemory();
   readonly reports: ReportMemory = createReportMemory();
   readonly #buckets: BucketMemory = createBucketMemory();
   readonly #threads: DataThread[] = [];
@@ -164,7 +164,7 @@ export class DataThreads {
 
   /** For tests: shared slots that somebody holds. */
   usedSlots(): number {
-    return usedSlots(this.#breakers) + usedSlotsOf(this.reports.slots);
+    return usedSlots(this.breakers) + usedSlotsOf(this.reports.slots);
   }
 
   /** For tests: kills one as a crash would. */
@@ -194,7 +194,7 @@ export class DataThreads {
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
       threadIndex: index,
-      breakers: this.#breakers,
+      breakers: this.breakers,
       breakerRow: row,
       buckets: this.#buckets,
       bucketRow,
@@ -299,7 +299,7 @@ export class DataThreads {
   #exited(thread: DataThread, livedMs: number): void {
     thread.alive = false;
     thread.died();
-    forgetRow(this.#breakers, thread.row);
+    forgetRow(this.breakers, thread.row);
     forgetReports(this.reports, thread.reportRow);
     forgetBuckets(this.#buckets, thread.bucketRow);
     for (const resolve of thread.pending.values()) resolve(undefined);

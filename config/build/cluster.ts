@@ -252,7 +252,7 @@ const DEFAULT_LIMITS: BreakerLimits = {
 };
 
 function buildBreakers(fields: Fields | undefined): ClusterConfig['breakers'] {
-  const found = { default: DEFAULT_LIMITS, high: DEFAULT_LIMITS };
+  const found = { default: DEFAULT_LIMITS, high: DEFAULT_LIMITS, configured: fields !== undefined };
   for (const threshold of fields?.messages('thresholds') ?? []) {
     const priority = threshold.oneOf('priority', ['DEFAULT', 'HIGH'], 'DEFAULT') === 'HIGH' ? 'high' : 'default';
     found[priority] = {
@@ -260,6 +260,7 @@ function buildBreakers(fields: Fields | undefined): ClusterConfig['breakers'] {
       maxPendingRequests: threshold.integer('max_pending_requests') ?? DEFAULT_LIMITS.maxPendingRequests,
       maxRequests: threshold.integer('max_requests') ?? DEFAULT_LIMITS.maxRequests,
       maxRetries: threshold.integer('max_retries') ?? DEFAULT_LIMITS.maxRetries,
+      trackRemaining: threshold.boolean('track_remaining') ?? false,
       retryBudget: buildRetryBudget(threshold.message('retry_budget')),
     };
   }

@@ -8,6 +8,8 @@ export interface BreakerLimits {
   readonly maxPendingRequests: number;
   readonly maxRequests: number;
   readonly maxRetries: number;
+  /** Gauges say what remains. */
+  readonly trackRemaining?: boolean;
   /** Instead of maxRetries. */
   readonly retryBudget?: RetryBudget | undefined;
 }

@@ -27,7 +27,12 @@ export interface ClusterConfig {
   readonly slowStart: Omit<SlowStart, 'nowMs' | 'random'> | undefined;
   readonly subsets: SubsetConfig | undefined;
   readonly outlier: OutlierConfig | undefined;
-  readonly breakers: { readonly default: BreakerLimits; readonly high: BreakerLimits };
+  readonly breakers: {
+    readonly default: BreakerLimits;
+    readonly high: BreakerLimits;
+    /** Not just defaults. */
+    readonly configured: boolean;
+  };
   readonly http: UpstreamHttp;
   readonly dns: DnsOptions;
   readonly metadata: Metadata | undefined;

@@ -2,6 +2,7 @@
 import type { Logger } from '../telemetry/log.ts';
 import type { Statistics } from '../telemetry/statistics.ts';
 import { socketAddress } from '../net/connection_info.ts';
+import { BreakerGauges } from './breaker_gauges.ts';
 import type { ClusterConfig } from './cluster_config.ts';
 import {
   clearStreaks,
@@ -15,10 +16,12 @@ import {
 import type { VerdictMessage } from './host_verdicts.ts';
 import type { LoadAssignment } from './load_assignment.ts';
 import type { OutlierCause } from './outlier_config.ts';
+import type { BreakerMemory } from './shared_breakers.ts';
 import { type OutlierEvent, OutlierMonitor } from './outlier_monitor.ts';
 
 export interface HostHealthDeps {
   readonly memory: ReportMemory;
+  readonly breakers: BreakerMemory;
   /** The control thread's own way to the slots: what it watches stays while threads come and go. */
   readonly reports: HostReports;
   /** Of living threads. */
@@ -32,6 +35,7 @@ export interface HostHealthDeps {
 
 /** The data threads. */
 interface Threads {
+  readonly breakers: BreakerMemory;
   readonly reports: ReportMemory;
   readonly reportRows: readonly ReportRow[];
   broadcast(message: VerdictMessage): void;
@@ -46,12 +50,14 @@ interface Watched {
 
 export class HostHealth {
   readonly #deps: HostHealthDeps;
+  readonly #gauges: BreakerGauges;
   readonly #watched = new Map<string, Watched>();
   /** Newest memberships by their own name, of clusters that are watched. */
   readonly #wantedBy = new Map<string, Set<string>>();
 
   constructor(deps: HostHealthDeps) {
     this.#deps = deps;
+    this.#gauges = new BreakerGauges(deps.breakers, deps.statistics);
   }
 
   static over(
@@ -62,6 +68,7 @@ export class HostHealth {
   ): HostHealth {
     const { reports: memory } = threads;
     return new HostHealth({
+      breakers: threads.breakers,
       memory,
       reports: new HostReports(memory, createReportRow(memory)),
       rows: () => threads.reportRows,
@@ -74,9 +81,10 @@ export class HostHealth {
 
   /** A version of a cluster is served. `endpoints`: a load assignment by name, as JSON. */
   serve(config: ClusterConfig, endpoints: (name: string) => unknown): void {
+    this.#gauges.serve(config);
     const known = this.#watched.get(config.name);
     if (config.outlier === undefined) {
-      if (known !== undefined) this.drop(config.name);
+      this.#unwatch(config.name);
       return;
     }
     let watched: Watched;
@@ -94,6 +102,11 @@ export class HostHealth {
   }
 
   drop(cluster: string): void {
+    this.#gauges.drop(cluster);
+    this.#unwatch(cluster);
+  }
+
+  #unwatch(cluster: string): void {
     const watched = this.#watched.get(cluster);
     if (watched === undefined) return;
     clearInterval(watched.timer);
@@ -130,6 +143,7 @@ export class HostHealth {
   }
 
   stop(): void {
+    this.#gauges.stop();
     for (const { timer } of this.#watched.values()) clearInterval(timer);
   }
 

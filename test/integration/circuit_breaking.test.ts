@@ -1,0 +1,104 @@
+/** Circuit breakers over two threads, as Istio's own task tries them: limits hold, and nobody waits for nothing. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Json } from '../../config/resources.ts';
+import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { RawUpstream } from '../support/raw_peers.ts';
+import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
+import type { Scope } from '../support/scope.ts';
+
+async function start(t: Scope, thresholds: Json, answerMs: number, cluster: Json = {}) {
+  let open = 0;
+  let most = 0;
+  const upstream = await RawUpstream.start(t, (received, socket) => {
+    if (!received.endsWith('\r\n\r\n')) return;
+    open++;
+    most = Math.max(most, open);
+    setTimeout(() => {
+      open--;
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
+    }, answerMs);
+  });
+  const proxy = await startTestProxy(
+    t,
+    [
+      httpListener({ routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'up', timeout: '0s' } }]) }),
+      staticCluster('up', [upstream.port], { circuit_breakers: { thresholds: [thresholds] }, ...cluster }),
+    ],
+    { concurrency: 2 },
+  );
+  return { proxy, upstream, most: () => most };
+}
+
+async function ask(proxy: TestProxy): Promise<{ status: number; text: string; overloaded: string | null }> {
+  const response = await fetch(`http://127.0.0.1:${proxy.port()}/`, { headers: { connection: 'close' } });
+  return {
+    status: response.status,
+    text: await response.text(),
+    overloaded: response.headers.get('x-envoy-overloaded'),
+  };
+}
+
+const oneConnection: Json = {
+  typed_extension_protocol_options: {
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+      '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
+      common_http_protocol_options: { max_requests_per_connection: 1 },
+      explicit_http_config: { http_protocol_options: {} },
+    },
+  },
+};
+
+test("Istio's task: one connection, one pending: some pass, some overflow, and nobody hangs", async (t) => {
+  const { proxy } = await start(t, { max_connections: 1, max_pending_requests: 1 }, 5, oneConnection);
+  const overflowed: string[] = [];
+  let passed = 0;
+  // Three clients, twenty requests each (fortio -c 3 -n 60).
+  await Promise.all(
+    [1, 2, 3].map(async () => {
+      for (let i = 0; i < 20; i++) {
+        const { status, text, overloaded } = await ask(proxy);
+        if (status === 200) passed++;
+        else overflowed.push(`${status} ${text} ${overloaded}`);
+      }
+    }),
+  );
+  assert.ok(passed >= 20, `${passed} of 60 passed`);
+  assert.ok(overflowed.length > 0, 'nothing overflowed');
+  const answer = '503 upstream connect error or disconnect/reset before headers. reset reason: overflow true';
+  assert.deepEqual([...new Set(overflowed)], [answer]);
+  assert.equal(proxy.value('cluster.up.upstream_rq_pending_overflow'), overflowed.length);
+  assert.equal(proxy.value('cluster.up.upstream_rq_pending_active'), 0);
+  // One client alone is never refused.
+  for (let i = 0; i < 10; i++) assert.equal((await ask(proxy)).status, 200);
+});
+
+test('max_requests holds exactly over both threads', async (t) => {
+  const { proxy, most } = await start(t, { max_requests: 5, max_pending_requests: 100 }, 150);
+  const answers = await Promise.all(Array.from({ length: 30 }, () => ask(proxy)));
+  assert.equal(most(), 5);
+  assert.equal(answers.filter(({ status }) => status === 200).length, 5);
+  assert.equal(answers.filter(({ overloaded }) => overloaded === 'true').length, 25);
+});
+
+test('a limit of 0 refuses everything', async (t) => {
+  for (const thresholds of [{ max_pending_requests: 0 }, { max_requests: 0 }]) {
+    const { proxy } = await start(t, thresholds, 1);
+    const { status, overloaded } = await ask(proxy);
+    assert.deepEqual([status, overloaded], [503, 'true']);
+  }
+});
+
+test('open gauges say which breaker is open, and what remains where that is asked for', async (t) => {
+  const { proxy } = await start(t, { max_requests: 2, track_remaining: true }, 1500);
+  const asked = [ask(proxy), ask(proxy)];
+  const gauge = (name: string): number => proxy.value(`cluster.up.circuit_breakers.default.${name}`);
+  for (let i = 0; gauge('rq_open') !== 1 && i < 300; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.equal(gauge('rq_open'), 1);
+  assert.equal(gauge('remaining_rq'), 0);
+  assert.equal(gauge('cx_open'), 0);
+  await Promise.all(asked);
+  for (let i = 0; gauge('rq_open') !== 0 && i < 300; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.equal(gauge('rq_open'), 0);
+  assert.equal(gauge('remaining_rq'), 2);
+});
