@@ -1,5 +1,6 @@
 /** How many data threads by default: the CPU limit of the container, 2 without one (as Istio's injector does). */
 import { readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 
 export function defaultConcurrency(): number {
   const v2 = read('/sys/fs/cgroup/cpu.max')?.split(' ');
@@ -20,4 +21,10 @@ function read(path: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The memory limit of the container; undefined without one. */
+export function memoryLimitBytes(): number | undefined {
+  const limit = process.constrainedMemory();
+  return limit > 0 && limit < totalmem() ? limit : undefined;
 }

@@ -4,6 +4,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { ISTIO_STATS_CONFIG } from '../config/istio/stats_config.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { startProxy } from '../proxy/main.ts';
+import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { BindError } from '../proxy/net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '../proxy/proxy_options.ts';
 import { REDACTED } from '../proxy/telemetry/redaction.ts';
@@ -11,7 +12,7 @@ import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/
 import { showAddress } from './addresses.ts';
 import { Application } from './application.ts';
 import type { Configuration } from './configuration.ts';
-import { defaultConcurrency } from './cpu_limit.ts';
+import { defaultConcurrency, memoryLimitBytes } from './cpu_limit.ts';
 import { type DrainPolicy, readDrainPolicy } from './drain_policy.ts';
 import { EndSignals } from './end_signals.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
@@ -63,6 +64,7 @@ export async function serve(options: ServeOptions, reopenLog: () => void): Promi
     node: nodeOf(flags, configuration),
     commandLine: commandLine(flags, concurrencyOf(flags, configuration), drain),
     bootstrap: configuration.bootstrap?.json,
+    overloadConfig: parseOverload(configuration.bootstrap?.json['overload_manager'], memoryLimitBytes()),
     statsConfig:
       configuration.bootstrap?.json['stats_config'] ??
       (configuration.compiled === undefined ? undefined : ISTIO_STATS_CONFIG),

@@ -1,4 +1,6 @@
 /** Parts of an Envoy bootstrap that Pillion does not execute, refused by name; the rest is used, or means nothing here. */
+import { ConfigError } from '../proxy/config_error.ts';
+import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { Fields } from '../proxy/resource_fields.ts';
 import type { Json } from './resources.ts';
 
@@ -41,6 +43,12 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
   ] as const) {
     const typeUrl = innerType(fields.message(field)?.message('typed_config'));
     if (typeUrl !== '' && typeUrl !== known) return { field, sentence: `${shortName(typeUrl)} is not supported` };
+  }
+  try {
+    parseOverload(bootstrap['overload_manager'], undefined);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { field: 'overload_manager', sentence: error.message };
   }
   const manager = fields.message('cluster_manager');
   for (const [field, sentence] of [

@@ -1,5 +1,6 @@
 /** The data threads as the control thread sees them: started, told, restarted when they die. */
 import { type BucketMemory, createBucketMemory, createBucketRow, forgetBuckets } from './http/token_buckets.ts';
+import { createOverloadMemory, type OverloadMemory } from './overload/overload_state.ts';
 import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { ClusterCall } from './cluster_caller.ts';
@@ -75,6 +76,7 @@ const MAX_YOUNG_GENERATION_MB = 2;
 export class DataThreads {
   readonly #options: DataThreadsOptions;
   readonly breakers: BreakerMemory = createBreakerMemory();
+  readonly overload: OverloadMemory = createOverloadMemory();
   readonly reports: ReportMemory = createReportMemory();
   readonly #buckets: BucketMemory = createBucketMemory();
   readonly #threads: DataThread[] = [];
@@ -196,6 +198,7 @@ export class DataThreads {
       threadIndex: index,
       breakers: this.breakers,
       breakerRow: row,
+      overload: this.overload,
       buckets: this.#buckets,
       bucketRow,
       reports: this.reports,

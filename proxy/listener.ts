@@ -59,7 +59,11 @@ export class ListenerRuntime {
       version: () => this.#version,
       handOver: (stream) => this.#handOver(stream),
       complain: (message) => complain('warning', `Listener "${this.config.name}" (${this.config.origin}): ${message}`),
-      forget: (open) => this.#connections.delete(open),
+      forget: (open) => {
+        const known = this.#connections.delete(open);
+        if (known) services.overload.connectionClosed();
+        return known;
+      },
     };
   }
 
@@ -158,7 +162,8 @@ export class ListenerRuntime {
         deps: {
           services,
           direction: config.direction,
-          drains: () => services.drain.closes(config.direction, config.drainType),
+          drains: () =>
+            services.drain.closes(config.direction, config.drainType) || services.overload.closesConnections(),
           bufferLimitBytes: config.bufferLimitBytes,
           createHttpFilter: (parsed, deps) => maker.http(parsed, deps),
         },
@@ -169,6 +174,11 @@ export class ListenerRuntime {
 
   /** `handOff`: may go on at the listener of its original destination. */
   #accepted(stream: SocketStream, handOff: boolean): void {
+    if (!this.#services.overload.acceptsConnection()) {
+      this.#statistics.cxGlobalOverflow.inc();
+      stream.close('reset');
+      return;
+    }
     const open = new ListenerConnection(stream, this.#host, handOff);
     this.#connections.add(open);
     open.inspect();

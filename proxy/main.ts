@@ -24,6 +24,8 @@ import { LogWriter } from './telemetry/log_writer.ts';
 import { mostTalkative } from './telemetry/log.ts';
 import type { ThreadDescription, ToThread } from './thread_messages.ts';
 import type { ClusterConfig } from './upstream/cluster_config.ts';
+import { parseOverload } from './overload/overload_config.ts';
+import { OverloadManager } from './overload/overload_manager.ts';
 import { HostHealth } from './upstream/host_health.ts';
 import { Discovery } from './upstream/discovery.ts';
 import { LazyExporters } from './telemetry/lazy_exporters.ts';
@@ -45,6 +47,7 @@ class ControlThread {
   readonly #threads: DataThreads;
   readonly #discovery: Discovery;
   readonly #hostHealth: HostHealth;
+  readonly #overload: OverloadManager;
   readonly #configuration: ConfigurationState;
   readonly #distributor: Distributor;
   readonly #opener: ListenerOpener;
@@ -105,6 +108,8 @@ class ControlThread {
       bringUp: (thread, post) => this.#bringUp(thread, post),
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
+    const { overloadConfig = parseOverload(undefined, undefined) } = options;
+    this.#overload = new OverloadManager(overloadConfig, this.#threads.overload, this.#aggregate.own, log);
     this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log, buildLoadAssignment);
     this.#opener = new ListenerOpener({
       threads: options.concurrency,
@@ -449,6 +454,7 @@ class ControlThread {
     for (const source of this.#options.sources) source.stop();
     this.#discovery.stop();
     this.#hostHealth.stop();
+    this.#overload.stop();
     await this.#threads.flush();
     await this.#exporters.flush();
     await this.#threads.terminate();

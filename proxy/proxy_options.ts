@@ -6,6 +6,7 @@ import type { AgentEnvironment } from './admin/agent_port.ts';
 import type { DnsStart } from './dns/dns_worker.ts';
 import type { NameTableData } from './dns/name_table.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
+import type { OverloadConfig } from './overload/overload_config.ts';
 import type { Logger } from './telemetry/log.ts';
 
 export interface ListenAddress {
@@ -45,6 +46,8 @@ export interface ProxyOptions {
   /** envoy.config.metrics.v3.StatsConfig in JSON form; undefined: Envoy's defaults. */
   readonly statsConfig?: unknown;
   readonly drainTimeMs: number;
+  /** When load is shed; default: never, but for threads that are late. */
+  readonly overloadConfig?: OverloadConfig;
   /** Default `immediate`. */
   readonly drainStrategy?: DrainStrategy;
   /** After each configuration change that was applied or refused. */

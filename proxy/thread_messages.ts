@@ -11,6 +11,7 @@ import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
 import type { HostCounts } from './upstream/host.ts';
 import type { BucketMemory } from './http/token_buckets.ts';
+import type { OverloadMemory } from './overload/overload_state.ts';
 import type { ReportMemory, ReportRow } from './upstream/host_reports.ts';
 import type { VerdictMessage } from './upstream/host_verdicts.ts';
 import type { OutlierCause } from './upstream/outlier_config.ts';
@@ -21,6 +22,7 @@ export interface ThreadStart {
   readonly threadIndex: number;
   readonly breakers: BreakerMemory;
   readonly breakerRow: BreakerRow;
+  readonly overload: OverloadMemory;
   readonly buckets: BucketMemory;
   readonly bucketRow: SharedArrayBuffer;
   readonly reports: ReportMemory;

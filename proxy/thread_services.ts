@@ -7,6 +7,7 @@ import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
 import type { TokenBuckets } from './http/token_buckets.ts';
+import type { ThreadOverload } from './overload/overload_state.ts';
 import type { HostReports } from './upstream/host_reports.ts';
 import type { HostVerdicts } from './upstream/host_verdicts.ts';
 import type { OutlierFound } from './upstream/outlier_reporter.ts';
@@ -26,6 +27,7 @@ export interface ThreadServices {
   readonly routes: { get(name: string): RouteTable | undefined };
   readonly breakers: CircuitBreakers;
   readonly tokenBuckets: TokenBuckets;
+  readonly overload: ThreadOverload;
   /** TLS certificates, keys and roots by name. */
   readonly secrets: SecretLookup;
   /** Where session-ticket keys come from: the same on all threads, and nowhere else. */

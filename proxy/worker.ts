@@ -28,11 +28,14 @@ import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';
 import { TokenBuckets } from './http/token_buckets.ts';
+import { ThreadOverload } from './overload/overload_state.ts';
 import { HostReports } from './upstream/host_reports.ts';
 import { HostVerdicts } from './upstream/host_verdicts.ts';
 import { SharedBreakers } from './upstream/shared_breakers.ts';
 
 /** Access-log bytes on their way to the writer; beyond, lines are dropped and counted. */
+/** Connections of all listeners are counted as those of a cluster without a name. */
+const UNLIMITED = { maxConnections: 2 ** 31, maxPendingRequests: 0, maxRequests: 0, maxRetries: 0 };
 const MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024;
 
 const port = parentPort;
@@ -85,6 +88,9 @@ const spans = new ThreadRecords<TracerConfig, SpanRecord>(
   },
 );
 const nowMs = eventNowMs;
+const breakers = new SharedBreakers(start.breakers, start.breakerRow);
+const overload = new ThreadOverload(start.overload, breakers.open('', 'default', UNLIMITED), Math.random);
+overload.watchLag();
 const services: ThreadServices = {
   threadIndex: start.threadIndex,
   statistics,
@@ -92,7 +98,8 @@ const services: ThreadServices = {
   routes: cells.routes,
   secrets: cells.secrets,
   ticketSecret: { bytes: start.ticketSecret },
-  breakers: new SharedBreakers(start.breakers, start.breakerRow),
+  breakers,
+  overload,
   tokenBuckets: new TokenBuckets(start.buckets, start.bucketRow),
   hostVerdicts: new HostVerdicts(),
   hostReports: new HostReports(start.reports, start.reportRow),

@@ -192,6 +192,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
           }),
     routes: 'table' in routes ? () => routes.table : () => services.routes.get(routes.rdsName),
     drains: deps.drains,
+    sheds: () => services.overload.shedsRequest(),
     random: services.random,
     nowMs: services.nowMs,
     onFilterError: (filter, error) => {

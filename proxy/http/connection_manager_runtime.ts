@@ -41,6 +41,8 @@ export class ConnectionManagerRuntime {
   readonly routes: () => RouteTable | undefined;
   /** Whether the response at hand should be its connection's last. */
   readonly drains: () => boolean;
+  /** Whether a new request is refused because there is too much to do. */
+  readonly sheds: () => boolean;
   readonly random: () => number;
   readonly nowMs: () => number;
   /** A hook threw: logged, never fatal. */
@@ -56,6 +58,7 @@ export class ConnectionManagerRuntime {
     deadlines: Deadlines;
     routes: () => RouteTable | undefined;
     drains: () => boolean;
+    sheds: () => boolean;
     random: () => number;
     nowMs: () => number;
     onFilterError: (filter: string, error: unknown) => void;
@@ -91,6 +94,7 @@ export class ConnectionManagerRuntime {
     this.deadlines = deadlines;
     this.routes = options.routes;
     this.drains = options.drains;
+    this.sheds = options.sheds;
     this.random = options.random;
     this.nowMs = options.nowMs;
     this.onFilterError = options.onFilterError;

@@ -120,6 +120,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.upgrade = prepared.upgrade;
     this.info.internal = prepared.internal;
     if (prepared.remoteAddress !== undefined) this.info.remoteAddress = prepared.remoteAddress;
+    if (this.#runtime.sheds()) prepared.failure = failures.overload;
     if (prepared.failure !== undefined) {
       if (prepared.failure === failures.pathNormalizationFailed) statistics.rqFailedPathNormalization.inc();
       this.#host.closeAfterResponse();

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ConfigSource, Json, Resource, UpdateResult } from '../../config/resources.ts';
 import { startProxy } from '../../proxy/main.ts';
-import type { RunningProxy, UpdateReport } from '../../proxy/proxy_options.ts';
+import type { ProxyOptions, RunningProxy, UpdateReport } from '../../proxy/proxy_options.ts';
 import type { Scope } from './scope.ts';
 import { StaticSource } from './static_source.ts';
 
@@ -27,6 +27,7 @@ export interface TestProxy {
 }
 
 export interface TestProxyOptions {
+  readonly overloadConfig?: ProxyOptions['overloadConfig'];
   /** The node's metadata. */
   readonly node?: Readonly<Record<string, unknown>>;
   readonly concurrency?: number;
@@ -59,6 +60,7 @@ export function beginTestProxy(t: Scope, resources: readonly Resource[], options
   const running = startProxy({
     concurrency: options.concurrency ?? 1,
     sources: [source, ...(options.sources ?? [])],
+    ...(options.overloadConfig !== undefined && { overloadConfig: options.overloadConfig }),
     admin: { ip: '127.0.0.1', port: 0 },
     status: undefined,
     metrics: undefined,

@@ -1,0 +1,130 @@
+/** When load is shed. Envoy: envoy.config.overload.v3.OverloadManager, of the bootstrap. */
+import { Fields } from '../resource_fields.ts';
+
+/** What is done, in the order of its severity. Envoy's names behind `envoy.overload_actions.`. */
+export const OVERLOAD_ACTIONS = [
+  'disable_http_keepalive',
+  'stop_accepting_requests',
+  'stop_accepting_connections',
+  'reject_incoming_connections',
+] as const;
+export type OverloadAction = (typeof OVERLOAD_ACTIONS)[number];
+
+export type ResourceMonitor =
+  /** fixed_heap, and cgroup_memory: used / most, of the resident memory of the process. */
+  | { readonly name: string; readonly kind: 'memory'; readonly mostBytes: number }
+  /** injected_resource: a file that holds the pressure, 0 to 1. */
+  | { readonly name: string; readonly kind: 'file'; readonly path: string };
+
+export interface OverloadTrigger {
+  readonly action: OverloadAction;
+  readonly monitor: string;
+  /** Pressure at which it begins. */
+  readonly from: number;
+  /** Pressure at which it is complete; between, a share of the load is shed. */
+  readonly to: number;
+}
+
+export interface OverloadConfig {
+  readonly refreshMs: number;
+  readonly monitors: readonly ResourceMonitor[];
+  readonly triggers: readonly OverloadTrigger[];
+  /** global_downstream_max_connections; undefined: any number. */
+  readonly maxConnections: number | undefined;
+}
+
+const TYPE = 'type.googleapis.com/envoy.extensions.resource_monitors';
+const ACTION = 'envoy.overload_actions.';
+/** V8 gives memory back by itself. */
+const NOTHING_TO_DO = new Set(['shrink_heap']);
+const MEMORY = 'envoy.resource_monitors.fixed_heap';
+
+/**
+ * Without one: by the memory limit of the container, if it has one.
+ * @throws {ConfigError} for monitors and actions that are not executed.
+ */
+export function parseOverload(json: unknown, memoryLimitBytes: number | undefined): OverloadConfig {
+  if (json === undefined) return byMemoryLimit(memoryLimitBytes);
+  const fields = new Fields(json, 'overload_manager');
+  const monitors: ResourceMonitor[] = [];
+  let maxConnections: number | undefined;
+  for (const monitor of fields.messages('resource_monitors')) {
+    const name = monitor.requiredString('name');
+    const { '@type': type, ...rest } = monitor.requiredMessage('typed_config').json;
+    const config = new Fields(rest, monitor.at('typed_config'));
+    switch (type) {
+      case `${TYPE}.fixed_heap.v3.FixedHeapConfig`:
+        monitors.push({ name, kind: 'memory', mostBytes: bytes(config, 'max_heap_size_bytes') });
+        break;
+      case `${TYPE}.cgroup_memory.v3.CgroupMemoryConfig`: {
+        const most = config.number('max_memory_bytes', 1) ?? memoryLimitBytes;
+        if (most === undefined) config.fail('max_memory_bytes', 'is required where no memory limit is set');
+        else monitors.push({ name, kind: 'memory', mostBytes: most });
+        break;
+      }
+      case `${TYPE}.injected_resource.v3.InjectedResourceConfig`:
+        monitors.push({ name, kind: 'file', path: config.requiredString('filename') });
+        break;
+      case `${TYPE}.downstream_connections.v3.DownstreamConnectionsConfig`:
+        maxConnections = config.number('max_active_downstream_connections', 1);
+        if (maxConnections === undefined) config.fail('max_active_downstream_connections', 'is required');
+        break;
+      default:
+        monitor.fail('typed_config', `resource monitor ${String(type).replace(`${TYPE}.`, '')} is not supported`);
+    }
+  }
+  return {
+    refreshMs: fields.durationMs('refresh_interval') ?? 1000,
+    monitors,
+    triggers: fields.messages('actions').flatMap((action) => parseAction(action, monitors)),
+    maxConnections,
+  };
+}
+
+function bytes(config: Fields, name: string): number {
+  return config.number(name, 1) ?? config.fail(name, 'is required');
+}
+
+function parseAction(fields: Fields, monitors: readonly ResourceMonitor[]): OverloadTrigger[] {
+  const name = fields.requiredString('name');
+  const short = name.startsWith(ACTION) ? name.slice(ACTION.length) : name;
+  if (NOTHING_TO_DO.has(short)) return [];
+  const action = OVERLOAD_ACTIONS.find((known) => known === short);
+  if (action === undefined) return fields.fail('name', `overload action "${name}" is not supported`);
+  return fields.messages('triggers').map((trigger) => {
+    const monitor = trigger.requiredString('name');
+    if (!monitors.some((known) => known.name === monitor)) {
+      trigger.fail('name', `no resource monitor is called "${monitor}"`);
+    }
+    const threshold = trigger.message('threshold');
+    const scaled = trigger.message('scaled');
+    const from = threshold?.number('value', 0, 1) ?? scaled?.number('scaling_threshold', 0, 1) ?? 0;
+    const to = scaled?.number('saturation_threshold', 0, 1) ?? from;
+    if (threshold === undefined && scaled === undefined) {
+      trigger.fail('threshold', 'one of threshold, scaled is required');
+    }
+    if (scaled !== undefined && from >= to) scaled.fail('saturation_threshold', 'must be above scaling_threshold');
+    return { action, monitor, from, to };
+  });
+}
+
+/** Connections close first, then requests are answered 503, then connections are refused: before the kernel kills. */
+function byMemoryLimit(limitBytes: number | undefined): OverloadConfig {
+  if (limitBytes === undefined) return { refreshMs: 1000, monitors: [], triggers: [], maxConnections: undefined };
+  const trigger = (action: OverloadAction, at: number): OverloadTrigger => ({
+    action,
+    monitor: MEMORY,
+    from: at,
+    to: at,
+  });
+  return {
+    refreshMs: 1000,
+    monitors: [{ name: MEMORY, kind: 'memory', mostBytes: limitBytes }],
+    triggers: [
+      trigger('disable_http_keepalive', 0.92),
+      trigger('stop_accepting_requests', 0.95),
+      trigger('reject_incoming_connections', 0.98),
+    ],
+    maxConnections: undefined,
+  };
+}

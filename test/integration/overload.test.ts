@@ -1,0 +1,193 @@
+/** Too much to do: requests are answered 503 (OM), connections close or are refused, the admin goes on, and it ends by itself. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Json } from '../../config/resources.ts';
+import { unsupportedPart } from '../../config/bootstrap_support.ts';
+import { parseOverload } from '../../proxy/overload/overload_config.ts';
+import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { answering, RawClient, RawUpstream } from '../support/raw_peers.ts';
+import { LogFile, startTestProxy } from '../support/running_proxy.ts';
+import type { Scope } from '../support/scope.ts';
+
+const MONITORS = 'type.googleapis.com/envoy.extensions.resource_monitors';
+
+const action = (name: string, trigger: Json): Json => ({
+  name: `envoy.overload_actions.${name}`,
+  triggers: [{ name: 'pressure', ...trigger }],
+});
+
+/** A proxy whose pressure a file says. */
+async function start(t: Scope, actions: readonly Json[], more: readonly Json[] = []) {
+  const folder = mkdtempSync(join(tmpdir(), 'pillion-overload-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const filename = join(folder, 'pressure');
+  const press = (value: number): void => writeFileSync(filename, String(value));
+  press(0);
+  const log = new LogFile(t);
+  const upstream = await RawUpstream.start(t, answering());
+  const proxy = await startTestProxy(
+    t,
+    [
+      httpListener({
+        routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'up' } }]),
+        manager: { access_log: [log.config('%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n')] },
+      }),
+      staticCluster('up', [upstream.port]),
+    ],
+    {
+      concurrency: 2,
+      overloadConfig: parseOverload(
+        {
+          refresh_interval: '0.02s',
+          resource_monitors: [
+            {
+              name: 'pressure',
+              typed_config: { '@type': `${MONITORS}.injected_resource.v3.InjectedResourceConfig`, filename },
+            },
+            ...more,
+          ],
+          actions,
+        },
+        undefined,
+      ),
+    },
+  );
+  const ask = async (): Promise<string> => {
+    try {
+      const response = await fetch(`http://127.0.0.1:${proxy.port()}/`);
+      return `${response.status} ${await response.text()} ${response.headers.get('connection')}`;
+    } catch {
+      return 'refused';
+    }
+  };
+  const until = async (wanted: RegExp): Promise<string> => {
+    for (let i = 0; i < 300; i++) {
+      const answer = await ask();
+      if (wanted.test(answer)) return answer;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    throw new Error(`never ${wanted}`);
+  };
+  return { proxy, press, ask, until, log };
+}
+
+test('requests are answered 503 with OM, their connections close, the admin answers, and it ends by itself', async (t) => {
+  const { proxy, press, ask, until, log } = await start(t, [
+    action('stop_accepting_requests', { threshold: { value: 0.9 } }),
+  ]);
+  assert.match(await ask(), /^200 ok /);
+  press(0.95);
+  assert.equal(await until(/^503/), '503 envoy overloaded close');
+  const admin = proxy.running.addresses.get('admin');
+  assert.equal((await fetch(`http://127.0.0.1:${admin?.port}/ready`)).status, 200);
+  assert.equal(proxy.value('overload.envoy.overload_actions.stop_accepting_requests.active'), 1);
+  press(0.5);
+  await until(/^200 ok/);
+  const lines = await log.lines(3);
+  assert.ok(lines.includes('503 OM overload'), lines.join());
+});
+
+test('a scaled trigger sheds a share', async (t) => {
+  const { press, ask, until } = await start(t, [
+    action('stop_accepting_requests', { scaled: { scaling_threshold: 0.5, saturation_threshold: 1 } }),
+  ]);
+  press(0.75);
+  await until(/^503/);
+  let shed = 0;
+  for (let i = 0; i < 100; i++) if ((await ask()).startsWith('503')) shed++;
+  assert.ok(shed > 20 && shed < 80, `${shed} of 100`);
+});
+
+test('connections close after their responses', async (t) => {
+  const { press, until } = await start(t, [action('disable_http_keepalive', { threshold: { value: 0.9 } })]);
+  press(1);
+  assert.equal(await until(/close$/), '200 ok close');
+});
+
+test('connections are refused, and then taken again', async (t) => {
+  const { proxy, press, until } = await start(t, [
+    action('disable_http_keepalive', { threshold: { value: 0.5 } }),
+    action('reject_incoming_connections', { threshold: { value: 0.9 } }),
+  ]);
+  press(1);
+  await until(/^refused/);
+  press(0);
+  await until(/^200 ok/);
+  assert.equal(proxy.errors.length, 0);
+});
+
+test('no more connections than global_downstream_max_connections, over both threads', async (t) => {
+  const { proxy, ask } = await start(
+    t,
+    [],
+    [
+      {
+        name: 'envoy.resource_monitors.global_downstream_max_connections',
+        typed_config: {
+          '@type': `${MONITORS}.downstream_connections.v3.DownstreamConnectionsConfig`,
+          max_active_downstream_connections: '4',
+        },
+      },
+    ],
+  );
+  const clients = Array.from({ length: 8 }, () =>
+    new RawClient(t, proxy.port()).send('GET / HTTP/1.1\r\nhost: a\r\n\r\n'),
+  );
+  const answers = await Promise.all(
+    clients.map((client) =>
+      client
+        .until((received) => received.endsWith('ok'))
+        .then(
+          () => 'served',
+          () => 'refused',
+        ),
+    ),
+  );
+  assert.equal(answers.filter((answer) => answer === 'served').length, 4);
+  for (const client of clients) client.socket.destroy();
+  for (let i = 0; !(await ask()).startsWith('200') && i < 200; i++)
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.match(await ask(), /^200 ok/);
+});
+
+test('what is not executed is refused by name, and a memory limit alone is enough', () => {
+  const monitor = (type: string, config: Json = {}): Json => ({
+    overload_manager: {
+      resource_monitors: [{ name: 'm', typed_config: { '@type': `${MONITORS}.${type}`, ...config } }],
+    },
+  });
+  assert.match(
+    unsupportedPart(monitor('cpu_utilization.v3.CpuUtilizationConfig'))?.sentence ?? '',
+    /cpu_utilization.*not supported/,
+  );
+  assert.equal(
+    unsupportedPart(monitor('fixed_heap.v3.FixedHeapConfig', { max_heap_size_bytes: '1000000' })),
+    undefined,
+  );
+  assert.match(
+    unsupportedPart(monitor('fixed_heap.v3.FixedHeapConfig', { max_heap_size_bytes: '-5' }))?.sentence ?? '',
+    /must be >= 1, got -5/,
+  );
+  assert.match(
+    unsupportedPart({
+      overload_manager: { actions: [{ name: 'envoy.overload_actions.reduce_timeouts', triggers: [] }] },
+    })?.sentence ?? '',
+    /reduce_timeouts" is not supported/,
+  );
+  assert.equal(
+    unsupportedPart({ overload_manager: { actions: [{ name: 'envoy.overload_actions.shrink_heap', triggers: [] }] } }),
+    undefined,
+  );
+  assert.deepEqual(
+    parseOverload(undefined, 1000).triggers.map(({ action: name, from }) => [name, from]),
+    [
+      ['disable_http_keepalive', 0.92],
+      ['stop_accepting_requests', 0.95],
+      ['reject_incoming_connections', 0.98],
+    ],
+  );
+  assert.deepEqual(parseOverload(undefined, undefined).triggers, []);
+});
