@@ -2,6 +2,7 @@
 import type { FilterContext, FilterFactory } from '../proxy/http/filter.ts';
 import type { ResponseHeaders } from '../proxy/http/headers.ts';
 import { parseStringMatcher, type StringMatcher } from '../proxy/http/matchers.ts';
+import { ALWAYS, draws, type Fraction, NEVER, parseRuntimeFraction } from '../proxy/fractional_percent.ts';
 import { Fields } from '../proxy/resource_fields.ts';
 
 /** envoy.extensions.filters.http.cors.v3.CorsPolicy; undefined fields leave the choice to a less specific level. */
@@ -17,8 +18,8 @@ interface CorsPolicy {
   readonly privateNetwork: boolean | undefined;
   /** Default true. */
   readonly forwardUnmatchedPreflights: boolean | undefined;
-  readonly enabledPercent: number;
-  readonly shadowPercent: number;
+  readonly enabled: Fraction;
+  readonly shadow: Fraction;
 }
 
 interface CorsState {
@@ -46,7 +47,6 @@ export default {
       }
       return policy;
     };
-    const draws = (percent: number): boolean => percent >= 100 || (percent > 0 && deps.random() * 100 < percent);
     return {
       newState: (): CorsState => ({ policy: undefined, origin: '' }),
       decodeHeaders(ctx, headers, _endStream, state) {
@@ -54,8 +54,8 @@ export default {
         if (origin === undefined || origin === '') return 'continue';
         const policy = policyOf(ctx);
         if (policy === undefined) return 'continue';
-        const enabled = draws(policy.enabledPercent);
-        if (!enabled && !draws(policy.shadowPercent)) return 'continue';
+        const enabled = draws(policy.enabled, deps.random);
+        if (!enabled && !draws(policy.shadow, deps.random)) return 'continue';
         const allowed = policy.origins.some((matcher) => matcher.matches(origin) || matcher.matches('*'));
         (allowed ? originValid : originInvalid).inc();
         if (!enabled) return 'continue';
@@ -114,18 +114,9 @@ function parsePolicy(json: unknown): CorsPolicy {
     credentials: fields.boolean('allow_credentials'),
     privateNetwork: fields.boolean('allow_private_network_access'),
     forwardUnmatchedPreflights: fields.boolean('forward_not_matching_preflights'),
-    enabledPercent: percentOf(fields.message('filter_enabled')) ?? 100,
-    shadowPercent: percentOf(fields.message('shadow_enabled')) ?? 0,
+    enabled: parseRuntimeFraction(fields.message('filter_enabled'), ALWAYS),
+    shadow: parseRuntimeFraction(fields.message('shadow_enabled'), NEVER),
   };
-}
-
-/** envoy.config.core.v3.RuntimeFractionalPercent: its default, there being no runtime. */
-function percentOf(fraction: Fields | undefined): number | undefined {
-  const value = fraction?.message('default_value');
-  if (value === undefined) return undefined;
-  const parts = { HUNDRED: 1, TEN_THOUSAND: 100, MILLION: 10_000 } as const;
-  const denominator = value.oneOf('denominator', ['HUNDRED', 'TEN_THOUSAND', 'MILLION'], 'HUNDRED');
-  return (value.integer('numerator') ?? 0) / parts[denominator];
 }
 
 /** Each setting from the most specific level that has it; whether the filter runs, from the most specific level. */
@@ -139,7 +130,7 @@ function mergePolicies(leastSpecificFirst: readonly CorsPolicy[]): CorsPolicy {
     credentials: more.credentials ?? less.credentials,
     privateNetwork: more.privateNetwork ?? less.privateNetwork,
     forwardUnmatchedPreflights: more.forwardUnmatchedPreflights ?? less.forwardUnmatchedPreflights,
-    enabledPercent: more.enabledPercent,
-    shadowPercent: more.shadowPercent,
+    enabled: more.enabled,
+    shadow: more.shadow,
   }));
 }

@@ -154,7 +154,8 @@ function parseRule(
   requirements: ReadonlyMap<string, JwtRequirement | undefined>,
 ): JwtRule {
   const match = parseRouteMatch(rule.requiredMessage('match'));
-  if (match.fraction < 1) rule.fail('match.runtime_fraction', 'a share of requests cannot be without authentication');
+  if (match.fraction !== undefined)
+    rule.fail('match.runtime_fraction', 'a share of requests cannot be without authentication');
   const name = rule.string('requirement_name');
   if (name !== undefined && name !== '') {
     if (!requirements.has(name)) rule.fail('requirement_name', `requirement_map has no "${name}"`);

@@ -1,11 +1,14 @@
 /** Shares. Envoy: envoy.type.v3.FractionalPercent and envoy.config.core.v3.RuntimeFractionalPercent. */
 import type { Fields } from './resource_fields.ts';
+import { runtimeShare } from './runtime_values.ts';
 
 const DENOMINATORS = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 } as const;
 
 export interface Fraction {
   readonly numerator: number;
   readonly denominator: number;
+  /** Of the runtime layers: what they say under this key comes first. */
+  readonly runtimeKey?: string;
 }
 
 export const ALWAYS: Fraction = { numerator: 100, denominator: 100 };
@@ -20,12 +23,21 @@ export function parseFraction(fields: Fields | undefined): Fraction | undefined 
   };
 }
 
-/** RuntimeFractionalPercent: there is no runtime to ask, so its default holds; `absent` without one. */
+/** RuntimeFractionalPercent; `absent` where there is none, or it has no default. */
 export function parseRuntimeFraction(fields: Fields | undefined, absent: Fraction): Fraction {
-  return parseFraction(fields?.message('default_value')) ?? absent;
+  const fraction = parseFraction(fields?.message('default_value')) ?? absent;
+  const runtimeKey = fields?.string('runtime_key');
+  return runtimeKey === undefined || runtimeKey === '' ? fraction : { ...fraction, runtimeKey };
+}
+
+/** Between 0 and 1. */
+export function shareOf({ numerator, denominator, runtimeKey }: Fraction): number {
+  const layered = runtimeKey === undefined ? undefined : runtimeShare(runtimeKey, denominator);
+  return layered ?? numerator / denominator;
 }
 
 /** `random`: [0, 1). */
-export function draws({ numerator, denominator }: Fraction, random: () => number): boolean {
-  return numerator >= denominator || (numerator > 0 && random() * denominator < numerator);
+export function draws(fraction: Fraction, random: () => number): boolean {
+  const share = shareOf(fraction);
+  return share >= 1 || (share > 0 && random() < share);
 }

@@ -7,6 +7,7 @@ import {
   type Regex,
   type StringMatcher,
 } from '../http/matchers.ts';
+import { ALWAYS, type Fraction, parseRuntimeFraction, shareOf } from '../fractional_percent.ts';
 import type { RequestHeaders } from '../http/headers.ts';
 import type { Fields } from '../resource_fields.ts';
 import { isGrpc } from '../http/local_reply.ts';
@@ -28,8 +29,8 @@ export interface RouteMatch {
   readonly headers: readonly HeaderMatcher[];
   readonly query: readonly QueryMatcher[];
   readonly grpcOnly: boolean;
-  /** 0 to 1: the share of requests that match. */
-  readonly fraction: number;
+  /** The share of requests that match; undefined: all. */
+  readonly fraction: Fraction | undefined;
 }
 
 interface QueryMatcher {
@@ -38,22 +39,17 @@ interface QueryMatcher {
   readonly value: StringMatcher | undefined;
 }
 
-const DENOMINATORS = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 } as const;
-
 /** @throws {ConfigError} when the path specifier is missing: an unknown one must not match everything. */
 export function parseRouteMatch(fields: Fields): RouteMatch {
   const ignoreCase = fields.boolean('case_sensitive') === false;
-  const fraction = fields.message('runtime_fraction')?.message('default_value');
   return {
     path: parsePath(fields, ignoreCase),
     headers: fields.messages('headers').map(parseHeaderMatcher),
     query: fields.messages('query_parameters').map(parseQuery),
     grpcOnly: fields.has('grpc'),
-    fraction:
-      fraction === undefined
-        ? 1
-        : (fraction.number('numerator', 0) ?? 0) /
-          DENOMINATORS[fraction.oneOf('denominator', ['HUNDRED', 'TEN_THOUSAND', 'MILLION'], 'HUNDRED')],
+    fraction: fields.has('runtime_fraction')
+      ? parseRuntimeFraction(fields.message('runtime_fraction'), ALWAYS)
+      : undefined,
   };
 }
 
@@ -137,7 +133,7 @@ export function pathMatches(match: PathMatch, key: string, path: string): boolea
 
 /** Everything but the path. */
 export function conditionsMatch(match: RouteMatch, request: RequestHeaders, context: RouteContext): boolean {
-  if (match.fraction < 1 && context.randomValue >= match.fraction) return false;
+  if (match.fraction !== undefined && context.randomValue >= shareOf(match.fraction)) return false;
   if (match.grpcOnly && !isGrpc(request)) return false;
   for (const matcher of match.headers) if (!matcher.matches(request)) return false;
   for (const { name, value } of match.query) {
