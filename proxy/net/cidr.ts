@@ -7,6 +7,8 @@ export interface Cidr {
   /** `10.0.0.0/8`. */
   readonly text: string;
   readonly prefixLength: number;
+  /** Of IPv4: the network as a number; undefined for IPv6. */
+  readonly network4: number | undefined;
   /** Of another family, or no address at all: false. */
   contains(ip: string): boolean;
 }
@@ -31,6 +33,7 @@ export function cidr(address: string, length: number, path: string): Cidr {
     return {
       text,
       prefixLength: length,
+      network4: wanted,
       contains(ip) {
         const value = ipv4(ip);
         return value >= 0 && (value & mask) >>> 0 === wanted;
@@ -40,6 +43,7 @@ export function cidr(address: string, length: number, path: string): Cidr {
   return {
     text,
     prefixLength: length,
+    network4: undefined,
     contains(ip) {
       if (!ip.includes(':')) return false;
       // A zone names an interface, not a part of the address.
@@ -52,8 +56,13 @@ export function cidr(address: string, length: number, path: string): Cidr {
   };
 }
 
+/** The first `length` bits of an IPv4 address. */
+export function maskedIpv4(value: number, length: number): number {
+  return length === 0 ? 0 : (value & ((-1 << (32 - length)) >>> 0)) >>> 0;
+}
+
 /** The address as a number; −1 if it is not four decimal numbers. */
-function ipv4(ip: string): number {
+export function ipv4(ip: string): number {
   let value = 0;
   let part = -1;
   let parts = 1;

@@ -4,7 +4,7 @@ import { parseCidr } from '../net/cidr.ts';
 import type { Fields } from '../resource_fields.ts';
 import { compileUriTemplate } from '../router/uri_template.ts';
 import { address, and, ANYTHING, header, leaf, not, or, type RuleNode, urlPath } from './rule_node.ts';
-import { parseMetadataMatcher } from './value_matcher.ts';
+import { claimGuards, parseMetadataMatcher } from './value_matcher.ts';
 
 const URI_TEMPLATE = 'type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig';
 
@@ -48,7 +48,7 @@ function parseRarePermission(fields: Fields): RuleNode {
     });
   }
   const metadata = fields.message('metadata');
-  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata));
+  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata), claimGuards(metadata));
   const sourced = fields.message('sourced_metadata');
   if (sourced !== undefined) return sourcedMetadata(sourced);
   const serverName = fields.message('requested_server_name');

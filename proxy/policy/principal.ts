@@ -17,7 +17,7 @@ import {
   textGuards,
   urlPath,
 } from './rule_node.ts';
-import { parseMetadataMatcher } from './value_matcher.ts';
+import { claimGuards, parseMetadataMatcher } from './value_matcher.ts';
 
 /** @throws {ConfigError} when it has no identifier that this version knows: a rule is never skipped. */
 export function parsePrincipal(fields: Fields): RuleNode {
@@ -32,10 +32,11 @@ export function parsePrincipal(fields: Fields): RuleNode {
   const authenticated = fields.message('authenticated');
   if (authenticated !== undefined) return parseAuthenticated(authenticated);
   const remote = fields.message('remote_ip');
-  if (remote !== undefined) return address(parseCidr(remote), ({ subject }) => subject.info.remoteAddress.ip);
+  if (remote !== undefined) return address(parseCidr(remote), ({ subject }) => subject.info.remoteAddress.ip, 'client');
   for (const name of ['direct_remote_ip', 'source_ip']) {
     const range = fields.message(name);
-    if (range !== undefined) return address(parseCidr(range), ({ subject }) => subject.connection.remoteAddress.ip);
+    if (range !== undefined)
+      return address(parseCidr(range), ({ subject }) => subject.connection.remoteAddress.ip, 'peer');
   }
   const field = fields.message('header');
   if (field !== undefined) return header(parseHeaderMatcher(field));
@@ -45,7 +46,7 @@ export function parsePrincipal(fields: Fields): RuleNode {
     return urlPath(parseStringMatcher(text), text);
   }
   const metadata = fields.message('metadata');
-  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata));
+  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata), claimGuards(metadata));
   const sourced = fields.message('sourced_metadata');
   if (sourced !== undefined) return sourcedMetadata(sourced);
   const state = fields.message('filter_state');

@@ -5,8 +5,10 @@
  * one, a peer's name or namespace, a host, a header's value, a port, a method. What can be filed under nothing is
  * always asked. A thousand rules then cost what the few filed under the request's own things cost.
  */
+import { ipv4, maskedIpv4 } from '../net/cidr.ts';
 import type { PolicyFacts } from './facts.ts';
-import type { Guard, RuleNode } from './rule_node.ts';
+import { type Guard, rangeKey, type RuleNode } from './rule_node.ts';
+import { claimAt } from './value_matcher.ts';
 
 const NONE = Number.MAX_SAFE_INTEGER;
 /** Below this many rules asking all is cheaper than looking anything up. */
@@ -15,9 +17,14 @@ const LEAST_RULES = 8;
 export class RuleIndex {
   readonly #rules: readonly RuleNode[];
   readonly #always: number[] = [];
-  readonly #byKind = new Map<Guard['kind'], Map<string, number[]>>();
+  readonly #byKind = new Map<string, Map<string, number[]>>();
   readonly #byHeader = new Map<string, Map<string, number[]>>();
+  /** By where the claim stands. */
+  readonly #byClaim = new Map<string, Map<string, number[]>>();
+  readonly #claimPaths: (readonly [path: readonly string[], values: Map<string, number[]>])[] = [];
   #prefixLengths: number[] = [];
+  #peerLengths: number[] = [];
+  #clientLengths: number[] = [];
 
   /** Rules in the order in which they win. */
   constructor(rules: readonly RuleNode[]) {
@@ -34,12 +41,15 @@ export class RuleIndex {
     if (prefixes !== undefined) {
       this.#prefixLengths = [...new Set([...prefixes.keys()].map((key) => key.length))].sort((a, b) => a - b);
     }
+    this.#peerLengths = rangeLengths(this.#byKind.get('peer'));
+    this.#clientLengths = rangeLengths(this.#byKind.get('client'));
+    for (const [path, values] of this.#byClaim) this.#claimPaths.push([JSON.parse(path) as string[], values]);
   }
 
   /** Index of the first rule that matches; −1 if none. */
   find(facts: PolicyFacts): number {
     let best = this.#first(this.#always, facts, NONE);
-    for (const [kind, map] of this.#byKind) best = this.#inKind(kind, map, facts, best);
+    for (const [kind, map] of this.#byKind) best = this.#inKind(kind as Guard['kind'], map, facts, best);
     const headers = facts.subject.requestHeaders;
     if (headers !== undefined) {
       for (const [name, values] of this.#byHeader) {
@@ -49,7 +59,16 @@ export class RuleIndex {
         }
       }
     }
+    for (const [path, values] of this.#claimPaths) best = this.#inClaim(claimAt(facts, path), values, facts, best);
     return best === NONE ? -1 : best;
+  }
+
+  #inClaim(value: unknown, values: Map<string, number[]>, facts: PolicyFacts, limit: number): number {
+    if (typeof value === 'string') return this.#first(values.get(value), facts, limit);
+    if (!Array.isArray(value)) return limit;
+    let best = limit;
+    for (const item of value) if (typeof item === 'string') best = this.#first(values.get(item), facts, best);
+    return best;
   }
 
   #inKind(kind: Guard['kind'], map: Map<string, number[]>, facts: PolicyFacts, limit: number): number {
@@ -79,11 +98,30 @@ export class RuleIndex {
         }
         return best;
       }
+      case 'peer':
+        return this.#inRanges(map, this.#peerLengths, subject.connection.remoteAddress.ip, facts, limit);
+      case 'client':
+        return this.#inRanges(map, this.#clientLengths, subject.info.remoteAddress.ip, facts, limit);
       case 'header':
+      case 'claim':
         return limit;
       default:
         return kind satisfies never;
     }
+  }
+
+  #inRanges(
+    map: Map<string, number[]>,
+    lengths: readonly number[],
+    ip: string,
+    facts: PolicyFacts,
+    limit: number,
+  ): number {
+    const value = ipv4(ip);
+    if (value < 0) return limit;
+    let best = limit;
+    for (const length of lengths) best = this.#first(map.get(rangeKey(maskedIpv4(value, length), length)), facts, best);
+    return best;
   }
 
   #underPrefixes(map: Map<string, number[]>, path: string, facts: PolicyFacts, limit: number): number {
@@ -122,8 +160,12 @@ export class RuleIndex {
       return;
     }
     for (const { kind, key, header } of guards) {
-      const [maps, name] = kind === 'header' ? [this.#byHeader, header] : [this.#byKind, kind];
-      const outer = maps as Map<string, Map<string, number[]>>;
+      const outer: Map<string, Map<string, number[]>> = kind === 'header'
+        ? this.#byHeader
+        : kind === 'claim'
+          ? this.#byClaim
+          : this.#byKind;
+      const name = kind === 'header' || kind === 'claim' ? header : kind;
       let map = outer.get(name);
       if (map === undefined) {
         map = new Map();
@@ -134,6 +176,12 @@ export class RuleIndex {
       else if (list.at(-1) !== index) list.push(index);
     }
   }
+}
+
+/** Distinct prefix lengths of the ranges by which rules are filed. */
+function rangeLengths(map: ReadonlyMap<string, unknown> | undefined): number[] {
+  const lengths = [...(map?.keys() ?? [])].map((key) => Number(key.slice(key.indexOf('/') + 1)));
+  return [...new Set(lengths)];
 }
 
 function nameOf({ kind, key, header }: Guard): string {

@@ -6,9 +6,20 @@ import type { PolicyFacts } from './facts.ts';
 
 /** Where a test is true, the request shows `key` at this place. */
 export interface Guard {
-  readonly kind: 'path' | 'prefix' | 'principal' | 'namespace' | 'host' | 'port' | 'method' | 'header';
+  readonly kind:
+    | 'path'
+    | 'prefix'
+    | 'principal'
+    | 'namespace'
+    | 'host'
+    | 'port'
+    | 'method'
+    | 'header'
+    | 'claim'
+    | 'peer'
+    | 'client';
   readonly key: string;
-  /** Of a header guard, lower-case; '' otherwise. */
+  /** Of a header guard its name, lower-case; of a claim its path (`claimPath`); '' otherwise. */
   readonly header: string;
 }
 
@@ -74,6 +85,9 @@ const WEIGHTS: Readonly<Record<Guard['kind'], number>> = {
   path: 1,
   principal: 1,
   header: 1,
+  claim: 1,
+  peer: 2,
+  client: 2,
   namespace: 2,
   prefix: 2,
   host: 3,
@@ -94,8 +108,17 @@ export function urlPath(matcher: StringMatcher, fields: Fields): RuleNode {
   return leaf(({ path }) => path !== undefined && matcher.matches(path), textGuards(fields, 'path', 'prefix'));
 }
 
-export function address(range: Cidr, of: (facts: PolicyFacts) => string): RuleNode {
-  return leaf((facts) => range.contains(of(facts)));
+export function address(range: Cidr, of: (facts: PolicyFacts) => string, kind?: 'peer' | 'client'): RuleNode {
+  const guards: Guard[] =
+    kind === undefined || range.network4 === undefined
+      ? []
+      : [{ kind, key: rangeKey(range.network4, range.prefixLength), header: '' }];
+  return leaf((facts) => range.contains(of(facts)), guards);
+}
+
+/** Of an IPv4 range. */
+export function rangeKey(network: number, prefixLength: number): string {
+  return `${network}/${prefixLength}`;
 }
 
 /** `host` is another name of `:authority` (Envoy's header map has one field for both). */

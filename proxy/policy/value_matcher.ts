@@ -2,6 +2,7 @@
 import { parseStringMatcher } from '../http/matchers.ts';
 import type { Fields } from '../resource_fields.ts';
 import type { PolicyFacts } from './facts.ts';
+import type { Guard } from './rule_node.ts';
 
 /** `undefined`: the value is not there. */
 export type ValueTest = (value: unknown) => boolean;
@@ -64,6 +65,40 @@ export function parseMetadataMatcher(
     const root = source === 'route' ? subject.route?.()?.metadata?.[filter] : subject.info.dynamicMetadata?.get(filter);
     return test(valueAt(root, path)) !== invert;
   };
+}
+
+/** What the value must be, or hold, at the least: the exact texts among its matchers. Empty: more than texts may do. */
+export function claimGuards(fields: Fields): Guard[] {
+  if (fields.boolean('invert') === true) return [];
+  const path = claimPath(
+    fields.requiredString('filter'),
+    fields.messages('path').map((step) => step.requiredString('key')),
+  );
+  const texts = exactTexts(fields.requiredMessage('value'));
+  return texts === undefined ? [] : [...texts].map((key) => ({ kind: 'claim', key, header: path }));
+}
+
+function exactTexts(fields: Fields): Set<string> | undefined {
+  const text = fields.message('string_match');
+  if (text !== undefined) {
+    const exact = text.boolean('ignore_case') === true ? undefined : text.string('exact');
+    return exact === undefined ? undefined : new Set([exact]);
+  }
+  const item = fields.message('list_match')?.message('one_of');
+  if (item !== undefined) return exactTexts(item);
+  const alternatives = fields.message('or_match')?.messages('value_matchers').map(exactTexts);
+  if (alternatives === undefined || alternatives.length === 0 || alternatives.includes(undefined)) return undefined;
+  return new Set(alternatives.flatMap((texts) => [...(texts as Set<string>)]));
+}
+
+/** A place in dynamic metadata as one text. */
+export function claimPath(filter: string, path: readonly string[]): string {
+  return JSON.stringify([filter, ...path]);
+}
+
+/** What stands at a `claimPath`; undefined: nothing. */
+export function claimAt(facts: PolicyFacts, path: readonly string[]): unknown {
+  return valueAt(facts.subject.info.dynamicMetadata?.get(path[0] as string), path.slice(1));
 }
 
 /** undefined: not there. Own properties only: a claim called `constructor` is no claim of ours (attacks.md row 34). */

@@ -20,7 +20,7 @@ export interface SubjectOptions {
   readonly peer?: string;
   /** From x-forwarded-for. */
   readonly remote?: string;
-  readonly metadata?: Readonly<Record<string, Record<string, unknown>>>;
+  readonly metadata?: Readonly<Record<string, Record<string, unknown>>> | undefined;
   readonly routeMetadata?: Metadata;
   readonly tcp?: boolean;
 }

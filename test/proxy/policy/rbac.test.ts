@@ -228,6 +228,26 @@ describe('the index of rules', () => {
   const principal: fc.Arbitrary<Json> = fc.oneof(
     fc.constant(ANY),
     fc.constantFrom(...principals).map((name) => ({ authenticated: { principal_name: exact(name) } })),
+    fc.constantFrom('10.0.0.1/32', '10.0.0.0/8', '9.0.0.0/8', '0.0.0.0/0').map((range) => {
+      const [address_prefix, length] = range.split('/');
+      return { direct_remote_ip: { address_prefix, prefix_len: Number(length) } };
+    }),
+    fc.constantFrom('9.1.1.1/32', '10.0.0.0/16').map((range) => {
+      const [address_prefix, length] = range.split('/');
+      return { remote_ip: { address_prefix, prefix_len: Number(length) } };
+    }),
+    fc
+      .constantFrom('a', 'b', '')
+      .map((group) =>
+        claim({
+          or_match: {
+            value_matchers: [
+              { list_match: { one_of: { string_match: exact(group) } } },
+              { string_match: exact(group) },
+            ],
+          },
+        }),
+      ),
     fc.constantFrom('shop', 'ops').map((ns) => ({
       authenticated: { principal_name: { safe_regex: { regex: `.*/ns/${ns}/.*` } } },
     })),
@@ -243,6 +263,14 @@ describe('the index of rules', () => {
     principal: fc.constantFrom(...principals, undefined),
     headers: fc.constantFrom<[string, string][]>([], [['x-a', '1']], [['x-a', '2']]),
     tcp: fc.constantFrom(false, false, true),
+    peer: fc.constantFrom('10.0.0.1', '9.9.9.9', '::1'),
+    remote: fc.constantFrom('9.1.1.1', '10.0.3.4', '2001:db8::1'),
+    metadata: fc.constantFrom<SubjectOptions['metadata']>(
+      {},
+      jwt('a').metadata,
+      jwt(['b', 'a', 1]).metadata,
+      jwt({}).metadata,
+    ),
   });
 
   it('decides as asking every rule in order does', () => {
