@@ -236,18 +236,13 @@ describe('the index of rules', () => {
       const [address_prefix, length] = range.split('/');
       return { remote_ip: { address_prefix, prefix_len: Number(length) } };
     }),
-    fc
-      .constantFrom('a', 'b', '')
-      .map((group) =>
-        claim({
-          or_match: {
-            value_matchers: [
-              { list_match: { one_of: { string_match: exact(group) } } },
-              { string_match: exact(group) },
-            ],
-          },
-        }),
-      ),
+    fc.constantFrom('a', 'b', '').map((group) =>
+      claim({
+        or_match: {
+          value_matchers: [{ list_match: { one_of: { string_match: exact(group) } } }, { string_match: exact(group) }],
+        },
+      }),
+    ),
     fc.constantFrom('shop', 'ops').map((ns) => ({
       authenticated: { principal_name: { safe_regex: { regex: `.*/ns/${ns}/.*` } } },
     })),
