@@ -1,5 +1,7 @@
 /** client → Pillion → mutual TLS → Pillion → application: what either application sees, and what is counted. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import type { Json, Resource } from '../../config/resources.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
@@ -53,10 +55,21 @@ const workload = (name: string, namespace: string): Json => ({
   LABELS: { app: name, version: 'v1' },
 });
 
+const HTTP2: Json = {
+  typed_extension_protocol_options: {
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+      '@type': `${TYPE}/envoy.extensions.upstreams.http.v3.HttpProtocolOptions`,
+      explicit_http_config: { http2_protocol_options: {} },
+    },
+  },
+};
+
 interface Options {
   readonly client?: KeyPair;
   /** Also without TLS. */
   readonly permissive?: boolean;
+  /** HTTP/2 to the other sidecar and to this application. */
+  readonly http2Application?: number;
   readonly istioMetadata?: Json;
 }
 
@@ -105,7 +118,13 @@ async function startPair(t: Scope, options: Options = {}) {
   });
   const server = await startTestProxy(
     t,
-    [inbound, staticCluster('app', [application.port], { metadata: service('backend', 'shop') })],
+    [
+      inbound,
+      staticCluster('app', [options.http2Application ?? application.port], {
+        metadata: service('backend', 'shop'),
+        ...(options.http2Application !== undefined && HTTP2),
+      }),
+    ],
     { node: workload('backend', 'shop') },
   );
   const client = await startTestProxy(
@@ -121,6 +140,7 @@ async function startPair(t: Scope, options: Options = {}) {
       }),
       staticCluster('backend', [server.port('inbound')], {
         metadata: service('backend', 'shop', options.istioMetadata),
+        ...(options.http2Application !== undefined && HTTP2),
         transport_socket: upstreamTls({
           own: options.client ?? ca.issue(FRONTEND),
           roots: ca.pem,
@@ -206,4 +226,67 @@ test('a name cannot write an element of another name', async (t) => {
     xfcc.slice(xfcc.indexOf('Subject')),
     'Subject="CN=a \\"quoted\\"\\, name";URI="spiffe://cluster.local/ns/a/sa/b,By=spiffe://x;URI=\\"admin\\"";DNS=a.example;DNS=b.example',
   );
+});
+
+test('HTTP/2 and gRPC cross the mesh', async (t) => {
+  const http2 = await import('node:http2');
+  const grpc = await import('@grpc/grpc-js');
+  const server = http2.createServer((request, response) => {
+    response.setHeader('x-seen', String(request.headers['x-forwarded-client-cert']));
+    response.end(`${request.httpVersion} ${request.method} ${request.url}`);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const { client, server: inbound } = await startPair(t, { http2Application: (server.address() as AddressInfo).port });
+  const session = http2.connect(`http://127.0.0.1:${client.port('outbound')}`);
+  t.after(() => session.destroy());
+  const stream = session.request({ ':path': '/over/h2' });
+  const [headers] = (await once(stream, 'response')) as [Record<string, string>];
+  let body = '';
+  for await (const chunk of stream) body += String(chunk);
+  assert.equal(body, '2.0 GET /over/h2');
+  assert.match(headers['x-seen'] ?? '', new RegExp(`^By=${BACKEND};.*;URI=${FRONTEND}$`));
+  await inbound.counted();
+  assert.equal(inbound.value('listener.127.0.0.1_0.ssl.handshake'), 1);
+
+  const echo = new grpc.Server();
+  const asIs = (bytes: Buffer): Buffer => bytes;
+  const method = {
+    path: '/test.Echo/Say',
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: asIs,
+    requestDeserialize: asIs,
+    responseSerialize: asIs,
+    responseDeserialize: asIs,
+  } as const;
+  echo.addService(
+    { Say: method },
+    {
+      Say: (call: import('@grpc/grpc-js').ServerDuplexStream<Buffer, Buffer>) => {
+        call.on('data', (bytes: Buffer) => call.write(Buffer.concat([Buffer.from('echo '), bytes])));
+        call.on('end', () => call.end());
+      },
+    },
+  );
+  const grpcPort = await new Promise<number>((resolve, reject) => {
+    echo.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, port) =>
+      error === null ? resolve(port) : reject(error),
+    );
+  });
+  t.after(() => echo.forceShutdown());
+  const pair = await startPair(t, { http2Application: grpcPort });
+  const caller = new grpc.Client(`127.0.0.1:${pair.client.port('outbound')}`, grpc.credentials.createInsecure());
+  t.after(() => caller.close());
+  const call = caller.makeBidiStreamRequest(method.path, asIs, asIs);
+  const said: string[] = [];
+  for (const text of ['one', 'two']) {
+    call.write(Buffer.from(text));
+    const [answer] = (await once(call, 'data')) as [Buffer];
+    said.push(answer.toString());
+  }
+  call.end();
+  const [status] = (await once(call, 'status')) as [{ code: number }];
+  assert.deepEqual([said, status.code], [['echo one', 'echo two'], 0]);
 });
