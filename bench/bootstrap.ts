@@ -1,5 +1,6 @@
 /** The configuration that Pillion and Envoy both read. */
 import { type Handshakes, mutualTlsBootstrap } from './mutual_tls.ts';
+import { policyFilters } from './policy.ts';
 
 export interface BootstrapOptions {
   readonly chain?: boolean;
@@ -12,15 +13,17 @@ export interface BootstrapOptions {
   readonly mutualTls?: Handshakes;
   /** tcp_proxy instead of the connection manager. */
   readonly tcp?: boolean;
+  /** The policy chain before the router; with mutual TLS on the server's side. */
+  readonly policy?: boolean;
 }
 
 /** For a proxy at `port` before the upstream at `upstream`; JSON is YAML. */
 export function bootstrap(
   port: number,
   upstream: number,
-  { chain = false, routes = 0, clusters = 0, accessLog, tcp = false, mutualTls }: BootstrapOptions,
+  { chain = false, routes = 0, clusters = 0, accessLog, tcp = false, mutualTls, policy = false }: BootstrapOptions,
 ): string {
-  if (mutualTls !== undefined) return mutualTlsBootstrap(port, upstream, mutualTls);
+  if (mutualTls !== undefined) return mutualTlsBootstrap(port, upstream, mutualTls, policy ? policyFilters() : []);
   const type = (name: string): string => `type.googleapis.com/${name}`;
   const filter = (name: string, typeName: string, json: object = {}): object => ({
     name,
@@ -33,6 +36,7 @@ export function bootstrap(
     stat_prefix: 'bench',
     ...(accessLog !== undefined && { access_log: [fileLog(accessLog)] }),
     http_filters: [
+      ...(policy ? policyFilters() : []),
       ...(chain
         ? [
             filter('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors'),

@@ -11,7 +11,12 @@ const client = ca.issue(CLIENT);
 export type Handshakes = 'kept' | 'full' | 'resumed';
 
 /** load → plain listener → mutual TLS → listener at `port` + 1 → plain upstream. full, resumed: a connection each request. */
-export function mutualTlsBootstrap(port: number, upstream: number, handshakes: Handshakes): string {
+export function mutualTlsBootstrap(
+  port: number,
+  upstream: number,
+  handshakes: Handshakes,
+  serverFilters: readonly object[] = [],
+): string {
   const listener = (name: string, at: number, cluster: string, socket: object | undefined): object => ({
     name,
     address: { socket_address: { address: '127.0.0.1', port_value: at } },
@@ -25,6 +30,7 @@ export function mutualTlsBootstrap(port: number, upstream: number, handshakes: H
                 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
               stat_prefix: name,
               http_filters: [
+                ...(name === 'inbound' ? serverFilters : []),
                 {
                   name: 'envoy.filters.http.router',
                   typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },

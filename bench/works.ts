@@ -1,5 +1,6 @@
 /** What is measured. A later work (HTTP/2, gRPC, TLS, policy) is one more entry. */
 import type { BootstrapOptions } from './bootstrap.ts';
+import { TOKEN_PATH } from './policy.ts';
 
 export interface Work {
   readonly name: string;
@@ -61,6 +62,22 @@ export const works: readonly Work[] = [
       peers: BOTH,
     }),
   ),
+  {
+    ...base,
+    name: 'policy',
+    says: 'a token seen before and 50 authorization rules',
+    path: TOKEN_PATH,
+    config: { policy: true },
+    peers: BOTH,
+  },
+  {
+    ...base,
+    name: 'policy-mtls',
+    says: 'the same on the server of two sidecars in one process, mutual TLS between them',
+    path: TOKEN_PATH,
+    config: { policy: true, mutualTls: 'kept' },
+    peers: BOTH,
+  },
   ...[10, 10_000].flatMap((routes): Work[] => [
     {
       ...base,
