@@ -121,6 +121,14 @@ function* select(state: AdminState, { filter, invert, usedOnly, type }: Selectio
   }
 }
 
+/** Statistics that are no numbers come before all others. */
+function textReadouts(state: AdminState, { filter, invert, type }: Selection): (readonly [string, string])[] {
+  if (type !== undefined && type !== 'none') return [];
+  return [...state.texts()]
+    .filter(([name]) => filter === undefined || filter.test(name) !== invert)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
 /** Name, and labels behind it as Envoy shows a custom metric's tags. */
 function shown({ name, labels, labelNotes }: SeriesView): string {
   if (labels === undefined || labelNotes === undefined) return name;
@@ -170,8 +178,9 @@ async function* pieces(
   if (piece !== '') yield piece;
 }
 
-function textBody(state: AdminState, selection: Selection): AsyncGenerator<string> {
-  return pieces(state, selection, (value, reading) => textLine(value, reading, selection.buckets));
+async function* textBody(state: AdminState, selection: Selection): AsyncGenerator<string> {
+  for (const [name, value] of textReadouts(state, selection)) yield `${name}: ${JSON.stringify(value)}\n`;
+  yield* pieces(state, selection, (value, reading) => textLine(value, reading, selection.buckets));
 }
 
 function textLine(value: SeriesView, { value: number, histogram }: Reading, mode: BucketMode | 'none'): string {
@@ -232,6 +241,10 @@ async function* jsonBody(state: AdminState, selection: Selection): AsyncGenerato
   let separator = '';
   let histograms = '';
   yield '{"stats":[';
+  for (const [name, value] of textReadouts(state, selection)) {
+    yield `${separator}${JSON.stringify({ name, value })}`;
+    separator = ',';
+  }
   const mode = selection.buckets;
   const items = pieces(state, selection, (value, { value: number, histogram }) => {
     if (histogram !== undefined) {

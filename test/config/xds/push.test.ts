@@ -41,6 +41,9 @@ for (const protocol of ['delta', 'sotw'] as const) {
       assert.equal(proxy.value('cluster_manager.cds.update_success'), 1);
       assert.equal(proxy.value('listener_manager.lds.update_success'), 1);
       assert.equal(proxy.value('http.test.rds.r.update_success'), 1);
+      const stats = await (await fetch(`http://127.0.0.1:${proxy.port('admin')}/stats?type=TextReadouts`)).text();
+      assert.match(stats, /^cluster_manager\.cds\.version_text: "1"$/m);
+      assert.match(stats, /^control_plane\.identifier: "test-control-plane"$/m);
     });
 
     test('a cluster and a listener wait until what they name is there', async (t) => {
