@@ -3,7 +3,7 @@ import { networkInterfaces } from 'node:os';
 import { type Bootstrap, readBootstrap } from '../config/bootstrap.ts';
 import { FileSource } from '../config/file_source.ts';
 import type { Inputs } from '../config/inputs.ts';
-import { compile, readWorkloads } from '../config/istio/compile.ts';
+import type { compile } from '../config/istio/compile.ts';
 import type {
   CompileInput,
   CompileMode,
@@ -95,7 +95,9 @@ export class Configuration {
     let identity: ProxyIdentity | undefined;
     // A bootstrap alone opens what it says and nothing else.
     if (inputs.objects.length > 0 || bootstraps.length === 0) {
-      const workloads = readWorkloads({ objects: inputs.objects, allowUnknownFields });
+      // The compiler is a hundred modules that a bootstrap does not need.
+      const istio = await import('../config/istio/compile.ts');
+      const workloads = istio.readWorkloads({ objects: inputs.objects, allowUnknownFields });
       if (this.#mocks !== undefined) await this.#mocks.follow(workloads);
       identity = this.#identityIn(workloads, warnings);
       const input: CompileInput = {
@@ -109,7 +111,7 @@ export class Configuration {
         allowUnknownFields,
         keys: (wanted) => this.#jwks?.get(wanted),
       };
-      compiled = await this.#compileWithKeys(input, warnings);
+      compiled = await this.#compileWithKeys(istio.compile, input, warnings);
       resources.push(...compiled.resources);
       warnings.push(...compiled.warnings);
     }
@@ -124,8 +126,8 @@ export class Configuration {
   }
 
   /** Keys that are new are waited for a while, so that no token is refused at the start for want of them. */
-  async #compileWithKeys(input: CompileInput, warnings: string[]): Promise<CompileResult> {
-    const compiled = compile(input);
+  async #compileWithKeys(run: typeof compile, input: CompileInput, warnings: string[]): Promise<CompileResult> {
+    const compiled = run(input);
     const { wantedKeys } = compiled;
     const jwks = this.#jwks;
     if (jwks === undefined) return compiled;
@@ -139,7 +141,7 @@ export class Configuration {
         `${wanted.origin}: the keys of issuer "${wanted.issuer}" are not known: ${reason}; its tokens are refused until they are.`,
       );
     }
-    return isNew ? compile(input) : compiled;
+    return isNew ? run(input) : compiled;
   }
 
   /** Certificates: of the workload, and those that rules name. @throws {CommandError} */

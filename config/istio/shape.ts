@@ -1,9 +1,9 @@
 /** Describes what an object of YAML may hold, and reads it into a typed value; every complaint names the place in the file. */
-import { RE2JS } from 're2js';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { show } from '../../proxy/resource_fields.ts';
 import type { KubeObject } from '../kube_object.ts';
 import { closest } from './spelling.ts';
+import { compileRe2 } from '../../proxy/re2.ts';
 
 /** Where a value stands. */
 export interface At {
@@ -49,7 +49,7 @@ export const regex: Shape<string> = (value, at) => {
   // Istio's own sign for presence, which is no regular expression.
   if (pattern === '*') return pattern;
   try {
-    RE2JS.compile(pattern);
+    compileRe2(pattern);
   } catch (error) {
     fail(at, `an RE2 regular expression is wanted, got ${show(pattern)}: ${(error as Error).message}`);
   }

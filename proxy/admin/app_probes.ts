@@ -3,7 +3,6 @@
  * kubelet could not reach the application itself.
  */
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
-import { request as httpsRequest } from 'node:https';
 import { connect, isIP } from 'node:net';
 import { type AdminAnswer, text } from './state.ts';
 
@@ -142,7 +141,7 @@ function fetchOnce(
       // The application's certificate is its own affair: kubelet does not look at it either.
       ...(secure && { rejectUnauthorized: false }),
     };
-    const made = (secure ? httpsRequest : httpRequest)(url, options, (response) => {
+    const made = (secure ? process.getBuiltinModule('node:https').request : httpRequest)(url, options, (response) => {
       const { statusCode = 500, headers: answer } = response;
       const { location } = answer;
       if (

@@ -1,11 +1,11 @@
 /** /clusters and /listeners. Source: envoy.admin.v3.Clusters, Listeners; the text is Envoy's, line by line. */
-import { RE2JS } from 're2js';
 import type { Json } from '../../config/resources.ts';
 import type { HeldResource } from '../held_resource.ts';
 import { Slices } from '../telemetry/slices.ts';
 import type { ClusterDescription, HostDescription, ThreadDescription } from '../thread_messages.ts';
 import { addressOf } from './live_endpoints.ts';
 import { type AdminAnswer, type AdminEndpoint, type AdminState, json, text } from './state.ts';
+import { compileRe2 } from '../re2.ts';
 
 export const listeners: AdminEndpoint = {
   path: '/listeners',
@@ -45,7 +45,7 @@ export const clusters: AdminEndpoint = {
     if (pattern !== '') {
       if (pattern.length > 1024) return text('Invalid re2 regex: longer than 1024 characters\n', 400);
       try {
-        const regex = RE2JS.compile(pattern);
+        const regex = compileRe2(pattern);
         matches = (name) => regex.test(name);
       } catch (error) {
         return text(`Invalid re2 regex: ${(error as Error).message}\n`, 400);

@@ -2,7 +2,6 @@
  * /config_dump: what is configured, in the shapes that istioctl decodes, written a slice at a time.
  * Source: envoy.admin.v3 config_dump.proto and config_dump_shared.proto.
  */
-import { RE2JS } from 're2js';
 import type { Json, ResourceType } from '../../config/resources.ts';
 import type { FailedVersion } from '../configuration_state.ts';
 import type { HeldResource } from '../held_resource.ts';
@@ -12,6 +11,7 @@ import { trim } from './field_mask.ts';
 import { liveEndpoints } from './live_endpoints.ts';
 import { nodeJson } from './node_json.ts';
 import type { AdminAnswer, AdminEndpoint, AdminState } from './state.ts';
+import { compileRe2 } from '../re2.ts';
 
 const ANY = 'type.googleapis.com/';
 const TYPES: Readonly<Record<ResourceType, string>> = {
@@ -67,7 +67,7 @@ export const configDump: AdminEndpoint = {
     if (pattern !== null && pattern !== '') {
       if (pattern.length > MAX_REGEX_LENGTH) return plain('name_regex is too long', 400);
       try {
-        const regex = RE2JS.compile(pattern);
+        const regex = compileRe2(pattern);
         matches = (name) => regex.testExact(name);
       } catch (error) {
         return plain(`Error while parsing name_regex from ${pattern}: ${(error as Error).message}`, 400);

@@ -1,6 +1,5 @@
 /** /cpuprofiler and /heapprofiler: profiles of the control thread and of every data thread, for Chrome's or VS Code's viewer. */
 import { writeFile } from 'node:fs/promises';
-import { Session } from 'node:inspector/promises';
 import type { Worker } from 'node:worker_threads';
 import { type AdminAnswer, type AdminEndpoint, text } from './state.ts';
 
@@ -54,6 +53,7 @@ export class Profilers {
 }
 
 async function startHere(kind: Kind): Promise<Stop> {
+  const { Session } = await import('node:inspector/promises');
   const session = new Session();
   session.connect();
   const domain = kind === 'cpuprofile' ? 'Profiler' : 'HeapProfiler';

@@ -1,9 +1,9 @@
 /** /stats in text, JSON and Prometheus' format, made a slice at a time so that nothing waits for a large scrape. */
-import { RE2JS } from 're2js';
 import type { HistogramValue as Histogram, Reading, SeriesView } from '../telemetry/aggregate.ts';
 import { prometheusText, quantileOf } from '../telemetry/prometheus_text.ts';
 import { Slices, sortInSlices } from '../telemetry/slices.ts';
 import { type AdminAnswer, type AdminEndpoint, type AdminState, escapeText, text } from './state.ts';
+import { compileRe2, type Re2 } from '../re2.ts';
 
 const QUANTILES = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1];
 const FORMATS = ['html', 'active-html', 'json', 'prometheus', 'text'];
@@ -21,7 +21,7 @@ const MAX_FILTER_LENGTH = 1024;
 const PIECE_CHARACTERS = 32_768;
 
 interface Selection {
-  readonly filter: ReturnType<typeof RE2JS.compile> | undefined;
+  readonly filter: Re2 | undefined;
   readonly invert: boolean;
   readonly usedOnly: boolean;
   readonly type: SeriesView['type'] | 'none' | undefined;
@@ -90,7 +90,7 @@ function selectionOf(query: URLSearchParams): Selection | string {
   if (pattern !== null && pattern !== '') {
     if (pattern.length > MAX_FILTER_LENGTH) return `Invalid re2 regex: longer than ${MAX_FILTER_LENGTH} characters\n`;
     try {
-      filter = RE2JS.compile(pattern);
+      filter = compileRe2(pattern);
     } catch (error) {
       return `Invalid re2 regex: ${(error as Error).message}\n`;
     }

@@ -1,9 +1,9 @@
 /** String and header matchers of Envoy's configuration. Regexes have RE2 semantics and run in linear time. */
-import { RE2JS } from 're2js';
 import { ConfigError } from '../config_error.ts';
 import type { Fields } from '../resource_fields.ts';
 import { type Glob, globOf } from './glob_regex.ts';
 import type { Headers } from './headers.ts';
+import { compileRe2, type Re2 } from '../re2.ts';
 
 /** envoy.type.matcher.v3.StringMatcher. */
 export interface StringMatcher {
@@ -16,7 +16,7 @@ export const MAX_REGEX_LENGTH = 1024;
 /** A full-match regex. @throws {ConfigError} when RE2 does not accept it. */
 export class Regex implements StringMatcher {
   readonly pattern: string;
-  readonly #compiled: ReturnType<typeof RE2JS.compile>;
+  readonly #compiled: Re2;
   readonly #glob: Glob | undefined;
 
   constructor(pattern: string, path: string) {
@@ -29,7 +29,7 @@ export class Regex implements StringMatcher {
     this.pattern = pattern;
     this.#glob = globOf(pattern);
     try {
-      this.#compiled = RE2JS.compile(pattern);
+      this.#compiled = compileRe2(pattern);
     } catch (error) {
       throw new ConfigError(path, `"${pattern}" is not a valid RE2 regex: ${(error as Error).message}`, {
         cause: error,

@@ -1,5 +1,5 @@
 /** Public keys and what they verify. Source: RFC 7517; choice of the key as in Envoy's jwt_verify_lib. */
-import { compactVerify, importJWK, type CryptoKey, type JWK } from 'jose';
+import type { CryptoKey, JWK } from 'jose';
 import { ALGORITHMS, JWT_STATUS, type JwtStatus, type ParsedToken } from './token.ts';
 
 interface Key {
@@ -66,16 +66,24 @@ async function verifies(key: Key, token: ParsedToken): Promise<boolean> {
   const material = await imported;
   if (material === undefined) return false;
   try {
-    await compactVerify(token.text, material, { algorithms: [token.alg] });
+    await (await jose()).compactVerify(token.text, material, { algorithms: [token.alg] });
     return true;
   } catch {
     return false;
   }
 }
 
+let library: Promise<typeof import('jose')> | undefined;
+
+/** Loaded with the first token: 46 modules that most proxies never need. */
+function jose(): Promise<typeof import('jose')> {
+  library ??= import('jose');
+  return library;
+}
+
 async function importKey(jwk: JWK, alg: string): Promise<CryptoKey | Uint8Array | undefined> {
   try {
-    const material = await importJWK(jwk, alg);
+    const material = await (await jose()).importJWK(jwk, alg);
     // An empty secret would verify what anybody can make.
     return material instanceof Uint8Array && material.length === 0 ? undefined : material;
   } catch {
