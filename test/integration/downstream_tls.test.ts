@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -368,4 +369,18 @@ test('curl and openssl s_client are served with a certificate, and refused witho
   );
   assert.match(good.stdout, /^HTTP\/1\.1 200 OK/);
   assert.doesNotMatch((await runProgram('openssl', common, request)).stdout, /HTTP/);
+});
+
+test('a client cannot renegotiate (attacks.md row 56)', async (t) => {
+  const { connect } = await import('node:tls');
+  const { port } = await serve(t);
+  const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...as(client), maxVersion: 'TLSv1.2' });
+  t.after(() => socket.destroy());
+  await once(socket, 'secureConnect');
+  const refused = await new Promise<boolean>((resolve) => {
+    socket.on('error', () => resolve(true));
+    socket.on('close', () => resolve(true));
+    socket.renegotiate({}, (error) => resolve(error !== null));
+  });
+  assert.equal(refused, true);
 });

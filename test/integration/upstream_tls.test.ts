@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { dnsName, uriName } from '../../proxy/identity/certificates.ts';
+import { der, oid } from '../../proxy/identity/der_writer.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { inlineCertificate, type KeyPair, MeshCa, upstreamTls } from '../support/mesh_ca.ts';
 import { fetchText } from '../support/fetch_text.ts';
@@ -134,6 +135,14 @@ const refusals: Readonly<Record<string, Refusal>> = {
   },
   'has the name as DNS name': {
     shows: ca.issue(undefined, { rawNames: [dnsName(BACKEND)] }),
+    reason: /SAN_matcher/,
+    explained: /wanted is/,
+    counted: 'fail_verify_san',
+  },
+  'has the name as other name': {
+    shows: ca.issue(undefined, {
+      rawNames: [der(0xa0, oid('1.3.6.1.4.1.311.20.2.3'), der(0xa0, der(0x0c, Buffer.from(BACKEND))))],
+    }),
     reason: /SAN_matcher/,
     explained: /wanted is/,
     counted: 'fail_verify_san',
