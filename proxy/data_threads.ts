@@ -22,6 +22,7 @@ import {
   type ReportMemory,
   type ReportRow,
 } from './upstream/host_reports.ts';
+import type { HealthCheck, ProbeAnswer } from './upstream/health_check.ts';
 import type { OutlierCause } from './upstream/outlier_config.ts';
 import { usedSlotsOf } from './upstream/shared_slots.ts';
 import {
@@ -152,6 +153,19 @@ export class DataThreads {
     if (answer.kind !== 'called') throw new Error('the data thread ended');
     if (answer.failure !== undefined) throw new Error(answer.failure);
     return Buffer.from(answer.body.buffer, answer.body.byteOffset, answer.body.byteLength);
+  }
+
+  /** Asks one host of a cluster how it is, from one of the threads. '': nobody could ask. */
+  async probe(cluster: string, address: string, check: HealthCheck, timeoutMs: number): Promise<ProbeAnswer> {
+    const alive = this.#threads.filter((thread) => thread.alive);
+    const id = this.#nextId++;
+    const thread = alive[id % alive.length];
+    if (thread === undefined) return '';
+    const answer = await new Promise<FromThread>((resolve) => {
+      thread.answers.set(id, resolve);
+      thread.worker.postMessage({ kind: 'probe', id, cluster, address, check, timeoutMs } satisfies ToThread);
+    });
+    return answer.kind === 'probed' ? answer.answer : '';
   }
 
   /** Access-log lines that threads still hold are handed over. */
@@ -286,6 +300,7 @@ export class DataThreads {
         break;
       }
       case 'called':
+      case 'probed':
       case 'flushed':
       case 'description':
         thread.answers.get(message.id)?.(message);

@@ -13,6 +13,7 @@ import type { HostCounts } from './upstream/host.ts';
 import type { BucketMemory } from './http/token_buckets.ts';
 import type { OverloadMemory } from './overload/overload_state.ts';
 import type { ReportMemory, ReportRow } from './upstream/host_reports.ts';
+import type { HealthCheck, ProbeAnswer } from './upstream/health_check.ts';
 import type { VerdictMessage } from './upstream/host_verdicts.ts';
 import type { OutlierCause } from './upstream/outlier_config.ts';
 import type { BreakerMemory, BreakerRow } from './upstream/shared_breakers.ts';
@@ -58,6 +59,15 @@ export type ToThread =
   | { readonly kind: 'log-records-taken'; readonly count: number }
   /** A request of the control thread's own, for the thread to make. */
   | { readonly kind: 'call'; readonly id: number; readonly cluster: string; readonly call: ClusterCall }
+  /** A health check of one host, for the thread to make. */
+  | {
+      readonly kind: 'probe';
+      readonly id: number;
+      readonly cluster: string;
+      readonly address: string;
+      readonly check: HealthCheck;
+      readonly timeoutMs: number;
+    }
   /** Until the thread's end; `elapsedMs`: it began so long ago. */
   | { readonly kind: 'drain'; readonly order: DrainOrder; readonly elapsedMs: number }
   | { readonly kind: 'stop-accepting'; readonly scope: DrainScope }
@@ -76,6 +86,7 @@ export type FromThread =
   | { readonly kind: 'spans'; readonly tracer: TracerConfig; readonly spans: readonly SpanRecord[] }
   | { readonly kind: 'log-records'; readonly config: OtelLogConfig; readonly records: readonly OtelLogRecord[] }
   | { readonly kind: 'called'; readonly id: number; readonly body: Uint8Array; readonly failure: string | undefined }
+  | { readonly kind: 'probed'; readonly id: number; readonly answer: ProbeAnswer }
   | { readonly kind: 'flushed'; readonly id: number }
   | { readonly kind: 'description'; readonly id: number; readonly description: ThreadDescription };
 

@@ -29,6 +29,7 @@ import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';
 import { TokenBuckets } from './http/token_buckets.ts';
 import { ThreadOverload } from './overload/overload_state.ts';
+import { probeHost } from './upstream/health_probe.ts';
 import { HostReports } from './upstream/host_reports.ts';
 import { HostVerdicts } from './upstream/host_verdicts.ts';
 import { SharedBreakers } from './upstream/shared_breakers.ts';
@@ -199,6 +200,14 @@ function receive(message: ToThread): void {
         (body) => send({ kind: 'called', id, body, failure: undefined }),
         (error: Error) => send({ kind: 'called', id, body: new Uint8Array(), failure: error.message }),
       );
+      break;
+    }
+    case 'probe': {
+      const { id, cluster, address, check, timeoutMs } = message;
+      cells.get(cluster); // Builds it, where no traffic has asked for it yet.
+      const runtime = cells.built(cluster);
+      const probing = runtime === undefined ? Promise.resolve('') : probeHost(runtime, address, check, timeoutMs);
+      void probing.then((answer) => send({ kind: 'probed', id, answer }));
       break;
     }
     case 'lines-written':

@@ -11,6 +11,7 @@ import type { Json } from '../resources.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { parseMetadata } from './route_configuration.ts';
 import { typedConfig } from './extensions.ts';
+import { buildHealthChecks } from './health_checks.ts';
 import { buildSlowStart, buildSubsets, isLocalityWeighted } from './load_balancing.ts';
 import { buildOutlierDetection } from './outlier_detection.ts';
 import { buildUpstreamTls } from './tls.ts';
@@ -41,6 +42,7 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     localityWeighted: isLocalityWeighted(fields),
     slowStart: buildSlowStart(fields),
     subsets: buildSubsets(fields.message('lb_subset_config')),
+    healthChecks: buildHealthChecks(fields.messages('health_checks')),
     outlier: buildOutlierDetection(fields.message('outlier_detection')),
     breakers: buildBreakers(fields.message('circuit_breakers')),
     http: buildHttp(fields),

@@ -6,6 +6,7 @@ import type { Metadata } from '../http/stream_info.ts';
 import type { SocketOptions } from '../net/socket_options.ts';
 import type { UpstreamTlsConfig } from '../net/tls/tls_config.ts';
 import type { BreakerLimits } from './circuit_breakers.ts';
+import type { HealthCheckConfig } from './health_check.ts';
 import type { LoadAssignment } from './load_assignment.ts';
 import type { OutlierConfig } from './outlier_config.ts';
 import type { SubsetConfig } from './subsets.ts';
@@ -27,6 +28,7 @@ export interface ClusterConfig {
   readonly slowStart: Omit<SlowStart, 'nowMs' | 'random'> | undefined;
   readonly subsets: SubsetConfig | undefined;
   readonly outlier: OutlierConfig | undefined;
+  readonly healthChecks: readonly HealthCheckConfig[];
   readonly breakers: {
     readonly default: BreakerLimits;
     readonly high: BreakerLimits;

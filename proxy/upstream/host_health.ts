@@ -2,6 +2,7 @@
 import type { Logger } from '../telemetry/log.ts';
 import type { Statistics } from '../telemetry/statistics.ts';
 import { socketAddress } from '../net/connection_info.ts';
+import { ActiveChecks, type ActiveChecksDeps } from './active_checks.ts';
 import { BreakerGauges } from './breaker_gauges.ts';
 import type { ClusterConfig } from './cluster_config.ts';
 import {
@@ -15,8 +16,10 @@ import {
 } from './host_reports.ts';
 import type { VerdictMessage } from './host_verdicts.ts';
 import type { LoadAssignment } from './load_assignment.ts';
-import type { OutlierCause } from './outlier_config.ts';
+import type { HealthCheck, ProbeAnswer } from './health_check.ts';
+import type { OutlierCause, OutlierConfig } from './outlier_config.ts';
 import type { BreakerMemory } from './shared_breakers.ts';
+import { VerdictBoard } from './verdict_board.ts';
 import { type OutlierEvent, OutlierMonitor } from './outlier_monitor.ts';
 
 export interface HostHealthDeps {
@@ -31,6 +34,8 @@ export interface HostHealthDeps {
   /** ClusterLoadAssignment. */
   readAssignment(json: unknown): LoadAssignment;
   broadcast(message: VerdictMessage): void;
+  /** One of the threads asks. */
+  readonly probe: ActiveChecksDeps['probe'];
 }
 
 /** The data threads. */
@@ -39,6 +44,7 @@ interface Threads {
   readonly reports: ReportMemory;
   readonly reportRows: readonly ReportRow[];
   broadcast(message: VerdictMessage): void;
+  probe(cluster: string, address: string, check: HealthCheck, timeoutMs: number): Promise<ProbeAnswer>;
 }
 
 interface Watched {
@@ -51,6 +57,8 @@ interface Watched {
 export class HostHealth {
   readonly #deps: HostHealthDeps;
   readonly #gauges: BreakerGauges;
+  readonly #board: VerdictBoard;
+  readonly #checks: ActiveChecks;
   readonly #watched = new Map<string, Watched>();
   /** Newest memberships by their own name, of clusters that are watched. */
   readonly #wantedBy = new Map<string, Set<string>>();
@@ -58,6 +66,9 @@ export class HostHealth {
   constructor(deps: HostHealthDeps) {
     this.#deps = deps;
     this.#gauges = new BreakerGauges(deps.breakers, deps.statistics);
+    this.#board = new VerdictBoard((message) => deps.broadcast(message));
+    const { statistics, log, probe } = deps;
+    this.#checks = new ActiveChecks({ statistics, log, board: this.#board, probe });
   }
 
   static over(
@@ -76,34 +87,42 @@ export class HostHealth {
       log,
       readAssignment,
       broadcast: (message) => threads.broadcast(message),
+      probe: (cluster, address, check, timeoutMs) => threads.probe(cluster, address, check, timeoutMs),
     });
   }
 
   /** A version of a cluster is served. `endpoints`: a load assignment by name, as JSON. */
   serve(config: ClusterConfig, endpoints: (name: string) => unknown): void {
+    const { name, outlier, healthChecks } = config;
+    const membership = membershipName(config);
     this.#gauges.serve(config);
+    this.#checks.serve(config);
+    if (outlier === undefined) this.#unwatch(name);
+    else this.#watchOutliers(config, outlier);
+    this.#forgetWish(name);
+    if (outlier === undefined && healthChecks.length === 0) return;
+    this.#want(membership, name);
+    const own = endpoints(membership);
+    const members = own === undefined ? config.inlineAssignment : this.#deps.readAssignment(own);
+    if (members !== undefined) this.#members(name, members);
+  }
+
+  #watchOutliers(config: ClusterConfig, outlier: OutlierConfig): void {
     const known = this.#watched.get(config.name);
-    if (config.outlier === undefined) {
-      this.#unwatch(config.name);
+    if (known === undefined) {
+      this.#watch(config, outlier);
       return;
     }
-    let watched: Watched;
-    if (known === undefined) watched = this.#watch(config, config.outlier);
-    else {
-      known.monitor.setConfig(config.outlier);
-      clearInterval(known.timer);
-      watched = { ...known, config, timer: this.#timer(known.monitor) };
-      this.#watched.set(config.name, watched);
-    }
-    this.#want(membershipName(config), config.name);
-    const own = endpoints(membershipName(config));
-    const members = own === undefined ? config.inlineAssignment : this.#deps.readAssignment(own);
-    if (members !== undefined) this.#members(watched, members);
+    known.monitor.setConfig(outlier);
+    clearInterval(known.timer);
+    this.#watched.set(config.name, { ...known, config, timer: this.#timer(known.monitor) });
   }
 
   drop(cluster: string): void {
     this.#gauges.drop(cluster);
+    this.#checks.drop(cluster);
     this.#unwatch(cluster);
+    this.#forgetWish(cluster);
   }
 
   #unwatch(cluster: string): void {
@@ -113,7 +132,6 @@ export class HostHealth {
     watched.monitor.close();
     for (const address of watched.reports.keys()) this.#deps.reports.close(cluster, address);
     this.#watched.delete(cluster);
-    this.#wantedBy.get(membershipName(watched.config))?.delete(cluster);
   }
 
   /** New members of the clusters that want them: others are not decoded. */
@@ -121,10 +139,7 @@ export class HostHealth {
     const { name } = resource;
     if ((this.#wantedBy.get(name)?.size ?? 0) === 0) return;
     const assignment = this.#deps.readAssignment(resource.json);
-    for (const cluster of this.#wantedBy.get(name) ?? []) {
-      const watched = this.#watched.get(cluster);
-      if (watched !== undefined) this.#members(watched, assignment);
-    }
+    for (const cluster of this.#wantedBy.get(name) ?? []) this.#members(cluster, assignment);
   }
 
   /** From a data thread. */
@@ -134,21 +149,17 @@ export class HostHealth {
 
   /** For a thread that is new. */
   verdicts(): VerdictMessage[] {
-    const messages: VerdictMessage[] = [];
-    for (const [cluster, { monitor }] of this.#watched) {
-      const hosts = [...monitor.ejectedAddresses()].map((address) => [address, true, false] as const);
-      if (hosts.length > 0) messages.push({ kind: 'host-verdicts', cluster, hosts });
-    }
-    return messages;
+    return this.#board.messages();
   }
 
   stop(): void {
     this.#gauges.stop();
+    this.#checks.stop();
     for (const { timer } of this.#watched.values()) clearInterval(timer);
   }
 
-  #watch(config: ClusterConfig, outlier: NonNullable<ClusterConfig['outlier']>): Watched {
-    const { memory, statistics, broadcast, rows } = this.#deps;
+  #watch(config: ClusterConfig, outlier: OutlierConfig): void {
+    const { memory, statistics, rows } = this.#deps;
     const { name } = config;
     const reports: Watched['reports'] = new Map();
     const reportOf = (address: string): HostReport | undefined => {
@@ -161,8 +172,7 @@ export class HostHealth {
       statName: config.altStatName,
       nowMs: () => performance.now(),
       random: Math.random,
-      publish: (address, ejected) =>
-        broadcast({ kind: 'host-verdicts', cluster: name, hosts: [[address, ejected, false]] }),
+      publish: (address, ejected) => this.#board.setEjected(name, address, ejected),
       clearStreaks: (address) => {
         const report = reportOf(address);
         if (report !== undefined) clearStreaks(memory, report.slot);
@@ -173,22 +183,30 @@ export class HostHealth {
       },
       log: (event) => this.#log(event),
     });
-    const watched: Watched = { config, monitor, timer: this.#timer(monitor), reports };
-    this.#watched.set(name, watched);
-    return watched;
+    this.#watched.set(name, { config, monitor, timer: this.#timer(monitor), reports });
   }
 
   #timer(monitor: OutlierMonitor): NodeJS.Timeout {
     return setInterval(() => monitor.look(), monitor.intervalMs).unref();
   }
 
-  #members({ config, monitor, reports }: Watched, { endpoints }: LoadAssignment): void {
+  #members(cluster: string, { endpoints }: LoadAssignment): void {
     const addresses = new Set(endpoints.map(({ ip, port }) => socketAddress(ip, port).text));
+    this.#checks.setHosts(cluster, [...addresses]);
+    const watched = this.#watched.get(cluster);
+    if (watched === undefined) return;
+    const { monitor, reports } = watched;
     monitor.setHosts([...addresses]);
     for (const address of [...reports.keys()]) {
       if (addresses.has(address)) continue;
-      if (reports.get(address) !== undefined) this.#deps.reports.close(config.name, address);
+      if (reports.get(address) !== undefined) this.#deps.reports.close(cluster, address);
       reports.delete(address);
+    }
+  }
+
+  #forgetWish(cluster: string): void {
+    for (const [membership, clusters] of this.#wantedBy) {
+      if (clusters.delete(cluster) && clusters.size === 0) this.#wantedBy.delete(membership);
     }
   }
 

@@ -126,11 +126,6 @@ export class OutlierMonitor {
     this.setHosts([]);
   }
 
-  /** For threads that come later. */
-  *ejectedAddresses(): Generator<string> {
-    for (const [address, { ejected }] of this.#hosts) if (ejected) yield address;
-  }
-
   #eject(address: string, host: Watched, cause: OutlierCause): void {
     const config = this.#config;
     const wouldBe = (100 * (this.#ejected + 1)) / this.#hosts.size;
