@@ -11,15 +11,40 @@ export function policyAdvice(context: CompileContext): string[] {
   const policies = registry.authorizationPolicies.filter(({ object, spec }) =>
     holdsFor(object, spec, client, mesh.rootNamespace),
   );
-  return [...httpRulesOnTcp(context, policies), ...tokensNobodyAsksFor(context, policies)];
+  return [
+    ...httpRulesOnTcp(context, policies),
+    ...unaskedOnTcp(context, policies),
+    ...tokensNobodyAsksFor(context, policies),
+  ];
 }
 
-function httpRulesOnTcp(context: CompileContext, policies: readonly AuthorizationPolicy[]): string[] {
+/** '' where the workload has none. */
+function tcpPorts(context: CompileContext): string {
   const ports = inboundPorts(context)
     .filter(({ protocol }) => !isHttpOrSniffed(protocol))
     .map(({ number }) => number);
-  if (ports.length === 0) return [];
-  const where = `TCP port${ports.length > 1 ? 's' : ''} ${ports.join(', ')}`;
+  return ports.length === 0 ? '' : `TCP port${ports.length > 1 ? 's' : ''} ${ports.join(', ')}`;
+}
+
+/** As in Istio: an authorizer that speaks HTTP cannot be asked about bytes. */
+function unaskedOnTcp(context: CompileContext, policies: readonly AuthorizationPolicy[]): string[] {
+  const where = tcpPorts(context);
+  if (where === '') return [];
+  const speakHttp = new Set(
+    context.mesh.authorizers.filter(({ envoyExtAuthzHttp }) => envoyExtAuthzHttp !== undefined).map(({ name }) => name),
+  );
+  return policies
+    .filter(({ action, provider }) => action === 'CUSTOM' && speakHttp.has(provider))
+    .map(
+      ({ object, provider }) =>
+        `${object.source.locate(['metadata', 'name'])}: AuthorizationPolicy "${object.name}" is not asked about on ${where}: ` +
+        `its provider "${provider}" speaks HTTP; one with envoyExtAuthzGrpc is asked.`,
+    );
+}
+
+function httpRulesOnTcp(context: CompileContext, policies: readonly AuthorizationPolicy[]): string[] {
+  const where = tcpPorts(context);
+  if (where === '') return [];
   return policies.flatMap(({ object, rules, action }) => {
     if (!rules.some(asksForHttp)) return [];
     const place = object.source.locate(['metadata', 'name']);

@@ -42,6 +42,12 @@ export class PolicyFacts {
     return this.#host;
   }
 
+  /** Of the connection itself, whatever a PROXY header says. */
+  get peerIp(): string {
+    const { connection } = this.subject;
+    return (connection.directRemoteAddress ?? connection.remoteAddress).ip;
+  }
+
   /** Names of the verified peer: URI SANs, else DNS SANs, else the subject; empty without a verified certificate. */
   get principals(): readonly string[] {
     const tls = this.subject.connection.tls;

@@ -18,13 +18,8 @@ export function parsePermission(fields: Fields): RuleNode {
   if (negated !== undefined) return not(parsePermission(negated));
   const any = fields.boolean('any');
   if (any !== undefined) return any ? ANYTHING : fields.fail('any', 'must be true');
-  const field = fields.message('header');
-  if (field !== undefined) return header(parseHeaderMatcher(field));
-  const path = fields.message('url_path');
-  if (path !== undefined) {
-    const text = path.requiredMessage('path');
-    return urlPath(parseStringMatcher(text), text);
-  }
+  const common = parseCommon(fields);
+  if (common !== undefined) return common;
   const ip = fields.message('destination_ip');
   if (ip !== undefined) return address(parseCidr(ip), ({ subject }) => subject.connection.localAddress.ip);
   const port = fields.integer('destination_port', 0, 65535);
@@ -47,10 +42,6 @@ function parseRarePermission(fields: Fields): RuleNode {
       return port >= start && port < end;
     });
   }
-  const metadata = fields.message('metadata');
-  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata), claimGuards(metadata));
-  const sourced = fields.message('sourced_metadata');
-  if (sourced !== undefined) return sourcedMetadata(sourced);
   const serverName = fields.message('requested_server_name');
   if (serverName !== undefined) {
     const matcher = parseStringMatcher(serverName);
@@ -77,8 +68,23 @@ function uriTemplate(fields: Fields): RuleNode {
   );
 }
 
+/** What permissions and principals may both ask for; undefined: none of it. */
+export function parseCommon(fields: Fields): RuleNode | undefined {
+  const field = fields.message('header');
+  if (field !== undefined) return header(parseHeaderMatcher(field));
+  const path = fields.message('url_path');
+  if (path !== undefined) {
+    const text = path.requiredMessage('path');
+    return urlPath(parseStringMatcher(text), text);
+  }
+  const metadata = fields.message('metadata');
+  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata), claimGuards(metadata));
+  const sourced = fields.message('sourced_metadata');
+  return sourced === undefined ? undefined : sourcedMetadata(sourced);
+}
+
 /** envoy.config.rbac.v3.SourcedMetadata. */
-export function sourcedMetadata(fields: Fields): RuleNode {
+function sourcedMetadata(fields: Fields): RuleNode {
   const source = fields.oneOf('metadata_source', ['DYNAMIC', 'ROUTE'], 'DYNAMIC');
   return leaf(
     parseMetadataMatcher(fields.requiredMessage('metadata_matcher'), source === 'ROUTE' ? 'route' : 'dynamic'),

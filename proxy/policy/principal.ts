@@ -1,23 +1,10 @@
 /** Who asks. Source: envoy.config.rbac.v3.Principal. */
-import { parseHeaderMatcher, parseStringMatcher, type StringMatcher } from '../http/matchers.ts';
+import { parseStringMatcher, type StringMatcher } from '../http/matchers.ts';
 import { parseCidr } from '../net/cidr.ts';
 import type { Fields } from '../resource_fields.ts';
 import type { PolicyFacts } from './facts.ts';
-import { names, nonEmpty, sourcedMetadata } from './permission.ts';
-import {
-  address,
-  and,
-  ANYTHING,
-  type Guard,
-  header,
-  leaf,
-  not,
-  or,
-  type RuleNode,
-  textGuards,
-  urlPath,
-} from './rule_node.ts';
-import { claimGuards, parseMetadataMatcher } from './value_matcher.ts';
+import { names, nonEmpty, parseCommon } from './permission.ts';
+import { address, and, ANYTHING, type Guard, leaf, not, or, type RuleNode, textGuards } from './rule_node.ts';
 
 /** @throws {ConfigError} when it has no identifier that this version knows: a rule is never skipped. */
 export function parsePrincipal(fields: Fields): RuleNode {
@@ -33,22 +20,12 @@ export function parsePrincipal(fields: Fields): RuleNode {
   if (authenticated !== undefined) return parseAuthenticated(authenticated);
   const remote = fields.message('remote_ip');
   if (remote !== undefined) return address(parseCidr(remote), ({ subject }) => subject.info.remoteAddress.ip, 'client');
-  for (const name of ['direct_remote_ip', 'source_ip']) {
-    const range = fields.message(name);
-    if (range !== undefined)
-      return address(parseCidr(range), ({ subject }) => subject.connection.remoteAddress.ip, 'peer');
-  }
-  const field = fields.message('header');
-  if (field !== undefined) return header(parseHeaderMatcher(field));
-  const path = fields.message('url_path');
-  if (path !== undefined) {
-    const text = path.requiredMessage('path');
-    return urlPath(parseStringMatcher(text), text);
-  }
-  const metadata = fields.message('metadata');
-  if (metadata !== undefined) return leaf(parseMetadataMatcher(metadata), claimGuards(metadata));
-  const sourced = fields.message('sourced_metadata');
-  if (sourced !== undefined) return sourcedMetadata(sourced);
+  const direct = fields.message('direct_remote_ip');
+  if (direct !== undefined) return address(parseCidr(direct), ({ peerIp }) => peerIp, 'peer');
+  const source = fields.message('source_ip');
+  if (source !== undefined) return address(parseCidr(source), ({ subject }) => subject.connection.remoteAddress.ip);
+  const common = parseCommon(fields);
+  if (common !== undefined) return common;
   const state = fields.message('filter_state');
   if (state !== undefined) return parseFilterState(state);
   const custom = fields.message('custom');

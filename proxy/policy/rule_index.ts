@@ -99,7 +99,7 @@ export class RuleIndex {
         return best;
       }
       case 'peer':
-        return this.#inRanges(map, this.#peerLengths, subject.connection.remoteAddress.ip, facts, limit);
+        return this.#inRanges(map, this.#peerLengths, facts.peerIp, facts, limit);
       case 'client':
         return this.#inRanges(map, this.#clientLengths, subject.info.remoteAddress.ip, facts, limit);
       case 'header':

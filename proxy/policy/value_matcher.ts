@@ -74,19 +74,23 @@ export function claimGuards(fields: Fields): Guard[] {
     fields.requiredString('filter'),
     fields.messages('path').map((step) => step.requiredString('key')),
   );
-  const texts = exactTexts(fields.requiredMessage('value'));
+  const texts = exactTexts(fields.requiredMessage('value'), true);
   return texts === undefined ? [] : [...texts].map((key) => ({ kind: 'claim', key, header: path }));
 }
 
-function exactTexts(fields: Fields): Set<string> | undefined {
+/** `lists`: whether a list of texts will do. Lists of lists are not filed. */
+function exactTexts(fields: Fields, lists: boolean): Set<string> | undefined {
   const text = fields.message('string_match');
   if (text !== undefined) {
     const exact = text.boolean('ignore_case') === true ? undefined : text.string('exact');
     return exact === undefined ? undefined : new Set([exact]);
   }
   const item = fields.message('list_match')?.message('one_of');
-  if (item !== undefined) return exactTexts(item);
-  const alternatives = fields.message('or_match')?.messages('value_matchers').map(exactTexts);
+  if (item !== undefined) return lists ? exactTexts(item, false) : undefined;
+  const alternatives = fields
+    .message('or_match')
+    ?.messages('value_matchers')
+    .map((one) => exactTexts(one, lists));
   if (alternatives === undefined || alternatives.length === 0 || alternatives.includes(undefined)) return undefined;
   return new Set(alternatives.flatMap((texts) => [...(texts as Set<string>)]));
 }

@@ -1,5 +1,7 @@
 /** The jwt_authn filter through a running proxy: what each token gets, what the upstream sees, remote keys, limits. */
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { before, test } from 'node:test';
 import filter from '../../filters/jwt_authn.ts';
 import type { Json } from '../../config/resources.ts';
@@ -186,4 +188,31 @@ test('jwt_authn refuses what it would have to skip', () => {
     );
   }
   assert.throws(() => filter.parseRoute({}), ConfigError);
+});
+
+const SAMPLES = join(import.meta.dirname, '../../../shared/data/jwt-samples');
+test("Istio's own sample tokens are accepted", {
+  skip: existsSync(SAMPLES) ? false : `no data at ${SAMPLES}`,
+}, async () => {
+  const read = (name: string): string => readFileSync(join(SAMPLES, name), 'utf8').trim();
+  proxy.set([
+    ...jwtResources(upstream.port),
+    jwtListener('samples', {
+      providers: {
+        p: {
+          issuer: 'testing@secure.istio.io',
+          local_jwks: { inline_string: read('jwks.json') },
+          claim_to_headers: [{ header_name: 'x-sub', claim_name: 'sub' }],
+        },
+      },
+      rules: [{ match: { prefix: '/' }, requires: { provider_name: 'p' } }],
+    }),
+  ]);
+  await proxy.settled();
+  for (const name of ['demo.jwt', 'groups-scope.jwt']) {
+    const request = `GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ${read(name)}\r\n\r\n`;
+    const { response, forwarded } = await exchangeThrough(scope, proxy.port('samples'), upstream, request);
+    assert.match(response[0] ?? '', / 200 /);
+    assert.ok(forwarded.includes('x-sub: testing@secure.istio.io'));
+  }
 });

@@ -18,6 +18,8 @@ export interface SubjectOptions {
   /** `ip:port`. */
   readonly local?: readonly [string, number];
   readonly peer?: string;
+  /** Behind a PROXY header: whose bytes they are. */
+  readonly direct?: string;
   /** From x-forwarded-for. */
   readonly remote?: string;
   readonly metadata?: Readonly<Record<string, Record<string, unknown>>> | undefined;
@@ -39,6 +41,7 @@ export function subject(options: SubjectOptions = {}): PolicySubject {
     remoteAddress: peer,
     localAddressRestored: false,
     startMs: 0,
+    ...(options.direct !== undefined && { directRemoteAddress: socketAddress(options.direct, 40000) }),
     requestedServerName: options.sni,
     alpn: undefined,
     tls: named

@@ -170,6 +170,19 @@ describe('advice', () => {
     );
   });
 
+  it('says that an authorizer that speaks HTTP is not asked on a TCP port', () => {
+    const custom = security('AuthorizationPolicy', 'a', '{ action: CUSTOM, provider: { name: p }, rules: [{}] }');
+    const mesh = {
+      extensionProviders: [{ name: 'p', envoyExtAuthzHttp: { service: 'cart.default.svc.cluster.local', port: 80 } }],
+    };
+    const { warnings } = new Compiled(service('cart', 80, ['10.0.0.1']) + TCP + custom, {
+      proxy: CART,
+      mode: INBOUND,
+      mesh,
+    }).result;
+    assert.match(warnings[0] ?? '', /"a" is not asked about on TCP port 7000: its provider "p" speaks HTTP/);
+  });
+
   it('says that a token is not required until a policy asks for one', () => {
     const tokens = security('RequestAuthentication', 'jwt', `{ jwtRules: [{ issuer: a, jwks: '{"keys":[]}' }] }`);
     assert.match(advice(tokens)[0] ?? '', /"jwt" lets requests without a token pass/);

@@ -125,6 +125,8 @@ describe('a principal', () => {
     ['a service account', named(regex('spiffe://.+/ns/shop/(.+/|)sa/web(/.+)?')), { principal: SPIFFE }, true],
     ['the direct peer', { direct_remote_ip: range('10.0.0.0', 8) }, { remote: '9.9.9.9' }, true],
     ['the peer by its older name', { source_ip: range('10.0.0.1', 32) }, {}, true],
+    ['the direct peer behind a PROXY header', { direct_remote_ip: range('8.8.8.8', 32) }, { direct: '8.8.8.8' }, true],
+    ['whom a PROXY header names', { source_ip: range('10.0.0.1', 32) }, { direct: '8.8.8.8' }, true],
     ['the forwarded client', { remote_ip: range('9.9.9.9', 32) }, { remote: '9.9.9.9' }, true],
     ['IPv6', { remote_ip: range('2001:db8::', 32) }, { remote: '2001:db8::1' }, true],
     ['IPv4 in IPv6', { direct_remote_ip: range('10.0.0.0', 8) }, { peer: '::ffff:10.1.2.3' }, true],
