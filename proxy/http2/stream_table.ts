@@ -6,7 +6,7 @@ import type { Http2Stream } from './stream.ts';
 
 const FIRST_PLACES = 8;
 /** An empty table is kept up to this many. */
-const KEPT_PLACES = 64;
+const KEPT_PLACES = 256;
 
 /** Open addressing: a stream stands at its number or in one of the next places. */
 export class StreamTable {

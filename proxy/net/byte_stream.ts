@@ -26,7 +26,7 @@ export interface ByteStream {
 
 /** One that lets its user write everything of an event at once, from memory that is not copied. */
 export interface FlushingByteStream extends ByteStream {
-  /** Asks for `onFlush` once, when the running event ends or soon. */
+  /** Asks for `onFlush` once, when the loop has been round all sockets that were ready, or sooner. */
   flushSoon(): void;
   /**
    * Writes now, without joining it to other writes. 0: the memory is the caller's again; 1: it belongs to the stream from

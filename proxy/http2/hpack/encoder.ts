@@ -28,6 +28,9 @@ interface KnownName {
   values: Map<string, number> | undefined;
 }
 
+/** Fields of a block whose places are remembered. */
+const MAX_REMEMBERED = 24;
+
 const STATUS_INDEX: Readonly<Record<number, number>> = { 200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 13, 500: 14 };
 
 export class HpackEncoder {
@@ -42,6 +45,11 @@ export class HpackEncoder {
   #dropped = 0;
   #first = 0;
   #at = 0;
+  #place = 0;
+  /** The fields of the last block that were one entry each, by their place: the next block is mostly the same. */
+  readonly #lastNames: string[] = [];
+  readonly #lastValues: string[] = [];
+  readonly #lastNumbers: number[] = [];
 
   get tableBytes(): number {
     return this.#tableBytes;
@@ -67,6 +75,7 @@ export class HpackEncoder {
 
   /** Begins a block at `at`. @returns where the first field goes. */
   start(out: Buffer, at: number): number {
+    this.#place = 0;
     if (this.#announceLow < 0) return at;
     this.#at = at;
     if (this.#announceLow < this.#limit) this.#integer(out, 0x20, 0x1f, this.#announceLow);
@@ -86,6 +95,22 @@ export class HpackEncoder {
 
   /** Writes one field at `at`; there is room for its texts and FIELD_OVERHEAD. @returns the position behind it. */
   field(name: string, value: string, out: Buffer, at: number): number {
+    const place = this.#place++;
+    const last = this.#lastNumbers[place];
+    if (last !== undefined && this.#lastValues[place] === value && this.#lastNames[place] === name) {
+      // Its entry may have gone since.
+      if (last >= this.#dropped + this.#first) {
+        const index = this.#index(last);
+        if (index < 0x7f) {
+          out[at] = 0x80 | index;
+          return at + 1;
+        }
+      }
+    }
+    return this.#field(name, value, out, at, place);
+  }
+
+  #field(name: string, value: string, out: Buffer, at: number, place: number): number {
     let known = this.#known.get(name);
     if (known === undefined) {
       const inStatic = staticNames.get(name);
@@ -105,6 +130,10 @@ export class HpackEncoder {
     const number = known.values?.get(value);
     if (number !== undefined) {
       this.#integer(out, 0x80, 0x7f, this.#index(number));
+      if (place < MAX_REMEMBERED) {
+        for (let i = this.#lastNumbers.length; i < place; i++) this.#remember(i, '', '', -1);
+        this.#remember(place, name, value, number);
+      }
       return this.#at;
     }
     const inStatic = known.staticValues?.get(value);
@@ -130,6 +159,12 @@ export class HpackEncoder {
     this.#text(out, value, insert);
     if (insert) this.#insert(known, name, value);
     return this.#at;
+  }
+
+  #remember(place: number, name: string, value: string, number: number): void {
+    this.#lastNames[place] = name;
+    this.#lastValues[place] = value;
+    this.#lastNumbers[place] = number;
   }
 
   #index(number: number): number {
