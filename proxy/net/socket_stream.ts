@@ -2,7 +2,7 @@
  * A TCP or unix socket as a ByteStream. All sockets of a thread read into one shared buffer; small writes are joined
  * and leave once per read event.
  */
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { failures, type Failure } from '../failures.ts';
 import type { FlushingByteStream } from './byte_stream.ts';
 import type { ConnectionInfo } from './connection_info.ts';
@@ -152,6 +152,42 @@ export class ReadTarget {
       return true;
     };
   }
+}
+
+type BufferKeys = Readonly<Record<'kBuffer' | 'kBufferGen' | 'kBufferCb', symbol>>;
+let bufferKeys: BufferKeys | undefined | 'unknown' = 'unknown';
+
+/** Where node:net keeps what `onread` says; undefined: not where we look. */
+function onreadKeys(): BufferKeys | undefined {
+  if (bufferKeys === 'unknown') {
+    const target = new ReadTarget();
+    const onread = { buffer: target.buffer as () => Uint8Array, callback: target.callback };
+    const symbols = Object.getOwnPropertySymbols(new Socket({ onread } as ConstructorParameters<typeof Socket>[0]));
+    const find = (name: string): symbol | undefined => symbols.find(({ description }) => description === name);
+    const [kBuffer, kBufferGen, kBufferCb] = ['kBuffer', 'kBufferGen', 'kBufferCb'].map(find);
+    bufferKeys = kBuffer && kBufferGen && kBufferCb ? { kBuffer, kBufferGen, kBufferCb } : undefined;
+  }
+  return bufferKeys;
+}
+
+/**
+ * Makes a TLS socket that lies over another one read into the shared buffer, which node:tls offers only for sockets
+ * that it connects itself. Nothing was read yet. undefined: not possible here, 'data' will do.
+ */
+export function readIntoSharedBuffer(socket: Socket): ReadTarget | undefined {
+  const keys = onreadKeys();
+  const { _handle: handle } = socket as Socket & { _handle?: { useUserBuffer?(buffer: Uint8Array): void } | null };
+  if (keys === undefined || typeof handle?.useUserBuffer !== 'function') return undefined;
+  const target = new ReadTarget();
+  const first = target.buffer();
+  if (first === undefined) return undefined;
+  Object.assign(socket, {
+    [keys.kBuffer]: first,
+    [keys.kBufferGen]: target.buffer,
+    [keys.kBufferCb]: target.callback,
+  });
+  handle.useUserBuffer(first);
+  return target;
 }
 
 /** Takes something from the beginning of what comes. */

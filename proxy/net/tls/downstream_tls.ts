@@ -14,7 +14,7 @@ import type {
   TransportCallbacks,
 } from '../../listener/transport_socket.ts';
 import type { ConnectionInfo } from '../connection_info.ts';
-import { SocketStream } from '../socket_stream.ts';
+import { readIntoSharedBuffer, SocketStream } from '../socket_stream.ts';
 import { Certificate } from './certificate.ts';
 import { describe, handshakeError, type VerificationFailure, verifyPeer } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
@@ -218,7 +218,7 @@ export class DownstreamTls implements DownstreamTransportSocket {
     if (typeof servername === 'string') info.requestedServerName ??= servername;
     info.tls = new TlsConnectionInfo(socket, peer, material.own, material.rules !== undefined);
     statistics.done(info.tls.version, info.tls.cipher, info.tls.resumed, peer !== undefined);
-    on.ready(new SocketStream(socket, info, undefined, raw), undefined, false);
+    on.ready(new SocketStream(socket, info, readIntoSharedBuffer(socket), raw), undefined, false);
   }
 
   #judge(socket: TLSSocket, peer: Certificate | undefined, material: TlsMaterial): VerificationFailure | undefined {

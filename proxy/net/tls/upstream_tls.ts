@@ -1,7 +1,7 @@
 /** TLS over connections to hosts: the handshake, who the server has to be, and sessions to resume. */
 import { isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
-import { SocketStream } from '../socket_stream.ts';
+import { readIntoSharedBuffer, SocketStream } from '../socket_stream.ts';
 import type { SocketInfo } from '../acceptor.ts';
 import { FrameStripper, PEER_EXCHANGE } from '../../telemetry/metadata_frame.ts';
 import { Certificate } from './certificate.ts';
@@ -214,7 +214,7 @@ class HostTransport implements UpstreamTransport {
           this.#kept = { session, generation: material.generation, peer, madeMs: Date.now() };
         });
       }
-      const stream = new SocketStream(tls, info, undefined, raw);
+      const stream = new SocketStream(tls, info, readIntoSharedBuffer(tls), raw);
       if (this.#options.frame !== undefined && info.alpn === PEER_EXCHANGE) {
         stream.takeFirst(
           new FrameStripper((told) => {
