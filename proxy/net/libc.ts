@@ -2,7 +2,7 @@
 import { dlopen } from 'node:ffi';
 
 export type Libc = Record<
-  'socket' | 'bind' | 'listen' | 'setsockopt' | 'getsockopt' | 'dup' | 'close',
+  'socket' | 'bind' | 'listen' | 'setsockopt' | 'getsockopt' | 'dup' | 'close' | 'getrlimit',
   (...args: unknown[]) => number
 >;
 
@@ -30,6 +30,7 @@ export function libc(): Libc {
     getsockopt: { arguments: ['i32', 'i32', 'i32', 'pointer', 'pointer'], return: 'i32' },
     dup: { arguments: ['i32'], return: 'i32' },
     close: { arguments: ['i32'], return: 'i32' },
+    getrlimit: { arguments: ['i32', 'pointer'], return: 'i32' },
   }).functions as unknown as Libc;
   return functions;
 }

@@ -1,5 +1,6 @@
 /** Watches the process's resources on the control thread and says what threads shed. Envoy: source/server/overload_manager_impl.cc. */
 import { readFileSync } from 'node:fs';
+import { connectionsByDescriptors } from '../net/descriptor_limit.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Gauge, Statistics } from '../telemetry/statistics.ts';
 import { OVERLOAD_ACTIONS, type OverloadAction, type OverloadConfig, type ResourceMonitor } from './overload_config.ts';
@@ -18,7 +19,8 @@ export class OverloadManager {
     this.#config = config;
     this.#memory = memory;
     this.#log = log;
-    setMaxConnections(memory, config.maxConnections);
+    // Where nothing is said: more would leave no descriptor for health and the admin interface.
+    setMaxConnections(memory, config.maxConnections ?? connectionsByDescriptors());
     for (const { name } of config.monitors) this.#pressure.set(name, statistics.gauge(`overload.${name}.pressure`));
     for (const action of new Set(config.triggers.map((trigger) => trigger.action))) {
       this.#active.set(action, statistics.gauge(`overload.envoy.overload_actions.${action}.active`));
