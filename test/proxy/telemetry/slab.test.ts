@@ -1,6 +1,12 @@
 /** Statistics in shared memory: caps, expiry, threads that die. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import istioStats from '../../../filters/istio_stats.ts';
+import type { FilterContext, FilterDeps } from '../../../proxy/http/filter.ts';
+import { RequestHeaders } from '../../../proxy/http/headers.ts';
+import { StreamInfo } from '../../../proxy/http/stream_info.ts';
+import { socketAddress } from '../../../proxy/net/connection_info.ts';
+import { Deadlines } from '../../../proxy/net/deadlines.ts';
 import { Aggregate } from '../../../proxy/telemetry/aggregate.ts';
 import { MAX_LABEL_SETS, OVERFLOW_COUNTER, SlabStatistics } from '../../../proxy/telemetry/slab.ts';
 
@@ -106,4 +112,49 @@ test('series that stats_matcher keeps out are never made, and cost one object', 
   const histogram = value?.read().histogram;
   assert.deepEqual(histogram?.bounds, [1, 2]);
   assert.deepEqual(histogram?.buckets, [0, 0, 1]);
+});
+
+test('istio.stats does not count in the slots of a series that has expired', () => {
+  const aggregate = new Aggregate();
+  const { statistics } = thread(aggregate);
+  const deadlines = new Deadlines(() => 0);
+  const info = new StreamInfo(
+    {
+      id: 1,
+      localAddress: socketAddress('10.0.0.1', 80),
+      remoteAddress: socketAddress('10.0.0.2', 4000),
+      localAddressRestored: false,
+      startMs: 0,
+      requestedServerName: undefined,
+      alpn: undefined,
+      tls: undefined,
+      transportFailureReason: undefined,
+      terminationDetails: undefined,
+      filterState: undefined,
+    },
+    0,
+    0,
+  );
+  info.responseCode = 200;
+  // Only what the filter looks at.
+  const deps = { statistics, deadlines, direction: 'outbound', node: { id: '', cluster: '', metadata: {} } };
+  const filter = istioStats.create(istioStats.parse({}), deps as unknown as FilterDeps);
+  const requestHeaders = new RequestHeaders();
+  requestHeaders.authority = 'web';
+  const ctx = { info, connection: info.connection, requestHeaders } as unknown as FilterContext;
+  filter.onDestroy?.(ctx);
+  const total = (): number =>
+    [...aggregate.values()]
+      .filter(({ name }) => name === 'istio_requests_total')
+      .reduce((sum, series) => sum + series.read().value, 0);
+  assert.equal(total(), 1);
+  statistics.expire(0, 10);
+  statistics.expire(20, 10);
+  statistics.expire(21, 10);
+  assert.equal(total(), 0);
+  // Its slots are somebody else's now.
+  statistics.counter('other', { a: 'b' }).add(5);
+  filter.onDestroy?.(ctx);
+  assert.equal(total(), 1);
+  assert.equal(aggregate.value('other', { a: 'b' }), 5);
 });
