@@ -54,8 +54,15 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
   for (const [field, sentence] of [
     ['load_stats_config', 'load reports to a server are not supported'],
     ['upstream_bind_config', 'is not supported here: set it on each cluster'],
+    ['local_cluster_name', 'zone-aware routing is not supported: use localities and priorities'],
   ] as const) {
     if (manager?.has(field) === true) return { field: 'cluster_manager', sentence: `${field} ${sentence}` };
+  }
+  if (manager?.message('outlier_detection')?.has('event_log_path') === true) {
+    return { field: 'cluster_manager', sentence: 'outlier_detection.event_log_path ejections are in statistics only' };
+  }
+  if (fields.boolean('use_tcp_for_dns_lookups') === true) {
+    return { field: 'use_tcp_for_dns_lookups', sentence: 'names are looked up as the system does' };
   }
   return undefined;
 }

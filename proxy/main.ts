@@ -1,4 +1,6 @@
 /** The control thread: configuration in, data threads told, admin and drain. Composition root. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { inspectResource, type Inspection } from '../config/build/check.ts';
 import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
 import { buildLoadAssignment } from '../config/build/endpoints.ts';
@@ -353,6 +355,10 @@ class ControlThread {
     void this.#distributor.between(() => {
       if (this.#state !== 'INITIALIZING') return;
       this.#state = 'LIVE';
+      if (hasDrainFlag(this.#options.bootstrap)) {
+        this.#state = 'DRAINING';
+        this.#drain.failHealth(true);
+      }
       const own = this.#aggregate.own;
       own.gauge('server.state').set(0);
       own.gauge('server.live').set(1);
@@ -463,4 +469,10 @@ class ControlThread {
     await this.#own.close();
     return cut;
   }
+}
+
+/** Envoy: a file `drain` in the folder flags_path lets it start with its health check failed. */
+function hasDrainFlag(bootstrap: unknown): boolean {
+  const { flags_path } = (bootstrap ?? {}) as { readonly flags_path?: string };
+  return flags_path !== undefined && existsSync(join(flags_path, 'drain'));
 }

@@ -76,6 +76,18 @@ describe('readBootstrap', () => {
       'Cannot use envoy.yaml:2:1: hds_config: health checks ordered by a server are not supported',
     ],
     [
+      'static_resources: {}\ncluster_manager: { local_cluster_name: a }\n',
+      'Cannot use envoy.yaml:2:1: cluster_manager: local_cluster_name zone-aware routing is not supported: use localities and priorities',
+    ],
+    [
+      'static_resources: {}\ncluster_manager: { outlier_detection: { event_log_path: /x } }\n',
+      'Cannot use envoy.yaml:2:1: cluster_manager: outlier_detection.event_log_path ejections are in statistics only',
+    ],
+    [
+      'static_resources: {}\nbootstrap_extensions:\n- name: x\n  typed_config: { "@type": type.googleapis.com/envoy.extensions.wasm.v3.WasmService }\n',
+      'Cannot use envoy.yaml:2:1: bootstrap_extensions: the extension envoy.extensions.wasm.v3.WasmService is not supported',
+    ],
+    [
       'static_resources: {}\ncluster_manager: { load_stats_config: { api_type: GRPC } }\n',
       'Cannot use envoy.yaml:2:1: cluster_manager: load_stats_config load reports to a server are not supported',
     ],
