@@ -86,7 +86,9 @@ class SeriesCache {
   #lastHost: Metadata | undefined = undefined;
   #lastCluster: Metadata | undefined = undefined;
   #lastCode = -1;
-  #lastTls: TlsInfo | undefined = undefined;
+  #lastNames = '';
+  readonly #names = new WeakMap<TlsInfo, string>();
+  readonly #sameNames = new Map<string, string>();
   #lastPeer: Peer | undefined = undefined;
   #last: Series | undefined = undefined;
   readonly #metrics: IstioMetrics;
@@ -107,14 +109,14 @@ class SeriesCache {
     if (this.#deps.statistics.expirations !== this.#expirations) this.#forget();
     const plain = flags === undefined && cluster !== undefined && this.#metrics.isPlain && !isGrpc(ctx);
     const inbound = this.#deps.direction === 'inbound';
-    const tls = inbound ? ctx.connection.tls : info.upstreamTls;
+    const names = this.#namesOf(inbound ? ctx.connection.tls : info.upstreamTls);
     const peer = inbound ? info.downstreamPeer : info.upstreamPeer;
     if (
       plain &&
       host === this.#lastHost &&
       cluster === this.#lastCluster &&
       code === this.#lastCode &&
-      tls === this.#lastTls &&
+      names === this.#lastNames &&
       peer === this.#lastPeer &&
       this.#last
     ) {
@@ -123,7 +125,7 @@ class SeriesCache {
     const grpc = isGrpc(ctx) ? grpcStatus(ctx) : undefined;
     const service = cluster === undefined ? this.#hostFallback(ctx) : '';
     const name = cluster === undefined ? (info.upstreamCluster ?? '') : '';
-    const key = `${this.#id(host)} ${this.#id(cluster)} ${code} ${flags?.join() ?? ''} ${grpc ?? '-'} ${name} ${service} ${this.#id(peer)} ${tls?.mutual ?? ''} ${tls?.peerUriSans[0] ?? ''} ${tls?.localUriSans[0] ?? ''}`;
+    const key = `${this.#id(host)} ${this.#id(cluster)} ${code} ${flags?.join() ?? ''} ${grpc ?? '-'} ${name} ${service} ${this.#id(peer)} ${names}`;
     const evaluated = this.#metrics.evaluate(ctx);
     const fullKey = this.#metrics.isPlain ? key : `${key} ${JSON.stringify(evaluated)}`;
     let found = this.#series.get(fullKey);
@@ -136,11 +138,25 @@ class SeriesCache {
       this.#lastHost = host;
       this.#lastCluster = cluster;
       this.#lastCode = code;
-      this.#lastTls = tls;
+      this.#lastNames = names;
       this.#lastPeer = peer;
       this.#last = found;
     }
     return found;
+  }
+
+  /** Whose connection it is, as labels say it. Connections of one peer have the same string, so that a comparison is cheap. */
+  #namesOf(tls: TlsInfo | undefined): string {
+    if (tls === undefined) return '';
+    let names = this.#names.get(tls);
+    if (names === undefined) {
+      const made = `${tls.mutual} ${tls.peerUriSans[0] ?? ''} ${tls.localUriSans[0] ?? ''}`;
+      names = this.#sameNames.get(made) ?? made;
+      if (this.#sameNames.size >= MAX_CACHED_SERIES) this.#sameNames.clear();
+      this.#sameNames.set(names, names);
+      this.#names.set(tls, names);
+    }
+    return names;
   }
 
   #id(metadata: object | undefined): number {

@@ -384,3 +384,29 @@ test('a client cannot renegotiate (attacks.md row 56)', async (t) => {
   });
   assert.equal(refused, true);
 });
+
+test('a certificate that is not required is judged where it is shown', async (t) => {
+  const socket = downstreamTls({ own, roots: ca.pem, more: { require_client_certificate: false } });
+  const { proxy, port } = await serve(t, socket);
+  assert.match((await askOverTls(port, {})).text, /^HTTP\/1\.1 200/);
+  assert.match((await askOverTls(port, as(client))).text, /^HTTP\/1\.1 200/);
+  assert.equal((await askOverTls(port, as(other.issue(CLIENT)))).text, '');
+  await proxy.counted();
+  assert.equal(proxy.value('listener.test.ssl.no_certificate'), 1);
+  assert.equal(proxy.value('listener.test.ssl.fail_verify_error'), 1);
+});
+
+test('without tickets nothing resumes', async (t) => {
+  for (const [more, resumes] of [
+    [{ disable_stateless_session_resumption: true }, false],
+    [{ session_ticket_keys: { keys: [{ inline_string: 'x'.repeat(80) }] } }, true],
+  ] as const) {
+    const { port } = await serve(t, downstreamTls({ own, roots: ca.pem, more }));
+    const first = await askOverTls(port, { ...as(client), maxVersion: 'TLSv1.2' }, undefined, 'hello');
+    const { session } = first;
+    assert.ok(session);
+    const second = await askOverTls(port, { ...as(client), maxVersion: 'TLSv1.2', session }, undefined, 'hello');
+    assert.match(second.text, /200 OK/);
+    assert.equal(second.resumed, resumes);
+  }
+});

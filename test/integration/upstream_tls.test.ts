@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { dnsName, uriName } from '../../proxy/identity/certificates.ts';
 import { der, oid } from '../../proxy/identity/der_writer.ts';
+import { certificatesOf } from '../../proxy/net/tls/certificate.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { inlineCertificate, type KeyPair, MeshCa, upstreamTls } from '../support/mesh_ca.ts';
 import { fetchText } from '../support/fetch_text.ts';
@@ -332,4 +333,42 @@ test('ACCEPT_UNTRUSTED takes any certificate', async (t) => {
     transport_socket: upstreamTls({ validation: { trust_chain_verification: 'ACCEPT_UNTRUSTED' } }),
   });
   assert.equal((await get()).status, 200);
+});
+
+test('a pinned certificate or key is enough', async (t) => {
+  const [pinned] = certificatesOf(backend.chain);
+  const upstream = await startTlsUpstream(t, { cert: backend.chain, key: backend.key });
+  for (const validation of [
+    { verify_certificate_hash: [pinned?.fingerprint.toUpperCase().replace(/(..)(?=.)/g, '$1:') ?? ''] },
+    { verify_certificate_spki: [pinned?.publicKeyHash ?? ''] },
+  ]) {
+    const { get } = await proxyTo(t, upstream.port, { transport_socket: upstreamTls({ validation }) });
+    assert.equal((await get()).status, 200);
+  }
+});
+
+test('auto_host_sni sends the endpoint’s host name, and the certificate must name it', async (t) => {
+  const named = ca.issue(undefined, { dnsNames: ['db.example'] });
+  const upstream = await startTlsUpstream(t, { cert: named.chain, key: named.key });
+  const to = (hostname: string): Json => ({
+    load_assignment: {
+      cluster_name: 'backend',
+      endpoints: [
+        {
+          lb_endpoints: [
+            {
+              endpoint: {
+                hostname,
+                address: { socket_address: { address: '127.0.0.1', port_value: upstream.port } },
+              },
+            },
+          ],
+        },
+      ],
+    },
+    transport_socket: upstreamTls({ roots: ca.pem, more: { auto_host_sni: true, auto_sni_san_validation: true } }),
+  });
+  assert.equal((await (await proxyTo(t, upstream.port, to('db.example'))).get()).status, 200);
+  assert.equal(upstream.seen[0]?.servername, 'db.example');
+  assert.equal((await (await proxyTo(t, upstream.port, to('other.example'))).get()).status, 503);
 });
