@@ -5,6 +5,7 @@ import { applyEnvoyFilters, envoyFiltersFor } from './envoy_filter_patches.ts';
 import { originOf } from './envoy_json.ts';
 import { fail } from './shape.ts';
 import { holdsFor } from './workload_selector.ts';
+import { credentialSecrets } from './credential_secrets.ts';
 import { explicitListeners } from './explicit_listeners.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
 import { virtualInbound } from './inbound_listener.ts';
@@ -74,6 +75,7 @@ export function compile(input: CompileInput): CompileResult {
       ...explicitListeners(context, mode, policy),
     );
   }
+  resources.push(...credentialSecrets(resources, input.objects, client.namespace));
   refuseForeignCode(context, input.proxy !== undefined);
   const patched = patchResources(context, resources, input.proxy !== undefined);
   context.warnings.push(...(input.proxy === undefined ? [] : policyAdvice(context)), ...notYet(context));
