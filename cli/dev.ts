@@ -93,14 +93,31 @@ function tellAddresses(running: RunningProxy, { compiled }: Configuration): void
   }
   if (outbound === undefined || compiled === undefined) return;
   const services = compiled.services.filter(({ ports }) => ports.some(isHttp)).slice(0, MAX_EXAMPLES);
-  if (services.length === 0) return;
+  const hint = mapHint(compiled.services, [...running.addresses.keys()]);
+  if (services.length === 0 && hint === undefined) return;
   say('');
   say('Try');
-  for (const line of curlLines(outbound, running.addresses.get('admin'), services)) say(`  ${line}`);
+  if (services.length > 0) {
+    for (const line of curlLines(outbound, running.addresses.get('admin'), services)) say(`  ${line}`);
+  }
+  if (hint !== undefined) say(`  ${hint}`);
   say('');
 }
 
-const isHttp = ({ protocol }: { protocol: string }): boolean => protocol.toUpperCase().startsWith('HTTP');
+const isHttp = ({ protocol }: { protocol: string }): boolean => /^http2?$/i.test(protocol);
+const isBytes = ({ protocol }: { protocol: string }): boolean => /^(tcp|tls|https|mongo|redis|mysql)$/i.test(protocol);
+
+/** How to reach the first service that does not speak HTTP and has no local port yet. */
+function mapHint(services: readonly ServiceSummary[], names: readonly string[]): string | undefined {
+  for (const { host, namespace, shortName, ports } of services) {
+    const port = ports.find(isBytes);
+    if (port === undefined || names.some((name) => name.startsWith(`map_${host}_${port.number}`))) continue;
+    const name = shortName.includes('.') ? shortName : `${shortName}.${namespace}`;
+    const local = port.number < 1024 ? port.number + 10_000 : port.number;
+    return `--map 127.0.0.1:${local}=${name}:${port.number} opens a local port for ${shortName} (${port.protocol})`;
+  }
+  return undefined;
+}
 
 /** The first service in both ways of asking, the others in one. */
 function curlLines(

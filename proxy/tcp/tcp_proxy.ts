@@ -63,6 +63,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
   #backoff: NodeJS.Timeout | undefined = undefined;
   #idle: Deadline | undefined = undefined;
   #deadlines: Deadline[] = [];
+  #draining = false;
   /** We have said that it ends. */
   #ending = false;
   /** It has ended. */
@@ -96,6 +97,8 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
 
   /** Goes on for the drain time, then ends. */
   drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
     const { drainTimeMs, deadlines } = this.#runtime.services;
     if (drainTimeMs === 0) this.#end('flush');
     else this.#after(drainTimeMs, deadlines, () => this.#end('flush'));

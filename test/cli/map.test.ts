@@ -108,4 +108,11 @@ describe('--map', () => {
       if (code === 2) assert.equal(ended.code, 2);
     });
   }
+
+  it('dev says how to reach a service that does not speak HTTP', async (t) => {
+    const dev = new PillionProcess(t, ['dev', '-c', '-', ...NO_PORTS], { input: mesh(1, 2) });
+    await dev.until(
+      /--map 127\.0\.0\.1:5432=db\.shop\.internal:5432 opens a local port for db\.shop\.internal \(TCP\)/,
+    );
+  });
 });
