@@ -7,8 +7,10 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** Components that levels can be set for: Envoy's logger names, and ours where Envoy has none. */
 export const LOG_COMPONENTS: readonly string[] = (
   'access_log admin assert aws backtrace basic_auth cache_filter cli client config conn_handler connection ' +
-  'credential_injector decompression dns drain ext_authz ext_proc file filter forward_proxy grpc hc health_checker ' +
-  'http http2 identity init io jwt listener local_rate_limit lua main matcher misc mongo oauth2 pool rate_limit_quota ' +
+  'credential_injector decompression dns drain ext_authz ext_proc file filter forward_proxy grpc hc health_check ' +
+  'health_checker ' +
+  'http http2 identity init io jwt listener local_rate_limit lua main matcher misc mongo oauth2 overload pool ' +
+  'rate_limit_quota ' +
   'rbac rds redis router runtime secret stats stats_sinks tap thread thrift tracing udp upstream wasm websocket xds'
 ).split(' ');
 

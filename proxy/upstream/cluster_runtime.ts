@@ -134,6 +134,8 @@ export class ClusterRuntime implements Cluster {
     this.#services.breakers.close(this.name, 'high');
     this.statistics.membershipTotal.set(0);
     this.statistics.membershipHealthy.set(0);
+    this.statistics.membershipDegraded.set(0);
+    this.statistics.maxHostWeight.set(0);
   }
 
   chooseHost(request: ClusterRequest): Host | undefined {
