@@ -34,7 +34,9 @@ export async function run(flags: ProxyFlags, command: readonly string[] = []): P
       onUpdate({ summary, errors }) {
         for (const error of errors) log.log('error', 'config', `${error}; what was served before goes on`);
         if (summary === '') return;
-        log.log('info', 'config', summary);
+        // A control plane may change endpoints a thousand times a second.
+        const isQuiet = summary.split(', ').every((part) => part.includes('endpoint list'));
+        log.log(isQuiet ? 'debug' : 'info', 'config', summary);
         warn();
       },
     },

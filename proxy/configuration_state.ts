@@ -73,14 +73,14 @@ export class ConfigurationState {
   readonly #wanted = new Map<string, Wanted>();
   readonly #failed = new Map<string, FailedVersion>();
   readonly #activeCounts = new Map<ResourceType, number>();
-  #warmingCount = 0;
+  readonly #warming = new Map<string, Warming>();
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
   }
 
   get warmingCount(): number {
-    return this.#warmingCount;
+    return this.#warming.size;
   }
 
   activeCount(type: ResourceType): number {
@@ -92,7 +92,7 @@ export class ConfigurationState {
   }
 
   *warming(): Generator<HeldResource> {
-    for (const { warming } of this.#entries.values()) if (warming !== undefined) yield warming.resource;
+    for (const { resource } of this.#warming.values()) yield resource;
   }
 
   failed(): Iterable<FailedVersion> {
@@ -138,7 +138,7 @@ export class ConfigurationState {
     if (missing.size === 0) this.#activate(key, entry, held);
     else {
       entry.warming = { resource: held, missing };
-      this.#warmingCount++;
+      this.#warming.set(key, entry.warming);
     }
   }
 
@@ -227,7 +227,7 @@ export class ConfigurationState {
     const { warming } = entry;
     if (warming === undefined) return;
     entry.warming = undefined;
-    this.#warmingCount--;
+    this.#warming.delete(key);
     for (const missing of warming.missing) this.#wanted.get(missing)?.waiting.delete(key);
     this.#release(warming.resource, key);
   }
@@ -248,7 +248,7 @@ export class ConfigurationState {
       warming.missing.delete(key);
       if (warming.missing.size > 0) continue;
       entry.warming = undefined;
-      this.#warmingCount--;
+      this.#warming.delete(user);
       this.#activate(user, entry, warming.resource);
     }
   }
