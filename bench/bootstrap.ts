@@ -11,6 +11,8 @@ export interface BootstrapOptions {
   readonly accessLog?: string;
   /** Two sidecars in one process with mutual TLS between them: on kept connections, or a handshake each request. */
   readonly mutualTls?: Handshakes;
+  /** The upstream speaks HTTP/2. */
+  readonly http2?: boolean;
   /** tcp_proxy instead of the connection manager. */
   readonly tcp?: boolean;
   /** The policy chain before the router; with mutual TLS on the server's side. */
@@ -21,7 +23,16 @@ export interface BootstrapOptions {
 export function bootstrap(
   port: number,
   upstream: number,
-  { chain = false, routes = 0, clusters = 0, accessLog, tcp = false, mutualTls, policy = false }: BootstrapOptions,
+  {
+    chain = false,
+    routes = 0,
+    clusters = 0,
+    accessLog,
+    http2 = false,
+    tcp = false,
+    mutualTls,
+    policy = false,
+  }: BootstrapOptions,
 ): string {
   if (mutualTls !== undefined) return mutualTlsBootstrap(port, upstream, mutualTls, policy ? policyFilters() : []);
   const type = (name: string): string => `type.googleapis.com/${name}`;
@@ -76,7 +87,7 @@ export function bootstrap(
         },
       ],
       clusters: [
-        cluster('upstream', upstream),
+        { ...cluster('upstream', upstream), ...(http2 && HTTP2) },
         ...Array.from({ length: clusters }, (_, index) =>
           cluster(`outbound|80||service-${index}.default.svc.cluster.local`, upstream),
         ),
@@ -94,6 +105,15 @@ export function routeMatch(index: number, count: number): object {
     ? { safe_regex: { regex: `/regex-${index}/[a-z]+` } }
     : { prefix: '/', headers: [{ name: 'x-route', string_match: { exact: `route-${index}` } }] };
 }
+
+const HTTP2 = {
+  typed_extension_protocol_options: {
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+      '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
+      explicit_http_config: { http2_protocol_options: {} },
+    },
+  },
+};
 
 function cluster(name: string, port: number): object {
   const endpoint = { address: { socket_address: { address: '127.0.0.1', port_value: port } } };

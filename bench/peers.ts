@@ -49,9 +49,10 @@ export const peers: readonly Peer[] = [
   {
     ...installed('haproxy', 'apt-get install haproxy'),
     start(work, port, upstream) {
+      const proto = work.config.http2 === true ? ' proto h2' : '';
       const path = scratchFile(
         'haproxy.cfg',
-        `global\n  nbthread ${work.concurrency ?? 1}\n  maxconn 4000\ndefaults\n  mode http\n  timeout client 3600s\n  timeout server 3600s\n  timeout connect 5s\n  http-reuse always\nfrontend f\n  bind 127.0.0.1:${port}\n  default_backend b\nbackend b\n  server s 127.0.0.1:${upstream}\n`,
+        `global\n  nbthread ${work.concurrency ?? 1}\n  maxconn 4000\ndefaults\n  mode http\n  timeout client 3600s\n  timeout server 3600s\n  timeout connect 5s\n  http-reuse always\nfrontend f\n  bind 127.0.0.1:${port}${proto}\n  default_backend b\nbackend b\n  server s 127.0.0.1:${upstream}${proto}\n`,
       );
       return start({
         program: findProgram('haproxy') as string,

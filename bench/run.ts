@@ -47,7 +47,8 @@ async function run(candidates: readonly Peer[], of: string): Promise<void> {
     console.log(`${name} is not installed (${install})`);
   }
   const upstreamPort = await freePort();
-  const upstream = await startUpstream(upstreamPort);
+  const upstreamHttp2 = await freePort();
+  const upstream = await startUpstream(upstreamPort, upstreamHttp2);
   const results: Result[] = [];
   try {
     for (const work of works) {
@@ -55,7 +56,8 @@ async function run(candidates: readonly Peer[], of: string): Promise<void> {
       const part = taking.filter((peer) => peer.available() && (isCompared || work.peers.includes(peer.name)));
       if (part.length === 0) continue;
       console.log(`\n${work.name}: ${work.says}`);
-      const options = { rounds: Number(values.rounds), seconds: Number(values.seconds), upstream: upstreamPort };
+      const port = work.config.http2 === true ? upstreamHttp2 : upstreamPort;
+      const options = { rounds: Number(values.rounds), seconds: Number(values.seconds), upstream: port };
       const medians = await measureWork(work, part, options);
       results.push({ work, medians });
       console.log(table(work, medians, of));

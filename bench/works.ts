@@ -1,5 +1,6 @@
 /** What is measured. A later work (HTTP/2, gRPC, TLS, policy) is one more entry. */
 import type { BootstrapOptions } from './bootstrap.ts';
+import type { Http2Load } from './measure/h2load.ts';
 import { TOKEN_PATH } from './policy.ts';
 
 export interface Work {
@@ -11,6 +12,8 @@ export interface Work {
   readonly connections: number;
   /** Default 1, pinned to one core; 2: not pinned. */
   readonly concurrency?: number;
+  /** HTTP/2 on both sides, with h2load as the client. */
+  readonly http2?: Http2Load;
   /** A POST with so many bytes instead of a GET. */
   readonly bodyBytes?: number;
   readonly config: Omit<BootstrapOptions, 'accessLog'>;
@@ -36,6 +39,24 @@ export const works: readonly Work[] = [
   { ...base, name: 'large', says: '1 MB answers', path: '/large', connections: 20, peers: [...PROXIES, ...NODE] },
   { ...base, name: 'post', says: 'POST with 10 KB', bodyBytes: 10_240 },
   { ...base, name: 'post-large', says: 'POST with 1 MB', bodyBytes: 1_048_576, connections: 20 },
+  ...(
+    [
+      ['h2-4x16', 4, { streams: 16 }, '64-byte answers'],
+      ['h2-32x1', 32, { streams: 1 }, '64-byte answers'],
+      ['grpc-unary', 4, { streams: 16, grpc: true }, 'unary gRPC, 1 KB each way'],
+    ] as const
+  ).map(
+    ([name, connections, http2, what]): Work => ({
+      ...base,
+      name,
+      says: `HTTP/2 on both sides, ${connections} connections with ${http2.streams} streams: ${what}`,
+      connections,
+      http2,
+      ...(name === 'grpc-unary' && { path: '/grpc', bodyBytes: 1024 }),
+      config: { http2: true },
+      peers: [...BOTH, 'haproxy'],
+    }),
+  ),
   { ...base, name: 'access-log', says: 'Istio access log to a file in both', accessLog: true, peers: BOTH },
   {
     ...base,

@@ -1,10 +1,11 @@
-/** Saturated load by wrk: CPU a request, throughput, latency under it, memory; also while the configuration changes. */
+/** Saturated load by wrk or h2load: CPU a request, throughput, latency under it, memory; also while the configuration changes. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpuSeconds, residentBytes } from '../process_cpu.ts';
 import type { Started } from '../peers.ts';
 import { LOAD_CORE } from '../upstream.ts';
 import type { Work } from '../works.ts';
 import type { Figures } from './figures.ts';
+import { loadHttp2 } from './h2load.ts';
 import { load } from './wrk.ts';
 
 const WARM_UP_SECONDS = 2;
@@ -17,10 +18,13 @@ export async function measureLoad(running: Started, work: Work, seconds: number)
     core: (work.concurrency ?? 1) === 1 ? LOAD_CORE : undefined,
     bodyBytes: work.bodyBytes,
   };
-  await load({ ...options, seconds: WARM_UP_SECONDS });
+  const { http2 } = work;
+  const run = (during: number): ReturnType<typeof load> =>
+    http2 === undefined ? load({ ...options, seconds: during }) : loadHttp2({ ...options, seconds: during }, http2);
+  await run(WARM_UP_SECONDS);
   const reloading = work.kind === 'reload' ? new Reloading(running.configPath as string) : undefined;
   const before = cpuSeconds([running.pid]);
-  const result = await load({ ...options, seconds });
+  const result = await run(seconds);
   const used = cpuSeconds([running.pid]) - before;
   return {
     cpuMicros: (used / result.requests) * 1e6,
