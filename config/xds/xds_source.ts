@@ -248,7 +248,10 @@ export class XdsSource implements ConfigSource {
     ).filter((name) => !contested.has(name));
     for (const { name, version, reason, json } of read.bad) {
       this.#complainOf(type, name, reason);
-      if (type.resource !== undefined) sink.refused({ type: type.resource, name, version, reason, json });
+      if (type.resource === undefined) continue;
+      // A key that was refused is a key all the same: it is kept nowhere.
+      const shown = type.resource === 'secret' ? undefined : json;
+      sink.refused({ type: type.resource, name, version, reason, json: shown });
     }
     // Let go while it was read.
     const isWanted = ({ name }: { name: string }): boolean => type.isWildcard || names.has(name);

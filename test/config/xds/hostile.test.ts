@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Json } from '../../../config/resources.ts';
-import { type AdsServer, bytes, encode, type List, text, TYPES } from '../../support/ads_server.ts';
+import { AdsServer, bytes, encode, type List, text, TYPES } from '../../support/ads_server.ts';
 import { staticCluster } from '../../support/envoy_resources.ts';
 import { answering, RawUpstream } from '../../support/raw_peers.ts';
 import { type PushedProxy, startPushedProxy } from '../../support/pushed_proxy.ts';
 import type { Scope } from '../../support/scope.ts';
-import { adsListener, assignment, edsCluster, get, routesTo } from '../../support/xds_resources.ts';
+import { ADS, adsListener, assignment, edsCluster, get, routesTo } from '../../support/xds_resources.ts';
 
 const url = (list: List): string => `type.googleapis.com/${TYPES[list]}`;
 const raw = (list: List, json: Json, name = String(json['name'] ?? json['cluster_name'])) => ({
@@ -238,4 +238,33 @@ test('clusters that are removed and routes that forget themselves take nothing d
   await proxy.ads.until('it is gone', () => proxy.proxy.value('cluster_manager.active_clusters') === 0);
   const { status } = await get(proxy.port);
   assert.equal(status, 503, 'NC: the route names a cluster that is not there');
+});
+
+test('a secret that is refused leaves its key nowhere', async (t) => {
+  const ads = await AdsServer.start(t);
+  const key = 'VERY-PRIVATE';
+  const inline = { inline_string: key };
+  const listener = adsListener('tls', 'r');
+  const [chain] = listener['filter_chains'] as Json[];
+  const transport_socket = {
+    name: 'tls',
+    typed_config: {
+      '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext',
+      common_tls_context: { tls_certificate_sds_secret_configs: [{ name: 's', sds_config: ADS }] },
+    },
+  };
+  const { proxy, logs } = await startPushedProxy(t, {
+    ads,
+    first: {
+      clusters: [],
+      listeners: [{ ...listener, filter_chains: [{ ...chain, transport_socket }] }],
+      secrets: [{ name: 's', tls_certificate: { certificate_chain: inline, private_key: inline } }],
+    },
+  });
+  await ads.until('it is refused', () =>
+    ads.answers.some(({ list, error }) => list === 'secrets' && error !== undefined),
+  );
+  const dump = await (await fetch(`http://127.0.0.1:${proxy.port('admin')}/config_dump?include_eds`)).text();
+  assert.match(dump, /"name": ?"tls"/, 'the listener warms');
+  for (const told of [dump, logs.join('\n'), JSON.stringify(ads.answers)]) assert.ok(!told.includes(key));
 });
