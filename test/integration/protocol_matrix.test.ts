@@ -3,10 +3,12 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http from 'node:http';
 import http2 from 'node:http2';
+import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { MeshCa, upstreamTls } from '../support/mesh_ca.ts';
 import { fileScope, type Scope } from '../support/scope.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 
@@ -215,5 +217,36 @@ test('a cluster with use_downstream_protocol_config speaks what the client speak
     assert.equal(headers['x-version'], protocol === 'h1' ? '1.1' : '2.0');
     assert.equal(proxy.value(`cluster.upstream.upstream_cx_http${protocol === 'h1' ? 1 : 2}_total`), 1);
     assert.equal(proxy.value(`http.test.downstream_cx_http${protocol === 'h1' ? 1 : 2}_total`), 1);
+  }
+});
+
+test('a cluster with auto_config speaks what ALPN chooses, HTTP/1.1 without', async (t) => {
+  const ca = new MeshCa();
+  const { chain, key } = ca.issue('spiffe://cluster.local/ns/shop/sa/backend');
+  const answer = (request: http.IncomingMessage | http2.Http2ServerRequest, response: http.ServerResponse): void => {
+    response.setHeader('x-version', request.httpVersion);
+    response.end();
+  };
+  for (const [version, server] of [
+    ['2.0', http2.createSecureServer({ cert: chain, key, allowHTTP1: true }, answer as never)],
+    ['1.1', https.createServer({ cert: chain, key }, answer)],
+  ] as const) {
+    server.on('session', (session: http2.ServerHttp2Session) => t.after(() => session.destroy()));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.after(() => server.close());
+    const { port } = server.address() as AddressInfo;
+    const proxy = await startTestProxy(t, [
+      httpListener({ routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'upstream' } }]) }),
+      staticCluster('upstream', [port], {
+        ...options({ auto_config: { http2_protocol_options: {} } }),
+        transport_socket: upstreamTls({ roots: ca.pem, alpn: ['h2', 'http/1.1'] }),
+      }),
+    ]);
+    const answers = await Promise.all(Array.from({ length: 5 }, () => ask('h2', proxy.port(), 'GET', '/', [])));
+    assert.deepEqual([...new Set(answers.map(({ headers }) => headers['x-version']))], [version]);
+    await proxy.counted();
+    const counter = `cluster.upstream.upstream_cx_http${version === '2.0' ? 2 : 1}_total`;
+    assert.ok(proxy.value(counter) >= 1, counter);
   }
 });
