@@ -11,7 +11,7 @@ export const LOG_COMPONENTS: readonly string[] = (
   'health_checker ' +
   'http http2 identity init io jwt listener local_rate_limit lua main matcher misc mongo oauth2 overload pool ' +
   'rate_limit_quota ' +
-  'rbac rds redis router runtime secret stats stats_sinks tap thread thrift tracing udp upstream wasm websocket xds'
+  'rbac rds redis router runtime secret stats stats_sinks tap thread thrift tls tracing udp upstream wasm websocket xds'
 ).split(' ');
 
 /** The most talkative level that any component has: what threads filter by; the rest is filtered here. */
