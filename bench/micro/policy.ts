@@ -20,6 +20,10 @@ const KINDS: Readonly<Record<string, (index: number) => object>> = {
     permissions: [{ url_path: { path: { prefix: `/api/v1/thing-${index}/` } } }],
     principals: [any],
   }),
+  'path suffixes': (index) => ({
+    permissions: [{ url_path: { path: { suffix: `/thing-${index}` } } }],
+    principals: [any],
+  }),
   principals: (index) => ({
     permissions: [any],
     principals: [{ authenticated: { principal_name: { exact: `spiffe://cluster.local/ns/ns-${index}/sa/a` } } }],

@@ -23,6 +23,7 @@ export class RuleIndex {
   readonly #byClaim = new Map<string, Map<string, number[]>>();
   readonly #claimPaths: (readonly [path: readonly string[], values: Map<string, number[]>])[] = [];
   #prefixLengths: number[] = [];
+  #suffixLengths: number[] = [];
   #peerLengths: number[] = [];
   #clientLengths: number[] = [];
 
@@ -37,10 +38,8 @@ export class RuleIndex {
     rules.forEach((rule, index) => {
       this.#file(rarest(rule, frequency), index);
     });
-    const prefixes = this.#byKind.get('prefix');
-    if (prefixes !== undefined) {
-      this.#prefixLengths = [...new Set([...prefixes.keys()].map((key) => key.length))].sort((a, b) => a - b);
-    }
+    this.#prefixLengths = keyLengths(this.#byKind.get('prefix'));
+    this.#suffixLengths = keyLengths(this.#byKind.get('suffix'));
     this.#peerLengths = rangeLengths(this.#byKind.get('peer'));
     this.#clientLengths = rangeLengths(this.#byKind.get('client'));
     for (const [path, values] of this.#byClaim) this.#claimPaths.push([JSON.parse(path) as string[], values]);
@@ -78,6 +77,8 @@ export class RuleIndex {
         return path === undefined ? limit : this.#first(map.get(path), facts, limit);
       case 'prefix':
         return path === undefined ? limit : this.#underPrefixes(map, path, facts, limit);
+      case 'suffix':
+        return path === undefined ? limit : this.#underSuffixes(map, path, facts, limit);
       case 'method':
         return this.#first(map.get(subject.requestHeaders?.method ?? ''), facts, limit);
       case 'port':
@@ -133,6 +134,15 @@ export class RuleIndex {
     return best;
   }
 
+  #underSuffixes(map: Map<string, number[]>, path: string, facts: PolicyFacts, limit: number): number {
+    let best = limit;
+    for (const length of this.#suffixLengths) {
+      if (length > path.length) break;
+      best = this.#first(map.get(path.slice(path.length - length)), facts, best);
+    }
+    return best;
+  }
+
   /** Every `/ns/NAME/` in a peer's name: the regexes ask for it anywhere. */
   #underNamespaces(map: Map<string, number[]>, name: string, facts: PolicyFacts, limit: number): number {
     let best = limit;
@@ -176,6 +186,11 @@ export class RuleIndex {
       else if (list.at(-1) !== index) list.push(index);
     }
   }
+}
+
+/** Distinct lengths of the texts by which rules are filed, shortest first. */
+function keyLengths(map: ReadonlyMap<string, unknown> | undefined): number[] {
+  return [...new Set([...(map?.keys() ?? [])].map((key) => key.length))].sort((a, b) => a - b);
 }
 
 /** Distinct prefix lengths of the ranges by which rules are filed. */

@@ -9,6 +9,7 @@ export interface Guard {
   readonly kind:
     | 'path'
     | 'prefix'
+    | 'suffix'
     | 'principal'
     | 'namespace'
     | 'host'
@@ -90,6 +91,7 @@ const WEIGHTS: Readonly<Record<Guard['kind'], number>> = {
   client: 2,
   namespace: 2,
   prefix: 2,
+  suffix: 2,
   host: 3,
   port: 5,
   method: 6,
@@ -105,7 +107,10 @@ function weight(list: readonly Guard[]): number {
 
 /** envoy.type.matcher.v3.PathMatcher: on the path without its query. A request without path matches nothing. */
 export function urlPath(matcher: StringMatcher, fields: Fields): RuleNode {
-  return leaf(({ path }) => path !== undefined && matcher.matches(path), textGuards(fields, 'path', 'prefix'));
+  const suffix = fields.boolean('ignore_case') === true ? undefined : fields.string('suffix');
+  const guards: Guard[] =
+    suffix === undefined ? textGuards(fields, 'path', 'prefix') : [{ kind: 'suffix', key: suffix, header: '' }];
+  return leaf(({ path }) => path !== undefined && matcher.matches(path), guards);
 }
 
 export function address(range: Cidr, of: (facts: PolicyFacts) => string, kind?: 'peer' | 'client'): RuleNode {

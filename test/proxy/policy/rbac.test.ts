@@ -218,6 +218,7 @@ describe('the index of rules', () => {
       fc.constant(ANY),
       fc.constantFrom(...paths).map((path) => ({ url_path: { path: exact(path) } })),
       fc.constantFrom(...paths).map((path) => ({ url_path: { path: { prefix: path } } })),
+      fc.constantFrom('b', '/v1', '', '/').map((suffix) => ({ url_path: { path: { suffix } } })),
       fc.constantFrom(...hosts).map((host) => header(':authority', host, { ignore_case: true })),
       fc.constantFrom('GET', 'POST').map((method) => header(':method', method)),
       fc.constantFrom('1', '2').map((value) => header('x-a', value)),
