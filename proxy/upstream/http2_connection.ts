@@ -219,6 +219,8 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     statistics.cxLengthMs.record(Math.max(0, this.#holder.options.nowMs() - this.#stream.info.startMs));
     statistics.rqPerCx.record(this.#served);
     if (this.#active > 0) statistics.cxDestroyWithActiveRq.inc();
+    // Those that are sent again at once must not come back to it.
+    this.#holder.roomLost(this);
     this.#codec.failStreams('connection termination');
     this.#codec.dispose();
     this.#holder.closed(this);

@@ -42,6 +42,15 @@ export function replicaResources(ports: readonly number[], retries: Json = ISTIO
   ];
 }
 
+export const HTTP2: Json = {
+  typed_extension_protocol_options: {
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+      '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
+      explicit_http_config: { http2_protocol_options: {} },
+    },
+  },
+};
+
 const MOST = 4_294_967_295;
 const UNLIMITED = { max_connections: MOST, max_pending_requests: MOST, max_requests: MOST, max_retries: MOST };
 
@@ -60,12 +69,21 @@ export async function prove(
   requests: number,
   everyMs: number,
   concurrency: number,
+  protocol: 'http1' | 'http2' = 'http1',
   meanwhile: (proxy: TestProxy) => void = () => {},
 ): Promise<Proof> {
-  const replicas = await Promise.all([1, 2, 3].map(() => Replica.start(scope)));
+  const replicas = await Promise.all([1, 2, 3].map(() => Replica.start(scope, protocol)));
   const [dying, failing] = replicas as [Replica, Replica];
   failing.misdeed = 'half503';
-  const proxy = await startTestProxy(scope, replicaResources(replicas.map(({ port }) => port)), { concurrency });
+  const proxy = await startTestProxy(
+    scope,
+    replicaResources(
+      replicas.map(({ port }) => port),
+      ISTIO_RETRIES,
+      protocol === 'http2' ? HTTP2 : {},
+    ),
+    { concurrency },
+  );
   let kills = 0;
   const timer = setInterval(() => {
     kills++;

@@ -1,7 +1,8 @@
 /** Replicas that misbehave on purpose, and a steady load through a proxy that should not notice. */
 import { once } from 'node:events';
-import { Agent, createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import { createServer as createHttp2Server, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
+import type { Server, Socket } from 'node:net';
 import type { Scope } from './scope.ts';
 
 /**
@@ -24,8 +25,14 @@ export class Replica {
   #turn = 0;
   #over = false;
 
-  static async start(scope: Scope): Promise<Replica> {
-    const replica = new Replica();
+  readonly #http2: boolean;
+
+  private constructor(http2: boolean) {
+    this.#http2 = http2;
+  }
+
+  static async start(scope: Scope, protocol: 'http1' | 'http2' = 'http1'): Promise<Replica> {
+    const replica = new Replica(protocol === 'http2');
     await replica.restart();
     scope.after(() => {
       replica.#over = true;
@@ -45,26 +52,65 @@ export class Replica {
   /** On the same port. */
   async restart(): Promise<void> {
     if (this.#over) return;
-    const server = createServer({ keepAliveTimeout: 5000 }, (incoming, response) => this.#answer(incoming, response));
+    const server: Server = this.#http2
+      ? createHttp2Server((incoming, response) => this.#answer2(incoming, response))
+      : createServer({ keepAliveTimeout: 5000 }, (incoming, response) => this.#answer(incoming, response));
     server.on('connection', (socket) => {
       this.#sockets.add(socket);
       socket.on('error', () => {});
       socket.once('close', () => this.#sockets.delete(socket));
     });
-    server.on('clientError', () => {});
+    server.on('clientError', () => {}).on('sessionError', () => {});
     server.listen(this.port, '127.0.0.1');
     await once(server, 'listening');
     this.port = (server.address() as { port: number }).port;
     this.#server = server;
   }
 
-  #answer(incoming: IncomingMessage, response: ServerResponse): void {
+  #note(incoming: { readonly headers: IncomingMessage['headers']; readonly method?: string | undefined }): number {
     this.requests++;
-    const turn = this.#turn++;
     const id = String(incoming.headers['x-id']);
     const known = this.seen.get(id);
     if (known === undefined) this.seen.set(id, { method: incoming.method ?? '', times: 1 });
     else known.times++;
+    return this.#turn++;
+  }
+
+  /** HTTP/2: what is about bytes becomes a reset of the stream, or of all. */
+  #answer2(incoming: Http2ServerRequest, response: Http2ServerResponse): void {
+    const turn = this.#note(incoming);
+    incoming.resume();
+    const { stream } = incoming;
+    stream.on('error', () => {});
+    switch (this.misdeed) {
+      case 'half503':
+        if (turn % 2 === 0) response.statusCode = 503;
+        break;
+      case 'reset':
+        if (turn % 3 === 0) return stream.close(2);
+        break;
+      case 'stall':
+        return;
+      case 'slow':
+        return void setTimeout(() => response.end('ok'), 60);
+      case 'closeIdle':
+        // GOAWAY after this answer.
+        response.end('ok', () => stream.session?.close());
+        return;
+      case 'halfClose':
+      case 'garbage':
+      case 'flood':
+        return void stream.session?.destroy();
+      case 'fine':
+        break;
+      default:
+        this.misdeed satisfies never;
+    }
+    response.end('ok');
+  }
+
+  #answer(incoming: IncomingMessage, response: ServerResponse): void {
+    const turn = this.#note(incoming);
     incoming.resume();
     const { socket } = incoming;
     switch (this.misdeed) {
