@@ -1,8 +1,6 @@
 /** The server name that the client asks for is the name of the cluster. Envoy: envoy.extensions.filters.network.sni_cluster.v3. */
 import type { NetworkFilterFactory } from '../../proxy/net/network_filter.ts';
-
-/** Read by tcp_proxy. */
-const CLUSTER_STATE_KEY = 'envoy.tcp_proxy.cluster';
+import { CLUSTER_STATE_KEY } from '../../proxy/tcp/state_keys.ts';
 
 export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.network.sni_cluster.v3.SniCluster'],

@@ -1,10 +1,7 @@
 /** The server name that the client asks for is the host to resolve. Envoy: envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3. */
 import type { NetworkFilterFactory } from '../../proxy/net/network_filter.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-
-/** Read by tcp_proxy; Envoy's names. */
-const HOST_KEY = 'envoy.upstream.dynamic_host';
-const PORT_KEY = 'envoy.upstream.dynamic_port';
+import { DYNAMIC_HOST_KEY, DYNAMIC_PORT_KEY } from '../../proxy/tcp/state_keys.ts';
 
 interface Config {
   /** Default 443. */
@@ -24,7 +21,7 @@ export default {
     onNewConnection({ connection }) {
       if (connection.requestedServerName !== undefined) {
         connection.filterState ??= new Map();
-        connection.filterState.set(HOST_KEY, connection.requestedServerName).set(PORT_KEY, port);
+        connection.filterState.set(DYNAMIC_HOST_KEY, connection.requestedServerName).set(DYNAMIC_PORT_KEY, port);
       }
       return 'continue';
     },

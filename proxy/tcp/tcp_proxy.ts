@@ -18,6 +18,7 @@ import type { ConnectionOwner, TerminalConnection } from '../net/network_filter.
 import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
 import { Relay, type RelayObserver, type Side } from './relay.ts';
+import { CLUSTER_STATE_KEY, DYNAMIC_HOST_KEY, DYNAMIC_PORT_KEY } from './state_keys.ts';
 import type { TcpProxyRuntime } from './tcp_proxy_runtime.ts';
 import {
   TcpUpstream,
@@ -29,11 +30,6 @@ import {
 
 /** What a client may send before there is an upstream; then it is not read until there is one. */
 const MAX_EARLY_BYTES = 65_536;
-/** Which cluster to take, whatever is configured; set by sni_cluster. Envoy's name for it. */
-export const CLUSTER_STATE_KEY = 'envoy.tcp_proxy.cluster';
-/** The host to resolve, for clusters that make hosts on demand; set by sni_dynamic_forward_proxy. Envoy's names. */
-export const DYNAMIC_HOST_KEY = 'envoy.upstream.dynamic_host';
-export const DYNAMIC_PORT_KEY = 'envoy.upstream.dynamic_port';
 /** TCP has no headers to choose a host by. */
 const NO_HEADERS = new RequestHeaders();
 

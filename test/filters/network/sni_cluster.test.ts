@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import sniCluster from '../../../filters/network/sni_cluster.ts';
-import { CLUSTER_STATE_KEY } from '../../../proxy/tcp/tcp_proxy.ts';
+import { CLUSTER_STATE_KEY } from '../../../proxy/tcp/state_keys.ts';
 import type { ConnectionContext } from '../../../proxy/net/network_filter.ts';
 
 function clusterFor(requestedServerName: string | undefined): unknown {
