@@ -31,6 +31,7 @@ export interface KeepAlive {
 }
 
 const SO_KEEPALIVE = 9;
+const SO_LINGER = 13;
 const TCP_KEEPIDLE = 4;
 const TCP_KEEPINTVL = 5;
 const TCP_KEEPCNT = 6;
@@ -59,6 +60,20 @@ export function boundSocket(sourceIp: string, options: SocketConstructorOpts): S
     return undefined;
   }
   return new Socket({ ...options, fd });
+}
+
+/**
+ * RST and nothing before it: node:net's resetAndDestroy sends FIN first, and a peer that reads in between takes the reset
+ * for an end.
+ */
+export function resetSocket(socket: Socket, fd: number): void {
+  if (!hasLibc || fd < 0 || socket.connecting) {
+    socket.resetAndDestroy();
+    return;
+  }
+  // struct linger { on, seconds }.
+  libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]), 8);
+  socket.destroy();
 }
 
 /** On a connected socket. node:net's own setKeepAlive also sets a probe a second, ten times. */

@@ -6,6 +6,7 @@ import { Socket } from 'node:net';
 import { failures, type Failure } from '../failures.ts';
 import type { FlushingByteStream } from './byte_stream.ts';
 import type { ConnectionInfo } from './connection_info.ts';
+import { resetSocket } from './socket_options.ts';
 
 const READ_BYTES = 65_536;
 /** Of a buffer for streaming bodies: fewer, larger reads and writes per megabyte. */
@@ -353,7 +354,7 @@ export class SocketStream implements FlushingByteStream {
       this.#endWanted = false;
       // Unix sockets know no RST.
       if (this.#isUnix) this.#carrier.destroy();
-      else this.#carrier.resetAndDestroy();
+      else resetSocket(this.#carrier, this.descriptor);
       return;
     }
     this.flush();
