@@ -134,6 +134,7 @@ export class ConnectionManagerStatistics {
   readonly rqTotal: Counter;
   readonly rqHttp1Total: Counter;
   readonly rqHttp2Total: Counter;
+  readonly rqTooManyPrematureResets: Counter;
   readonly rqActive: Gauge;
   readonly rqCompleted: Counter;
   /** By status / 100. */
@@ -178,6 +179,7 @@ export class ConnectionManagerStatistics {
     this.rqTotal = counter('downstream_rq_total');
     this.rqHttp1Total = counter('downstream_rq_http1_total');
     this.rqHttp2Total = counter('downstream_rq_http2_total');
+    this.rqTooManyPrematureResets = counter('downstream_rq_too_many_premature_resets');
     this.rqActive = statistics.gauge(`${prefix}.downstream_rq_active`);
     this.rqCompleted = counter('downstream_rq_completed');
     this.rqClass = [undefined, ...[1, 2, 3, 4, 5].map((digit) => counter(`downstream_rq_${digit}xx`))];

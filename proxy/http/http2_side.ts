@@ -41,6 +41,7 @@ export class Http2Side implements HttpSide, Http2Callbacks {
     if (error === undefined) return;
     const { info, statistics } = this.#connection;
     statistics.cxProtocolError.inc();
+    if (error.details === 'http2.premature_reset_flood') statistics.rqTooManyPrematureResets.inc();
     info.terminationDetails = error.message;
     for (const stream of this.#connection.openStreams()) stream.rejectRequest(0, error.details);
     this.#connection.close();

@@ -179,7 +179,11 @@ export abstract class Http2Codec extends Http2Sender {
     if (!this.limits.payloadFrame(end === from, endHeaders)) return this.#flooded();
     if (!blocks.add(bytes, from, end)) {
       this.statistics.inboundContinuationFlood.inc();
-      return this.connectionError(ErrorCode.ENHANCE_YOUR_CALM, 'a header block in too many or too long frames');
+      return this.connectionError(
+        ErrorCode.ENHANCE_YOUR_CALM,
+        'a header block in too many or too long frames',
+        'http2.inbound_continuation_flood',
+      );
     }
     if (!endHeaders) return;
     const { endStream, itself } = blocks;
@@ -386,10 +390,9 @@ export abstract class Http2Codec extends Http2Sender {
   // ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Ends the connection: GOAWAY is written, whoever dispatches gets the error. */
-  connectionError(code: number, message: string): void {
+  connectionError(code: number, message: string, details = 'http2.protocol_error'): void {
     if (this.#error !== undefined) return;
     this.statistics.rxMessagingError.inc();
-    const details = code === ErrorCode.ENHANCE_YOUR_CALM ? 'http2.outbound_frames_flood' : 'http2.protocol_error';
     this.#error = new CodecError(0, details, message);
     this.writeGoAway(this.lastPeerStream, code, message);
   }
@@ -404,7 +407,8 @@ export abstract class Http2Codec extends Http2Sender {
   }
 
   #flooded(): void {
-    this.connectionError(ErrorCode.ENHANCE_YOUR_CALM, `too many ${this.limits.flood}`);
+    const { flood, floodDetails } = this.limits;
+    this.connectionError(ErrorCode.ENHANCE_YOUR_CALM, `too many ${flood}`, floodDetails);
   }
 
   #countReset(stream: Http2Stream): void {

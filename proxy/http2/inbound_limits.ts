@@ -12,6 +12,8 @@ import type { Http2Statistics } from './statistics.ts';
 export class InboundLimits {
   /** Which flood it was, once one of the checks has answered false. */
   flood = '';
+  /** The same as response code details: `http2.` and the counter's name. */
+  floodDetails = '';
   streamsOpened = 0;
   dataFramesSent = 0;
   readonly #options: Http2Options;
@@ -35,20 +37,32 @@ export class InboundLimits {
       return true;
     }
     if (++this.#emptyFrames <= this.#options.maxConsecutiveInboundFramesWithEmptyPayload) return true;
-    return this.#flooded(this.#statistics.inboundEmptyFramesFlood, 'frames with empty payload');
+    return this.#flooded(
+      this.#statistics.inboundEmptyFramesFlood,
+      'inbound_empty_frames_flood',
+      'frames with empty payload',
+    );
   }
 
   priorityFrame(): boolean {
     const limit = this.#options.maxInboundPriorityFramesPerStream * (1 + this.streamsOpened);
     if (++this.#priorityFrames <= limit) return true;
-    return this.#flooded(this.#statistics.inboundPriorityFramesFlood, 'PRIORITY frames');
+    return this.#flooded(
+      this.#statistics.inboundPriorityFramesFlood,
+      'inbound_priority_frames_flood',
+      'PRIORITY frames',
+    );
   }
 
   windowUpdateFrame(): boolean {
     const perData = this.#options.maxInboundWindowUpdateFramesPerDataFrameSent;
     const limit = 5 + 2 * (this.streamsOpened + perData * this.dataFramesSent);
     if (++this.#windowUpdates <= limit) return true;
-    return this.#flooded(this.#statistics.inboundWindowUpdateFramesFlood, 'WINDOW_UPDATE frames');
+    return this.#flooded(
+      this.#statistics.inboundWindowUpdateFramesFlood,
+      'inbound_window_update_frames_flood',
+      'WINDOW_UPDATE frames',
+    );
   }
 
   /** PING, SETTINGS, frames of streams that are gone, unknown frames; `nowMs`: monotonic. */
@@ -59,7 +73,7 @@ export class InboundLimits {
       this.#controlMs = nowMs;
     } else if (this.#controlMs === 0) this.#controlMs = nowMs;
     if (--this.#controlTokens >= 0) return true;
-    return this.#flooded(this.#statistics.inboundControlFramesFlood, 'control frames');
+    return this.#flooded(this.#statistics.inboundControlFramesFlood, 'inbound_control_frames_flood', 'control frames');
   }
 
   /** A stream was reset, by the peer or because of what the peer sent. */
@@ -69,12 +83,13 @@ export class InboundLimits {
     if (this.streamsOpened < PREMATURE_RESET_TOTAL_STREAMS || this.#prematureResets * 2 <= this.streamsOpened) {
       return true;
     }
-    return this.#flooded(this.#statistics.prematureResetFlood, 'streams reset young');
+    return this.#flooded(this.#statistics.prematureResetFlood, 'premature_reset_flood', 'streams reset young');
   }
 
-  #flooded(counter: Counter, what: string): false {
+  #flooded(counter: Counter, name: string, what: string): false {
     counter.inc();
     this.flood = what;
+    this.floodDetails = `http2.${name}`;
     return false;
   }
 }

@@ -74,7 +74,7 @@ export abstract class Http2Sender implements OutputOwner {
   /** Writes the head of a message and marks END_STREAM on the stream. */
   abstract writeHead(stream: Http2Stream, headers: RequestHeaders | ResponseHeaders, endStream: boolean): void;
   /** Ends the connection: GOAWAY is written, whoever dispatches gets the error. */
-  abstract connectionError(code: number, message: string): void;
+  abstract connectionError(code: number, message: string, details?: string): void;
   /** What RST_STREAM says of a reset that is our doing. */
   protected abstract codeOfReset(stream: Http2Stream, reason: ResetReason): number;
   /** Our side is complete, the peer's is not. */
@@ -172,7 +172,8 @@ export abstract class Http2Sender implements OutputOwner {
   protected wroteFrame(): void {
     if (!this.#unsent || ++this.#outboundFrames <= this.options.maxOutboundFrames) return;
     this.statistics.outboundFlood.inc();
-    this.connectionError(ErrorCode.ENHANCE_YOUR_CALM, 'too many frames wait for the peer to read');
+    const message = 'too many frames wait for the peer to read';
+    this.connectionError(ErrorCode.ENHANCE_YOUR_CALM, message, 'http2.outbound_frames_flood');
   }
 
   protected wroteControl(): void {
@@ -180,7 +181,8 @@ export abstract class Http2Sender implements OutputOwner {
     this.wroteFrame();
     if (++this.#outboundControlFrames <= this.options.maxOutboundControlFrames) return;
     this.statistics.outboundControlFlood.inc();
-    this.connectionError(ErrorCode.ENHANCE_YOUR_CALM, 'too many control frames wait for the peer to read');
+    const message = 'too many control frames wait for the peer to read';
+    this.connectionError(ErrorCode.ENHANCE_YOUR_CALM, message, 'http2.outbound_control_frames_flood');
   }
 
   protected writeReset(streamId: number, code: number): void {

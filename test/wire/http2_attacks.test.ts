@@ -139,6 +139,10 @@ describe('Http2ServerCodec ends the connection with ENHANCE_YOUR_CALM and counts
       while (server.error === undefined && sent < 100_000) server.feed(piece(sent++));
       assert.ok(server.error !== undefined, 'it goes on');
       assert.equal(server.error.status, 0);
+      assert.equal(
+        server.error.details.replace('_frames_flood', '_flood'),
+        `http2.${counter.replace('_frames_flood', '_flood')}`,
+      );
       server.codec.output.flush();
       assert.equal(goAwayCode(server.take()), ErrorCode.ENHANCE_YOUR_CALM);
       assert.equal(server.statistics.get(`http2.${counter}`), 1);
