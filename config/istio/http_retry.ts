@@ -1,7 +1,7 @@
 /** Retry policies of routes: Istio's HTTPRetry to Envoy's RetryPolicy. */
 import type { Json } from '../resources.ts';
 import { seconds } from './envoy_json.ts';
-import { boolean, duration, int32, message, type Read, text } from './shape.ts';
+import { boolean, duration, fail, int32, message, type Read, text, within } from './shape.ts';
 
 export const HTTP_RETRY = message({
   attempts: int32,
@@ -39,7 +39,7 @@ const PREVIOUS_PRIORITIES: Json = {
  */
 export function retryPolicy(policy: HttpRetry | undefined, consistentHash: boolean): Json | undefined {
   if (policy !== undefined && (policy.attempts ?? 0) <= 0) return undefined;
-  const { retryOn, codes } = parseRetryOn(policy?.retryOn);
+  const { retryOn, codes } = parseRetryOn(policy);
   const avoidPrevious = policy?.retryIgnorePreviousHosts ?? !consistentHash;
   return {
     retry_on: retryOn,
@@ -53,15 +53,42 @@ export function retryPolicy(policy: HttpRetry | undefined, consistentHash: boole
   };
 }
 
+/** What istiod accepts. Source: istio/istio pkg/config/validation, supported retryOn policies. */
+const RETRY_CONDITIONS: ReadonlySet<string> = new Set([
+  '5xx',
+  'gateway-error',
+  'reset',
+  'reset-before-request',
+  'connect-failure',
+  'retriable-4xx',
+  'refused-stream',
+  'retriable-status-codes',
+  'retriable-headers',
+  'envoy-ratelimited',
+  'http3-post-connect-failure',
+  'cancelled',
+  'deadline-exceeded',
+  'internal',
+  'resource-exhausted',
+  'unavailable',
+]);
+
 /** Bare integers of the list are status codes. */
-function parseRetryOn(list: string | undefined): { readonly retryOn: string; readonly codes: readonly number[] } {
-  if (list === undefined || list === '') return { retryOn: DEFAULT_RETRY_ON, codes: [] };
+function parseRetryOn(policy: HttpRetry | undefined): { readonly retryOn: string; readonly codes: readonly number[] } {
+  const list = policy?.retryOn;
+  if (policy === undefined || list === undefined || list === '') return { retryOn: DEFAULT_RETRY_ON, codes: [] };
   const codes: number[] = [];
   const names: string[] = [];
   for (const part of list.split(',')) {
     const name = part.trim();
     if (/^[1-5]\d\d$/.test(name)) codes.push(Number(name));
-    else if (name !== '') names.push(name);
+    else if (RETRY_CONDITIONS.has(name)) names.push(name);
+    else if (name !== '') {
+      fail(
+        within(policy.at, 'retryOn'),
+        `"${name}" is not a retry condition: ${[...RETRY_CONDITIONS].join(', ')}, or a status`,
+      );
+    }
   }
   if (codes.length > 0 && !names.includes('retriable-status-codes')) names.push('retriable-status-codes');
   return { retryOn: names.join(','), codes };

@@ -304,6 +304,17 @@ describe('warnings', () => {
     assert.deepEqual((config as { abort: unknown }).abort, { http_status: 500 });
   });
 
+  it('a retry condition that does not exist is refused', () => {
+    const rule = (on: string) =>
+      `hosts: [web]\nhttp: [{ route: [{ destination: { host: web } }], retries: { attempts: 2, retryOn: "${on}" } }]`;
+    const compile = (on: string) => new Compiled(service('web', 80) + istio('VirtualService', 'a', rule(on)));
+    assert.throws(() => compile('5xx,on-tuesdays'), /"on-tuesdays" is not a retry condition: 5xx, /);
+    assert.equal(
+      dig(compile('5xx,503, reset').host('web'), 'routes', 0, 'route', 'retry_policy', 'retry_on'),
+      '5xx,reset,retriable-status-codes',
+    );
+  });
+
   it('outlier detection is named when so few hosts cannot be ejected', () => {
     const rule = (percent: number) =>
       istio(
