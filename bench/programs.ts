@@ -72,12 +72,19 @@ async function listening(child: ChildProcess, program: string, port: number): Pr
   throw new Error(`${program} does not listen on ${port} after ${START_LIMIT_MS / 1000} s`);
 }
 
-export function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
+  // Below the range that connections take theirs from, and with the next one free too: two sidecars need both.
+  for (;;) {
+    const port = 18_000 + Math.floor(Math.random() * 14_000);
+    if ((await isFree(port)) && (await isFree(port + 1))) return port;
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
+    const server = createServer()
+      .once('error', () => resolve(false))
+      .listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 }
 
