@@ -98,8 +98,7 @@ export class SharedSlots {
   }
 
   release(slot: number): void {
-    this.#row[slot] = 0;
-    letGo(this.#words, slot);
+    letGo(this.#words, slot, this.#row);
   }
 
   /** Fails when the last thread has let go meanwhile, or the slot is tentative. */
@@ -145,11 +144,18 @@ export class SharedSlots {
   }
 }
 
-function letGo(words: BigInt64Array, slot: number): void {
+/**
+ * A thread is only ever ended at a function's entry or at the end of a loop's turn: between the exchange and the note
+ * in the row stands neither, so that both are done or none.
+ */
+function letGo(words: BigInt64Array, slot: number, row: Int32Array | undefined = undefined): void {
   for (;;) {
     const word = Atomics.load(words, slot);
     const next = (word & REFERENCES) === 1n ? 0n : word - 1n;
-    if (Atomics.compareExchange(words, slot, word, next) === word) return;
+    if (Atomics.compareExchange(words, slot, word, next) === word) {
+      if (row !== undefined) row[slot] = 0;
+      return;
+    }
   }
 }
 
