@@ -11,6 +11,9 @@ interface WithMetadata {
   dynamicMetadata: Map<string, Record<string, unknown>> | undefined;
 }
 
+/** Objects that verdicts share: what two of them add up to is made once. */
+const shared = new WeakSet<object>();
+
 export interface VerdictMetadata {
   set(info: WithMetadata, allowed: boolean, policy: string | undefined): void;
 }
@@ -39,8 +42,25 @@ function verdictMetadata(prefix: string, engine: RbacEngine | undefined, namespa
       const result = { [resultKey]: allowed ? 'allowed' : 'denied' };
       fields = policy === undefined ? result : { [idKey]: policy, ...result };
       made.set(policy, fields);
+      shared.add(fields);
     }
     return fields;
+  };
+  const sums = new WeakMap<object, WeakMap<object, Record<string, unknown>>>();
+  const sum = (before: Record<string, unknown>, fields: Record<string, unknown>): Record<string, unknown> => {
+    if (!shared.has(before)) return { ...before, ...fields };
+    let known = sums.get(before);
+    if (known === undefined) {
+      known = new WeakMap();
+      sums.set(before, known);
+    }
+    let total = known.get(fields);
+    if (total === undefined) {
+      total = { ...before, ...fields };
+      shared.add(total);
+      known.set(fields, total);
+    }
+    return total;
   };
   return {
     set(info, allowed, policy) {
@@ -48,7 +68,7 @@ function verdictMetadata(prefix: string, engine: RbacEngine | undefined, namespa
       const all = info.dynamicMetadata;
       const before = all.get(namespace);
       const fields = outcome(allowed, policy);
-      all.set(namespace, before === undefined ? fields : { ...before, ...fields });
+      all.set(namespace, before === undefined ? fields : sum(before, fields));
       if (logs) all.set(COMMON, { ...all.get(COMMON), access_log_hint: policy !== undefined });
     },
   };
