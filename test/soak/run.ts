@@ -1,5 +1,6 @@
-/** `npm run soak -- reload|churn|kill SECONDS`: the long forms of what `npm test` runs for seconds. */
+/** `npm run soak -- reload|churn|kill|faults SECONDS`: the long forms of what `npm test` runs for seconds. */
 import { churn } from './churn.ts';
+import { faults } from './faults.ts';
 import { kill } from './kill.ts';
 import { reload, wrkLoad } from './reload.ts';
 
@@ -10,6 +11,7 @@ const scope = { after: (end: () => unknown) => void ends.push(end) };
 const soaks: Readonly<Record<string, () => Promise<unknown>>> = {
   reload: () => reload(scope, seconds, wrkLoad, console.log),
   churn: () => churn(scope, seconds, console.log),
+  faults: () => faults(scope, seconds, console.log),
   kill: () => kill(scope, Math.max(1, Math.round(seconds / 2)), console.log),
 };
 const soak = soaks[name];
