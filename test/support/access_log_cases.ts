@@ -215,13 +215,3 @@ export function comparableLine(line: string): string {
       )
   );
 }
-
-/** The line of all commands as it would be with a service time of one digit: a count of header bytes has it in it. */
-export function withShortServiceTime(allCommands: string, istioText: string): string {
-  const serviceTime = /" \d+ \d+ \d+ (\d+) "/.exec(istioText)?.[1] ?? '0';
-  const at = COMMANDS.indexOf('%RESPONSE_TRAILERS_BYTES%');
-  return allCommands.replace(
-    new RegExp(`\\t${at} (\\d+)\\t`),
-    (_, bytes: string) => `\t${at} ${Number(bytes) - (serviceTime.length - 1)}\t`,
-  );
-}
