@@ -19,6 +19,8 @@ const { status, signal } = spawnSync(
   [
     '--test',
     '--disable-warning=ExperimentalWarning',
+    '--import',
+    new URL('./support/end_at_once.ts', import.meta.url).href,
     '--test-timeout=120000',
     `--test-concurrency=${availableParallelism()}`,
     '--test-reporter=spec',
