@@ -59,6 +59,7 @@ export function bootstrap(
     route_config: { name: 'bench', virtual_hosts: [{ name: 'all', domains: ['*'], routes: routeList }] },
   };
   return JSON.stringify({
+    overload_manager: { resource_monitors: [moreConnections()] },
     static_resources: {
       listeners: [
         {
@@ -133,5 +134,14 @@ function fileLog(path: string): object {
       path,
       log_format: { text_format_source: { inline_string: ISTIO_FORMAT } },
     },
+  };
+}
+
+/** Where descriptors are few, Pillion of itself takes one connection for two of them: too few for `idle`. */
+function moreConnections(): object {
+  const type = 'envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig';
+  return {
+    name: 'envoy.resource_monitors.global_downstream_max_connections',
+    typed_config: { '@type': `type.googleapis.com/${type}`, max_active_downstream_connections: 12_000 },
   };
 }
