@@ -2,6 +2,7 @@
 import { createLoadBalancer } from '../../proxy/load_balancers/index.ts';
 import type { LoadBalancerConfig, LoadBalancerContext } from '../../proxy/load_balancers/load_balancer.ts';
 import { ClusterHost } from '../../proxy/upstream/cluster_hosts.ts';
+import { plainEndpoint } from '../../proxy/upstream/load_assignment.ts';
 import { bench } from './harness.ts';
 
 const POLICIES: readonly LoadBalancerConfig[] = [
@@ -17,20 +18,7 @@ const POLICIES: readonly LoadBalancerConfig[] = [
   },
   { policy: 'maglev', tableSize: 65_537, useHostnameForHashing: false },
 ];
-const hosts = Array.from(
-  { length: 100 },
-  (_, index) =>
-    new ClusterHost({
-      ip: `10.0.0.${index + 1}`,
-      port: 80,
-      hostname: '',
-      weight: 1,
-      priority: 0,
-      locality: { region: '', zone: '', subZone: '' },
-      health: 'healthy',
-      metadata: undefined,
-    }),
-);
+const hosts = Array.from({ length: 100 }, (_, index) => new ClusterHost(plainEndpoint(`10.0.0.${index + 1}`, 80)));
 const context = {
   hashHigh: 0,
   hashLow: 0,

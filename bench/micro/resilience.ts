@@ -1,23 +1,24 @@
 /** A request through the router with everything of retries, timeouts and outlier detection on and idle, and with nothing. */
+import { buildOutlierDetection } from '../../config/build/outlier_detection.ts';
+import { parseRetryPolicy } from '../../config/build/retry_policy.ts';
+import { buildRouteTable } from '../../config/build/route_configuration.ts';
 import { RequestHeaders, ResponseHeaders } from '../../proxy/http/headers.ts';
 import { StreamInfo } from '../../proxy/http/stream_info.ts';
 import type { TerminalContext } from '../../proxy/http/terminal.ts';
 import { type ConnectionInfo, socketAddress } from '../../proxy/net/connection_info.ts';
 import { Deadlines } from '../../proxy/net/deadlines.ts';
-import { parseRetryPolicy } from '../../config/build/retry_policy.ts';
-import { buildOutlierDetection } from '../../config/build/outlier_detection.ts';
-import { buildRouteTable } from '../../config/build/route_configuration.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-import { createRouter } from '../../proxy/router/router.ts';
 import type { Route } from '../../proxy/router/route.ts';
+import { createRouter } from '../../proxy/router/router.ts';
+import { SlabStatistics } from '../../proxy/telemetry/slab.ts';
 import type { Cluster } from '../../proxy/upstream/cluster.ts';
 import { ClusterHost } from '../../proxy/upstream/cluster_hosts.ts';
 import { ClusterStatistics } from '../../proxy/upstream/cluster_statistics.ts';
 import { createReportMemory, createReportRow, HostReports } from '../../proxy/upstream/host_reports.ts';
+import { plainEndpoint } from '../../proxy/upstream/load_assignment.ts';
 import { OutlierReporter } from '../../proxy/upstream/outlier_reporter.ts';
 import type { Pool, PoolRequest } from '../../proxy/upstream/pool.ts';
 import { createBreakerMemory, createBreakerRow, SharedBreakers } from '../../proxy/upstream/shared_breakers.ts';
-import { SlabStatistics } from '../../proxy/telemetry/slab.ts';
 import { bench } from './harness.ts';
 
 const nothing = (): void => {};
@@ -25,16 +26,7 @@ const statistics = new SlabStatistics(nothing);
 const deadlines = new Deadlines(() => performance.now());
 const breakers = new SharedBreakers(createBreakerMemory(), createBreakerRow());
 const reports = createReportMemory();
-const host = new ClusterHost({
-  ip: '10.0.0.1',
-  port: 80,
-  hostname: '',
-  weight: 1,
-  priority: 0,
-  locality: { region: '', zone: '', subZone: '' },
-  health: 'healthy',
-  metadata: undefined,
-});
+const host = new ClusterHost(plainEndpoint('10.0.0.1', 80));
 const address = socketAddress('10.0.0.1', 80);
 const connection = { localAddress: address, remoteAddress: address } as unknown as ConnectionInfo;
 const encoder = {

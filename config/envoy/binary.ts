@@ -6,6 +6,7 @@ import assert from 'node:assert';
 import { type DescEnum, type DescField, type DescMessage, ScalarType } from '@bufbuild/protobuf';
 import type { Json } from '../resources.ts';
 import { descriptors } from './descriptors.ts';
+import { scalarDefault } from './scalars.ts';
 import { LENGTH, WireError, WireReader } from './wire_reader.ts';
 
 export interface Decoded {
@@ -85,7 +86,7 @@ class Decoder {
     }
     if (type.typeName.startsWith('google.protobuf.') && type.typeName.endsWith('Value')) {
       const field = type.fields[0] as DescField & { fieldKind: 'scalar' };
-      return this.#fields(type, reader, {})['value'] ?? emptyScalar(field.scalar);
+      return this.#fields(type, reader, {})['value'] ?? scalarDefault(field.scalar);
     }
     return this.#fields(type, reader, (into as Open | undefined) ?? {});
   }
@@ -162,7 +163,7 @@ class Decoder {
   #mapEntry(field: DescField & { fieldKind: 'map' }, reader: WireReader, out: Open): void {
     // Without a prototype: the keys are of somebody's choosing.
     const map = (out[field.name] as Open | undefined) ?? (Object.create(null) as Open);
-    let key: unknown = emptyScalar(field.mapKey);
+    let key: unknown = scalarDefault(field.mapKey);
     let value: unknown;
     const outer = reader.enter();
     while (!reader.isAtEnd) {
@@ -176,7 +177,7 @@ class Decoder {
     reader.leave(outer);
     if (value === undefined) {
       if (field.mapKind === 'message') value = this.message(field.message, new WireReader(Buffer.alloc(0)));
-      else value = field.mapKind === 'enum' ? (field.enum.values[0]?.name ?? 0) : emptyScalar(field.scalar);
+      else value = field.mapKind === 'enum' ? (field.enum.values[0]?.name ?? 0) : scalarDefault(field.scalar);
     }
     map[String(key)] = value;
     out[field.name] = map;
@@ -281,24 +282,6 @@ function shortest(value: number): number {
 
 function special(value: number): number | string {
   return Number.isFinite(value) ? value : Number.isNaN(value) ? 'NaN' : value > 0 ? 'Infinity' : '-Infinity';
-}
-
-function emptyScalar(type: ScalarType): unknown {
-  switch (type) {
-    case ScalarType.STRING:
-    case ScalarType.BYTES:
-      return '';
-    case ScalarType.BOOL:
-      return false;
-    case ScalarType.INT64:
-    case ScalarType.UINT64:
-    case ScalarType.SINT64:
-    case ScalarType.FIXED64:
-    case ScalarType.SFIXED64:
-      return '0';
-    default:
-      return 0;
-  }
 }
 
 function durationText(fields: Open): string {

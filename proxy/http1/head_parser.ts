@@ -1,5 +1,6 @@
 /** Heads of HTTP/1.1 messages: bytes to lines, lines to fields. Strict where RFC 9112 lets a recipient be strict. */
 import { CodecError } from '../http/codec.ts';
+import { parseContentLength } from '../http/content_length.ts';
 import type { Headers } from '../http/headers.ts';
 
 const BAD = 0;
@@ -227,16 +228,4 @@ function noteFraming(kind: number, value: string, facts: HeadFacts): CodecError 
     default:
       return undefined;
   }
-}
-
-/** Digits only, below 2^53 (RFC 9110 §8.6); −1 otherwise. */
-function parseContentLength(value: string): number {
-  if (value.length === 0 || value.length > 15) return -1;
-  let length = 0;
-  for (let i = 0; i < value.length; i++) {
-    const digit = value.charCodeAt(i) - 48;
-    if (digit < 0 || digit > 9) return -1;
-    length = length * 10 + digit;
-  }
-  return length;
 }

@@ -1,5 +1,6 @@
 /** Makes heads of decoded header blocks; what HTTP/2 calls malformed comes back as a reason (RFC 9113 §8). */
 import { isHost, isVisibleAscii } from '../http/authority.ts';
+import { parseContentLength } from '../http/content_length.ts';
 import { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { DecodedBlock } from './hpack/decoder.ts';
 import { Kind } from './hpack/field_kind.ts';
@@ -94,7 +95,7 @@ export class HeadRules {
 
   #special(headers: Headers, kind: number, value: string): boolean {
     if (kind === Kind.contentLength) {
-      const length = parseLength(value);
+      const length = parseContentLength(value);
       if (length < 0) return this.#refuse('a content-length that is no number');
       if (this.contentLength >= 0) {
         if (length === this.contentLength) return true;
@@ -189,18 +190,6 @@ function parseStatus(value: string): number {
     status = status * 10 + digit;
   }
   return status < 100 ? 0 : status;
-}
-
-/** −1: not a length. */
-function parseLength(value: string): number {
-  if (value.length === 0 || value.length > 15) return -1;
-  let length = 0;
-  for (let i = 0; i < value.length; i++) {
-    const digit = value.charCodeAt(i) - 48;
-    if (digit < 0 || digit > 9) return -1;
-    length = length * 10 + digit;
-  }
-  return length;
 }
 
 /** As in HTTP/1.1: capitals; a lower-case method is a mistake or a trick. */

@@ -28,15 +28,14 @@ export function cidr(address: string, length: number, path: string): Cidr {
   if (length > most) throw new ConfigError(path, `prefix_len must be at most ${most} for ${address}, got ${length}`);
   const text = `${address}/${length}`;
   if (network.kind() === 'ipv4') {
-    const mask = length === 0 ? 0 : (-1 << (32 - length)) >>> 0;
-    const wanted = (ipv4(network.toString()) & mask) >>> 0;
+    const wanted = maskedIpv4(ipv4(network.toString()), length);
     return {
       text,
       prefixLength: length,
       network4: wanted,
       contains(ip) {
         const value = ipv4(ip);
-        return value >= 0 && (value & mask) >>> 0 === wanted;
+        return value >= 0 && maskedIpv4(value, length) === wanted;
       },
     };
   }

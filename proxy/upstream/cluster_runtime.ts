@@ -3,9 +3,9 @@ import { isIP } from 'node:net';
 import type { Failure } from '../failures.ts';
 import type { RequestHeaders } from '../http/headers.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import type { Breaker, Priority } from './circuit_breakers.ts';
-import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { Cluster, ClusterRequest, TransportWish } from './cluster.ts';
 import type { ClusterConfig, Discovery } from './cluster_config.ts';
 import { ClusterHost, ClusterHosts } from './cluster_hosts.ts';
@@ -16,7 +16,7 @@ import { ForwardProxyHosts } from './forward_proxy_hosts.ts';
 import type { Host } from './host.ts';
 import { Http1Connection } from './http1_connection.ts';
 import { Http2Connection } from './http2_connection.ts';
-import type { LoadAssignment } from './load_assignment.ts';
+import { type LoadAssignment, plainEndpoint } from './load_assignment.ts';
 import { OutlierReporter } from './outlier_reporter.ts';
 import type { Pool, PoolOptions } from './pool.ts';
 
@@ -288,16 +288,7 @@ export class ClusterRuntime implements Cluster {
     const known = this.#originalHosts.get(key);
     if (known !== undefined) return known;
     if (this.#services.guard.isOwnAddress(ip, port)) return undefined;
-    const host = new ClusterHost({
-      ip,
-      port,
-      hostname: '',
-      weight: 1,
-      priority: 0,
-      locality: { region: '', zone: '', subZone: '' },
-      health: 'healthy',
-      metadata: undefined,
-    });
+    const host = new ClusterHost(plainEndpoint(ip, port));
     this.#originalHosts.set(key, host);
     if (this.#originalHosts.size > MAX_ORIGINAL_HOSTS) {
       const [oldest] = this.#originalHosts;

@@ -120,6 +120,15 @@ export class ClusterStatistics {
     this.membershipChange = counter('membership_change');
   }
 
+  /** After connect; `isRemote`: the peer began it (which has counted it). */
+  connectionClosed(isRemote: boolean, lengthMs: number, requests: number): void {
+    this.cxActive.dec();
+    this.cxDestroy.inc();
+    if (!isRemote) this.cxDestroyLocal.inc();
+    this.cxLengthMs.record(Math.max(0, lengthMs));
+    this.rqPerCx.record(requests);
+  }
+
   /** Of the codecs; made with the first connection that speaks it. */
   get http2(): Http2Statistics {
     this.#http2 ??= new Http2Statistics(this.#statistics, `${this.#prefix}.http2`);

@@ -1,11 +1,12 @@
 /** Hosts of a dynamic forward proxy: the request's Host, resolved when it is asked for. */
 import ipaddr from 'ipaddr.js';
-import { failures, type Failure } from '../failures.ts';
+import { type Failure, failures } from '../failures.ts';
 import type { RequestHeaders } from '../http/headers.ts';
 import type { ClusterConfig } from './cluster_config.ts';
+import { ClusterHost } from './cluster_hosts.ts';
 import type { DnsResolver } from './dns.ts';
 import type { Host } from './host.ts';
-import { ClusterHost } from './cluster_hosts.ts';
+import { plainEndpoint } from './load_assignment.ts';
 
 /** Names kept; the oldest goes when another one comes (Envoy dns_cache max_hosts). */
 const MAX_HOSTS = 1024;
@@ -83,16 +84,7 @@ export class ForwardProxyHosts {
       return undefined;
     }
     if (before !== undefined) this.#onRemoved(before.host);
-    const host = new ClusterHost({
-      ip,
-      port,
-      hostname: name,
-      weight: 1,
-      priority: 0,
-      locality: { region: '', zone: '', subZone: '' },
-      health: 'healthy',
-      metadata: undefined,
-    });
+    const host = new ClusterHost(plainEndpoint(ip, port, name));
     this.#known.delete(key);
     this.#known.set(key, { host, untilMs });
     if (this.#known.size > MAX_HOSTS) {

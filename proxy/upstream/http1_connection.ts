@@ -199,12 +199,9 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
     this.#closing = true;
     this.#idle?.cancel();
     this.#max?.cancel();
-    const { statistics } = this.#holder.options;
-    statistics.cxActive.dec();
-    statistics.cxDestroy.inc();
-    if (!this.#remoteEnd) statistics.cxDestroyLocal.inc();
-    statistics.cxLengthMs.record(Math.max(0, this.#holder.options.nowMs() - this.#stream.info.startMs));
-    statistics.rqPerCx.record(this.#served);
+    const { options } = this.#holder;
+    const { statistics } = options;
+    statistics.connectionClosed(this.#remoteEnd, options.nowMs() - this.#stream.info.startMs, this.#served);
     const request = this.#release();
     if (request !== undefined) {
       statistics.cxDestroyWithActiveRq.inc();

@@ -212,12 +212,9 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     this.#idle?.cancel();
     this.#max?.cancel();
     this.#pings?.stop();
-    const { statistics } = this.#holder.options;
-    statistics.cxActive.dec();
-    statistics.cxDestroy.inc();
-    if (!this.#remoteEnd) statistics.cxDestroyLocal.inc();
-    statistics.cxLengthMs.record(Math.max(0, this.#holder.options.nowMs() - this.#stream.info.startMs));
-    statistics.rqPerCx.record(this.#served);
+    const { options } = this.#holder;
+    const { statistics } = options;
+    statistics.connectionClosed(this.#remoteEnd, options.nowMs() - this.#stream.info.startMs, this.#served);
     if (this.#active > 0) statistics.cxDestroyWithActiveRq.inc();
     // Those that are sent again at once must not come back to it.
     this.#holder.roomLost(this);

@@ -23,3 +23,17 @@ export interface Endpoint {
   readonly health: HealthStatus;
   readonly metadata: Metadata | undefined;
 }
+
+/** One host of weight 1 of which no more than the address is known. */
+export function plainEndpoint(ip: string, port: number, hostname = ''): Endpoint {
+  return {
+    ip,
+    port,
+    hostname,
+    weight: 1,
+    priority: 0,
+    locality: { region: '', zone: '', subZone: '' },
+    health: 'healthy',
+    metadata: undefined,
+  };
+}

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createLoadBalancer } from '../../proxy/load_balancers/index.ts';
 import type { LoadBalancerConfig, LoadBalancerContext } from '../../proxy/load_balancers/load_balancer.ts';
-import type { Host } from '../../proxy/upstream/host.ts';
 import { ClusterHost } from '../../proxy/upstream/cluster_hosts.ts';
+import type { Host } from '../../proxy/upstream/host.ts';
+import { plainEndpoint } from '../../proxy/upstream/load_assignment.ts';
 
 const POLICIES: Readonly<Record<string, LoadBalancerConfig>> = {
   round_robin: { policy: 'round_robin' },
@@ -22,16 +23,7 @@ const POLICIES: Readonly<Record<string, LoadBalancerConfig>> = {
 const HASHING = ['ring_hash', 'maglev'];
 
 function host(index: number, weight = 1): Host {
-  return new ClusterHost({
-    ip: `10.0.0.${index + 1}`,
-    port: 80,
-    hostname: '',
-    weight,
-    priority: 0,
-    locality: { region: '', zone: '', subZone: '' },
-    health: 'healthy',
-    metadata: undefined,
-  });
+  return new ClusterHost({ ...plainEndpoint(`10.0.0.${index + 1}`, 80), weight });
 }
 
 /** mulberry32: the same numbers every time. */

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { LoadBalancerContext } from '../../../proxy/load_balancers/load_balancer.ts';
 import { ClusterHosts, type ClusterHostsOptions, type HostVerdict } from '../../../proxy/upstream/cluster_hosts.ts';
 import type { Host } from '../../../proxy/upstream/host.ts';
-import type { Endpoint } from '../../../proxy/upstream/load_assignment.ts';
+import { type Endpoint, plainEndpoint } from '../../../proxy/upstream/load_assignment.ts';
 
 let clockMs = 1;
 
@@ -36,17 +36,7 @@ function options(more: Partial<ClusterHostsOptions> = {}): ClusterHostsOptions {
 }
 
 function endpoint(index: number, more: Partial<Endpoint> = {}): Endpoint {
-  return {
-    ip: `10.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255}`,
-    port: 80,
-    hostname: '',
-    weight: 1,
-    priority: 0,
-    locality: { region: '', zone: '', subZone: '' },
-    health: 'healthy',
-    metadata: undefined,
-    ...more,
-  };
+  return { ...plainEndpoint(`10.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255}`, 80), ...more };
 }
 
 function context(more: Partial<LoadBalancerContext> = {}): LoadBalancerContext {
