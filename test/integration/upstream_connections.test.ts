@@ -109,6 +109,21 @@ test('an idle connection is closed after the idle timeout', async (t) => {
   assert.equal(await ask(proxy), '200 ok');
   await eventually('it is closed', () => proxy.value('cluster.up.upstream_cx_active') === 0);
   assert.equal(proxy.value('cluster.up.upstream_cx_idle_timeout'), 1);
+  assert.equal(proxy.value('cluster.up.upstream_cx_destroy'), 1);
+  assert.equal(proxy.value('cluster.up.upstream_cx_destroy_local'), 1);
+  assert.equal(proxy.value('cluster.up.upstream_cx_destroy_remote'), 0);
+});
+
+test('a connection that the upstream ends counts as ended by it', async (t) => {
+  const upstream = await RawUpstream.start(t, (_, socket) => {
+    socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
+  });
+  const proxy = await before(t, upstream);
+  assert.equal(await ask(proxy), '200 ok');
+  await eventually('it is closed', () => proxy.value('cluster.up.upstream_cx_active') === 0);
+  assert.equal(proxy.value('cluster.up.upstream_cx_destroy'), 1);
+  assert.equal(proxy.value('cluster.up.upstream_cx_destroy_local'), 0);
+  assert.equal(proxy.value('cluster.up.upstream_cx_destroy_remote'), 1);
 });
 
 test('a connect timeout is answered 503 UF when nobody accepts', {
