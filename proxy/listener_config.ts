@@ -1,5 +1,5 @@
 /** A listener's configuration, read. Envoy: envoy.config.listener.v3.Listener. */
-import type { IpPrefix } from './net/ip_prefix.ts';
+import type { Cidr } from './net/cidr.ts';
 import type { DownstreamTlsConfig } from './net/tls/tls_config.ts';
 import type { AccessLogConfig } from './telemetry/access_log_config.ts';
 
@@ -72,14 +72,14 @@ export type SourceType = 'any' | 'same_ip_or_loopback' | 'external';
 /** Empty lists and undefined match everything. Envoy: FilterChainMatch. */
 export interface FilterChainMatch {
   readonly destinationPort: number | undefined;
-  readonly destinationPrefixes: readonly IpPrefix[];
+  readonly destinationPrefixes: readonly Cidr[];
   /** Lower-case; `*.example.com` for every name below it. */
   readonly serverNames: readonly string[];
   readonly transportProtocol: string;
   readonly applicationProtocols: readonly string[];
-  readonly directSourcePrefixes: readonly IpPrefix[];
+  readonly directSourcePrefixes: readonly Cidr[];
   readonly sourceType: SourceType;
-  readonly sourcePrefixes: readonly IpPrefix[];
+  readonly sourcePrefixes: readonly Cidr[];
   readonly sourcePorts: readonly number[];
 }
 

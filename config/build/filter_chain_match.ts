@@ -1,7 +1,7 @@
 /** envoy.config.listener.v3.FilterChainMatch → FilterChainMatch, and what Envoy refuses in one. */
 import type { FilterChainConfig, FilterChainMatch, SourceType } from '../../proxy/listener_config.ts';
 import { ChainIndex } from '../../proxy/listener/chain_index.ts';
-import { type IpPrefix, parsePrefix } from '../../proxy/net/ip_prefix.ts';
+import { type Cidr, parseCidr } from '../../proxy/net/cidr.ts';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { type Fields, show } from '../../proxy/resource_fields.ts';
 
@@ -72,16 +72,8 @@ export function needsTlsInspector({ match }: FilterChainConfig): boolean {
   return transportProtocol === 'tls';
 }
 
-function prefixes(match: Fields, name: string): IpPrefix[] {
-  return match.messages(name).map((range) => {
-    const ip = range.requiredString('address_prefix');
-    const bits = range.integer('prefix_len', 0, 128);
-    const prefix = parsePrefix(ip, bits ?? 0);
-    return (
-      prefix ??
-      range.fail('address_prefix', `an IP address with a prefix that fits it is wanted, got "${ip}/${bits ?? 0}"`)
-    );
-  });
+function prefixes(match: Fields, name: string): Cidr[] {
+  return match.messages(name).map(parseCidr);
 }
 
 function serverName(name: string, path: string): string {

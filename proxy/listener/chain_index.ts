@@ -8,7 +8,8 @@
  */
 import type { FilterChainMatch, SourceType } from '../listener_config.ts';
 import type { SocketAddress } from '../net/connection_info.ts';
-import { type IpPrefix, isLoopback, PrefixTable } from '../net/ip_prefix.ts';
+import { type Cidr, isLoopback } from '../net/cidr.ts';
+import { PrefixTable } from '../net/prefix_table.ts';
 
 /** What is known of a connection when its chain is chosen. */
 export interface ChainQuery {
@@ -91,7 +92,7 @@ function at<K, V>(map: Map<K, V>, key: K, make: () => V): V {
   return value;
 }
 
-const orAny = (prefixes: readonly IpPrefix[]): readonly (IpPrefix | undefined)[] =>
+const orAny = (prefixes: readonly Cidr[]): readonly (Cidr | undefined)[] =>
   prefixes.length === 0 ? [undefined] : prefixes;
 const orNone = (texts: readonly string[]): readonly string[] => (texts.length === 0 ? [ANY] : texts);
 

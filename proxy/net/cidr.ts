@@ -7,6 +7,8 @@ export interface Cidr {
   /** `10.0.0.0/8`. */
   readonly text: string;
   readonly prefixLength: number;
+  /** The network, 4 or 16 bytes, host bits zero. */
+  readonly bytes: Uint8Array;
   /** Of IPv4: the network as a number; undefined for IPv6. */
   readonly network4: number | undefined;
   /** Of another family, or no address at all: false. */
@@ -27,11 +29,13 @@ export function cidr(address: string, length: number, path: string): Cidr {
   const most = network.kind() === 'ipv4' ? 32 : 128;
   if (length > most) throw new ConfigError(path, `prefix_len must be at most ${most} for ${address}, got ${length}`);
   const text = `${address}/${length}`;
+  const bytes = maskedBytes(Uint8Array.from(network.toByteArray()), length);
   if (network.kind() === 'ipv4') {
     const wanted = maskedIpv4(ipv4(network.toString()), length);
     return {
       text,
       prefixLength: length,
+      bytes,
       network4: wanted,
       contains(ip) {
         const value = ipv4(ip);
@@ -42,6 +46,7 @@ export function cidr(address: string, length: number, path: string): Cidr {
   return {
     text,
     prefixLength: length,
+    bytes,
     network4: undefined,
     contains(ip) {
       if (!ip.includes(':')) return false;
@@ -53,6 +58,28 @@ export function cidr(address: string, length: number, path: string): Cidr {
       return other.kind() === 'ipv6' && other.match(network, length);
     },
   };
+}
+
+/** 4 or 16 bytes, a v4-mapped IPv6 address as 4; undefined for what is no address (a unix socket's path). */
+export function ipBytes(text: string): Uint8Array | undefined {
+  if (!ipaddr.isValid(text)) return undefined;
+  return Uint8Array.from(ipaddr.process(text).toByteArray());
+}
+
+/** Whether the address lies in the loopback range of its family. */
+export function isLoopback(ip: string): boolean {
+  return ip.startsWith('127.') || ip === '::1';
+}
+
+/** The first `bits` bits of an address, the others zero. */
+export function maskedBytes(bytes: Uint8Array, bits: number): Uint8Array {
+  const out = Uint8Array.from(bytes);
+  const whole = bits >> 3;
+  if (whole < out.length) {
+    out[whole] = (out[whole] as number) & (0xff00 >> (bits & 7)) & 0xff;
+    out.fill(0, whole + 1);
+  }
+  return out;
 }
 
 /** The first `length` bits of an IPv4 address. */

@@ -21,14 +21,14 @@ export interface ClusterHostsOptions extends HostSetOptions {
 export class ClusterHost implements Host {
   readonly address: SocketAddress;
   readonly hostname: string;
-  weight: number;
-  priority: number;
-  locality: Locality;
-  localityWeight: number;
-  metadata: Metadata | undefined;
+  weight!: number; // What an update may change is set by `take`, which the constructor calls.
+  priority!: number;
+  locality!: Locality;
+  localityWeight!: number;
+  metadata!: Metadata | undefined;
   activeRequests = 0;
   readonly counts: HostCounts = noHostCounts();
-  configuredHealth: HealthStatus;
+  configuredHealth!: HealthStatus;
   health: HealthStatus;
   ejected = false;
   failedActiveCheck = false;
@@ -37,13 +37,18 @@ export class ClusterHost implements Host {
   constructor(endpoint: Endpoint) {
     this.address = socketAddress(endpoint.ip, endpoint.port);
     this.hostname = endpoint.hostname;
-    this.weight = endpoint.weight;
-    this.priority = endpoint.priority;
-    this.locality = endpoint.locality;
-    this.localityWeight = endpoint.localityWeight ?? 0;
-    this.metadata = endpoint.metadata;
-    this.configuredHealth = endpoint.health;
+    this.take(endpoint);
     this.health = endpoint.health;
+  }
+
+  /** The same address, as a new membership has it. */
+  take({ weight, priority, locality, localityWeight = 0, metadata, health }: Endpoint): void {
+    this.weight = weight;
+    this.priority = priority;
+    this.locality = locality;
+    this.localityWeight = localityWeight;
+    this.metadata = metadata;
+    this.configuredHealth = health;
   }
 }
 
@@ -81,14 +86,7 @@ export class ClusterHosts {
       if (host === undefined) {
         host = new ClusterHost(endpoint);
         added.push(host);
-      } else {
-        host.weight = endpoint.weight;
-        host.priority = endpoint.priority;
-        host.locality = endpoint.locality;
-        host.localityWeight = endpoint.localityWeight ?? 0;
-        host.metadata = endpoint.metadata;
-        host.configuredHealth = endpoint.health;
-      }
+      } else host.take(endpoint);
       judge(host, this.#verdicts.get(text));
       next.set(text, host);
     }

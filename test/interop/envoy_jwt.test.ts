@@ -1,25 +1,14 @@
 /** Tokens through Pillion and Envoy with the same configuration: the same answers, the same requests upstream. */
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
-import { type EnvoyProcess, startEnvoy, withoutEnvoy } from '../support/envoy_process.ts';
+import { test } from 'node:test';
+import { BesideEnvoy } from '../support/beside_envoy.ts';
 import { exchangeThrough, type Outcome } from '../support/http1_exchange.ts';
 import { jwtCases, jwtResources } from '../support/jwt_cases.ts';
-import { answering, RawUpstream } from '../support/raw_peers.ts';
-import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
 
 const scope = fileScope();
-const skip = withoutEnvoy();
-let upstream: RawUpstream;
-let envoy: EnvoyProcess;
-let proxy: TestProxy;
-
-before(async () => {
-  if (skip !== false) return;
-  upstream = await RawUpstream.start(scope, answering());
-  envoy = await startEnvoy(scope, jwtResources(upstream.port));
-  proxy = await startTestProxy(scope, jwtResources(upstream.port));
-});
+const pair = new BesideEnvoy(scope, jwtResources);
+const { skip } = pair;
 
 /** What differs on purpose, with its reason. */
 const DEVIATIONS: Readonly<Record<string, string>> = {
@@ -29,6 +18,7 @@ const DEVIATIONS: Readonly<Record<string, string>> = {
 
 for (const { says, listener, fields, path = '/', method = 'GET' } of jwtCases()) {
   test(`${listener}: ${says}: as Envoy`, { skip }, async () => {
+    const { upstream, envoy, proxy } = pair;
     const request = `${method} ${path} HTTP/1.1\r\nhost: shop.example\r\n${fields}\r\n`;
     const plain = ({ response, forwarded }: Outcome): unknown => ({
       response: response.filter((line) => !/^(server|x-envoy-upstream)/.test(line)),

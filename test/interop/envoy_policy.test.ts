@@ -1,27 +1,21 @@
 /** The whole chain that the compiler makes of policies, in Pillion and in Envoy: the same answers to generated requests. */
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { test } from 'node:test';
 import { authorizationFilters } from '../../config/istio/authorization_filters.ts';
 import { parseAuthorizationPolicy } from '../../config/istio/authorization_policy.ts';
 import { ExtensionProviders } from '../../config/istio/extension_providers.ts';
 import { jwtFilter, parseRequestAuthentication } from '../../config/istio/request_authentication.ts';
 import type { Json, Resource } from '../../config/resources.ts';
-import { type EnvoyProcess, startEnvoy, withoutEnvoy } from '../support/envoy_process.ts';
+import { BesideEnvoy } from '../support/beside_envoy.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { exchangeThrough } from '../support/http1_exchange.ts';
 import { SAYS_DETAILS } from '../support/jwt_cases.ts';
 import { kubeObjects } from '../support/kube_objects.ts';
-import { answering, RawUpstream } from '../support/raw_peers.ts';
-import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
 import { inSeconds, KEY_SET, token } from '../support/tokens.ts';
 
 const scope = fileScope();
-const skip = withoutEnvoy();
 const REQUESTS = 400;
-let upstream: RawUpstream;
-let envoy: EnvoyProcess;
-let proxy: TestProxy;
 
 const POLICIES: Readonly<Record<string, string>> = {
   deny: `{ action: DENY, rules: [
@@ -61,12 +55,8 @@ function resources(upstreamPort: number): Resource[] {
   ];
 }
 
-before(async () => {
-  if (skip !== false) return;
-  upstream = await RawUpstream.start(scope, answering());
-  envoy = await startEnvoy(scope, resources(upstream.port));
-  proxy = await startTestProxy(scope, resources(upstream.port));
-});
+const pair = new BesideEnvoy(scope, resources);
+const { skip } = pair;
 
 /** The same requests in every run (mulberry32). */
 function random(seed: number): () => number {
@@ -138,12 +128,12 @@ test('generated requests get the same answer, for the same reason', { skip }, as
   for (let i = 0; i < REQUESTS; i++) {
     const request = `${pick(CHOICES.method)} ${pick(CHOICES.path)} HTTP/1.1\r\nhost: ${pick(CHOICES.host)}\r\n${pick(CHOICES.role)}${pick(CHOICES.forwarded)}${pick(CHOICES.token)}content-length: 0\r\n\r\n`;
     const answer = async (port: number): Promise<string> => {
-      const { response, forwarded } = await exchangeThrough(scope, port, upstream, request);
+      const { response, forwarded } = await exchangeThrough(scope, port, pair.upstream, request);
       const details = response.find((line) => line.startsWith('x-details: ')) ?? '';
       return `${response[0]?.split(' ')[1]} ${details.slice(11)} ${forwarded.length > 0}`;
     };
-    const theirs = await answer(envoy.port('test'));
-    const ours = await answer(proxy.port());
+    const theirs = await answer(pair.envoy.port('test'));
+    const ours = await answer(pair.proxy.port());
     seen.set(theirs, (seen.get(theirs) ?? 0) + 1);
     if (ours !== theirs) wrong.push(`${JSON.stringify(request.slice(0, 200))}: ours ${ours}, Envoy's ${theirs}`);
   }
