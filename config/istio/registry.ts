@@ -16,6 +16,7 @@ import { type ForeignCode, parseForeignCode } from './wasm_plugin.ts';
 import { checkWorkloadGroup } from './workload_group.ts';
 import { parsePeerAuthentication, type PeerAuthentication } from './peer_authentication.ts';
 import { parsePod } from './pod.ts';
+import { withoutReplaced } from './replaced_objects.ts';
 import { parseRequestAuthentication, type RequestAuthentication } from './request_authentication.ts';
 import { parseService } from './service.ts';
 import { parseSidecar, type Sidecar } from './sidecar.ts';
@@ -62,7 +63,8 @@ export function readObjects(
   domain: string,
   allowUnknown: boolean,
 ): Registry {
-  const kinds = new ObjectsByKind(objects, allowUnknown);
+  const warnings: string[] = [];
+  const kinds = new ObjectsByKind(withoutReplaced(objects, warnings), allowUnknown);
   const at = (object: KubeObject): At => ({ object, path: [], allowUnknown });
   for (const object of kinds.of(NETWORKING, 'WorkloadGroup')) checkWorkloadGroup(object, at(object));
   const localities = nodeLocalities(kinds.of('', 'Node'));
@@ -73,7 +75,6 @@ export function readObjects(
   const entries = kinds.of(NETWORKING, 'WorkloadEntry').map((object) => parseWorkloadEntry(object, at(object)));
   const templates = kinds.of('apps', ...DEPLOYMENT_KINDS).map((object) => parseDeployment(object, at(object)));
   const instances = new InstanceIndex([...pods, ...withoutPods(templates, pods), ...entries]);
-  const warnings: string[] = [];
   const rules: DestinationRule[] = kinds
     .of(NETWORKING, 'DestinationRule')
     .map((object) => parseDestinationRule(object, at(object), domain, mesh));

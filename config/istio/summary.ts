@@ -58,9 +58,27 @@ export function notYet(context: CompileContext): string[] {
     ...context.registry.uncompiled
       .filter(({ kind }) => kind !== 'Gateway' && kind !== 'GatewayClass')
       .map((object) => say(object, 'is ignored by this version.')),
+    ...forGatewaysOnly(context, say),
     ...ineffectiveOutlierDetection(context, say),
     ...danglingDestinations(context),
   ];
+}
+
+/** On a laptop a rule for an ingress gateway is easily taken for one that holds between services. */
+function forGatewaysOnly(
+  context: CompileContext,
+  say: (object: KubeObject, sentence: string) => string,
+): readonly string[] {
+  if (!context.explicit) return [];
+  return context.registry.virtualServices
+    .filter(({ gateways, hosts }) => hosts.length > 0 && gateways.length > 0 && !gateways.includes('mesh'))
+    .map(({ object, gateways }) =>
+      say(
+        object,
+        `holds for ${gateways.join(', ')} only, and gateways are not run here; ` +
+          'with "mesh" among its gateways it would hold between services.',
+      ),
+    );
 }
 
 /** With few hosts the limit of 10 % ejects nothing: Envoy rounds down and istiod does not ask for one host at least. */

@@ -296,6 +296,36 @@ describe('warnings', () => {
     assert.deepEqual(warning('reviews'), []);
   });
 
+  it('an object that is there twice is named with both places, and the one read later holds, as with kubectl', () => {
+    const rule = (weight: string) =>
+      istio(
+        'VirtualService',
+        'a',
+        `hosts: [web]\nhttp: [{ name: ${weight}, route: [{ destination: { host: web } }] }]`,
+      );
+    const twice = new Compiled(service('web', 80) + rule('first') + rule('second'));
+    assert.deepEqual(
+      digList(twice.host('web'), 'routes').map((route) => dig(route, 'name')),
+      ['second'],
+    );
+    assert.match(
+      String(twice.result.warnings),
+      /^test\.yaml:\d+:\d+: VirtualService "a" of namespace "default" replaces the one of test\.yaml:\d+:\d+, which was read before it\.$/,
+    );
+    assert.deepEqual(new Compiled(service('web', 80) + rule('first') + rule('first')).result.warnings, []);
+  });
+
+  it('a VirtualService for gateways only is named where there are none', () => {
+    const rule = (gateways: string) =>
+      new Compiled(
+        service('web', 80) +
+          istio('VirtualService', 'a', `hosts: [web]\n${gateways}http: [{ route: [{ destination: { host: web } }] }]`),
+      ).result.warnings;
+    assert.match(String(rule('gateways: [front]\n')), /VirtualService "a" holds for default\/front only, and gateways/);
+    assert.deepEqual(rule('gateways: [front, mesh]\n'), []);
+    assert.deepEqual(rule(''), []);
+  });
+
   it('faults are told to the fault filter of explicit listeners too', () => {
     const rule = `hosts: [web]\nhttp: [{ route: [{ destination: { host: web } }], fault: { abort: { httpStatus: 500 } } }]`;
     const compiled = new Compiled(service('web', 80) + istio('VirtualService', 'a', rule));
