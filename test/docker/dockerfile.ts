@@ -18,16 +18,22 @@ export interface Stage {
 
 const KNOWN = new Set('WORKDIR COPY RUN ENV USER EXPOSE STOPSIGNAL HEALTHCHECK ENTRYPOINT CMD'.split(' '));
 
-/** @throws naming the line. */
+/** ARG before the first FROM is known to what follows, with its default. @throws naming the line. */
 export function parseDockerfile(text: string): Stage[] {
+  const defaults = new Map<string, string>();
   const stages: { base: string; name: string | undefined; instructions: Instruction[] }[] = [];
   text.split('\n').forEach((raw, index) => {
-    const content = raw.trim();
+    const content = raw.trim().replaceAll(/\$\{(\w+)\}/g, (written, name: string) => defaults.get(name) ?? written);
     if (content === '' || content.startsWith('#')) return;
     const line = index + 1;
     const space = content.indexOf(' ');
     const name = content.slice(0, space).toUpperCase();
     let rest = content.slice(space + 1).trim();
+    if (name === 'ARG' && stages.length === 0) {
+      const [variable = '', value = ''] = rest.split('=');
+      defaults.set(variable, value);
+      return;
+    }
     if (name === 'FROM') {
       const [base = '', as, stage] = rest.split(/\s+/);
       stages.push({ base, name: as?.toUpperCase() === 'AS' ? stage : undefined, instructions: [] });

