@@ -7,6 +7,7 @@ import { fail } from './shape.ts';
 import { holdsFor } from './workload_selector.ts';
 import { credentialSecrets } from './credential_secrets.ts';
 import { explicitListeners } from './explicit_listeners.ts';
+import { hostCaptures } from './host_capture.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
 import { virtualInbound } from './inbound_listener.ts';
 import { meshConfig } from './mesh.ts';
@@ -78,7 +79,8 @@ export function compile(input: CompileInput): CompileResult {
   resources.push(...credentialSecrets(resources, input.objects, client.namespace));
   refuseForeignCode(context, input.proxy !== undefined);
   const patched = patchResources(context, resources, input.proxy !== undefined);
-  context.warnings.push(...(input.proxy === undefined ? [] : policyAdvice(context)), ...notYet(context));
+  context.warnings.push(...(input.proxy === undefined ? [] : policyAdvice(context)));
+  context.warnings.push(...hostCaptures(context), ...notYet(context));
   return {
     resources: patched,
     services: serviceSummaries(context),

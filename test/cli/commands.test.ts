@@ -128,6 +128,29 @@ test('pillion validate opens no port, reads stdin for -, and exits 0', async (t)
   assert.match(stdout, /^OK: /);
 });
 
+test('pillion validate warns of a host that another namespace claims, with the place', async (t) => {
+  const path = join(folder(t), 'mesh.yaml');
+  writeFileSync(
+    path,
+    `apiVersion: v1
+kind: Service
+metadata: { name: pay, namespace: team-a }
+spec: { ports: [{ name: http, port: 80 }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: steal, namespace: team-b }
+spec:
+  hosts:
+    - pay.team-a.svc.cluster.local
+  http: [{ directResponse: { status: 299 } }]
+`,
+  );
+  const { code, stderr } = await runPillion(t, ['validate', '-c', path]);
+  assert.equal(code, 0);
+  assert.match(stderr, /warning: \S*mesh\.yaml:11:7: VirtualService "steal" of namespace "team-b" routes pay\.team-a/);
+});
+
 test('flags come before environment, and environment before files', async (t) => {
   const bootstrap = (port: number) =>
     `admin: { address: { socket_address: { address: 127.0.0.1, port_value: ${port} } } }\nstatic_resources: {}\n`;
