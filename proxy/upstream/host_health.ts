@@ -216,7 +216,7 @@ export class HostHealth {
     else set.add(cluster);
   }
 
-  #log({ action, cluster, address, cause, ejections, enforced, durationMs }: OutlierEvent): void {
+  #log({ action, cluster, address, cause, ejections, enforced, durationMs, rate }: OutlierEvent): void {
     const seconds = Math.round(durationMs / 100) / 10;
     const text =
       action === 'uneject'
@@ -224,13 +224,19 @@ export class HostHealth {
         : enforced
           ? `Host ${address} of cluster "${cluster}" is ejected for ${seconds} s: ${WORDS[cause as OutlierCause]}`
           : `Host ${address} of cluster "${cluster}" would be ejected, were it enforced: ${WORDS[cause as OutlierCause]}`;
-    this.#deps.log.log(action === 'eject' ? 'warning' : 'info', 'outlier', text, {
+    this.#deps.log.log(action === 'eject' && enforced ? 'warning' : 'info', 'outlier', text, {
       action,
       cluster_name: cluster,
       upstream_url: address,
       ...(cause !== undefined && { type: cause.toUpperCase() }),
       num_ejections: ejections,
       enforced,
+      // envoy.data.cluster.v3.OutlierEjectSuccessRate, whole percents.
+      ...(rate !== undefined && { host_success_rate: Math.floor(rate.successPercent) }),
+      ...(rate?.average !== undefined && { cluster_average_success_rate: Math.floor(rate.average) }),
+      ...(rate?.threshold !== undefined && {
+        cluster_success_rate_ejection_threshold: Math.max(0, Math.floor(rate.threshold)),
+      }),
     });
   }
 }

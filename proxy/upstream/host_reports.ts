@@ -106,14 +106,27 @@ export class HostReports {
   }
 }
 
+/** Views of rows: thousands of hosts are looked at in one interval. */
+const rateViews = new WeakMap<SharedArrayBuffer, Int32Array>();
+
+function ratesOf({ rates }: ReportRow): Int32Array {
+  let view = rateViews.get(rates);
+  if (view === undefined) {
+    view = new Int32Array(rates);
+    rateViews.set(rates, view);
+  }
+  return view;
+}
+
 /** Sums over the rows of living threads: [all, good] of answers or of local events, since the slot was taken. */
 export function rateOf(rows: readonly ReportRow[], slot: number, local: boolean): readonly [number, number] {
   let all = 0;
   let good = 0;
   for (const row of rows) {
-    const rates = new Int32Array(row.rates, slot * RATES * 4, RATES);
-    all += rates[local ? 2 : 0] as number;
-    good += rates[local ? 3 : 1] as number;
+    const rates = ratesOf(row);
+    const index = slot * RATES + (local ? 2 : 0);
+    all += rates[index] as number;
+    good += rates[index + 1] as number;
   }
   return [all, good];
 }

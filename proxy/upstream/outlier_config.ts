@@ -39,13 +39,3 @@ export type OutlierCause =
   | 'local_origin_success_rate'
   | 'failure_percentage'
   | 'local_origin_failure_percentage';
-
-/** Whether success and failure have to be counted per host, beyond failures in a row. */
-export function countsRates({ enforcing }: OutlierConfig): boolean {
-  return (
-    enforcing.success_rate > 0 ||
-    enforcing.failure_percentage > 0 ||
-    enforcing.local_origin_success_rate > 0 ||
-    enforcing.local_origin_failure_percentage > 0
-  );
-}

@@ -7,6 +7,7 @@
  */
 import type { Counter, Gauge, Statistics } from '../telemetry/statistics.ts';
 import type { OutlierCause, OutlierConfig } from './outlier_config.ts';
+import { failureOutliers, type HostRate, type RateOutlier, successOutliers } from './outlier_rates.ts';
 
 export interface OutlierMonitorDeps {
   readonly cluster: string;
@@ -35,6 +36,8 @@ export interface OutlierEvent {
   readonly enforced: boolean;
   /** Until it comes back, in ms; for how long it was away. */
   readonly durationMs: number;
+  /** Where a rate was the cause. */
+  readonly rate?: RateOutlier | undefined;
 }
 
 interface Watched {
@@ -99,9 +102,9 @@ export class OutlierMonitor {
   /** A thread has counted enough failures in a row. */
   found(address: string, cause: OutlierCause): void {
     const host = this.#hosts.get(address);
-    if (host === undefined) return;
+    if (host === undefined || host.ejected) return;
     this.#counter(`ejections_detected_${cause}`).inc();
-    if (!host.ejected) this.#eject(address, host, cause);
+    this.#eject(address, host, cause);
     this.#deps.clearStreaks(address);
   }
 
@@ -113,12 +116,10 @@ export class OutlierMonitor {
         if (host.backOff > 0) host.backOff--;
       } else if (nowMs - host.ejectedAtMs >= host.forMs) this.#return(address, host, nowMs);
     }
-    const { enforcing } = this.#config;
-    if (enforcing.success_rate > 0 || enforcing.failure_percentage > 0) this.#lookAtRates(false);
-    if (this.#config.splitLocalOrigin) {
-      if (enforcing.local_origin_success_rate > 0 || enforcing.local_origin_failure_percentage > 0)
-        this.#lookAtRates(true);
-    }
+    const { successRateMinimumHosts, failurePercentageMinimumHosts, splitLocalOrigin } = this.#config;
+    if (this.#hosts.size < Math.min(successRateMinimumHosts, failurePercentageMinimumHosts)) return;
+    this.#lookAtRates(false);
+    if (splitLocalOrigin) this.#lookAtRates(true);
   }
 
   /** Nobody is watched any more: everybody comes back. */
@@ -126,7 +127,7 @@ export class OutlierMonitor {
     this.setHosts([]);
   }
 
-  #eject(address: string, host: Watched, cause: OutlierCause): void {
+  #eject(address: string, host: Watched, cause: OutlierCause, rate?: RateOutlier): void {
     const config = this.#config;
     const wouldBe = (100 * (this.#ejected + 1)) / this.#hosts.size;
     if (wouldBe > config.maxEjectionPercent && !(config.alwaysEjectOneHost && this.#ejected === 0)) {
@@ -134,13 +135,13 @@ export class OutlierMonitor {
       return;
     }
     const enforced = this.#deps.random() * 100 < config.enforcing[cause];
-    host.ejections++;
+    if (enforced) host.ejections++;
     const forMs =
       Math.min(config.maxEjectionMs, config.baseEjectionMs * (host.backOff + 1)) +
       this.#deps.random() * config.maxEjectionJitterMs;
     const { cluster } = this.#deps;
     const { ejections } = host;
-    this.#deps.log({ action: 'eject', cluster, address, cause, ejections, enforced, durationMs: forMs });
+    this.#deps.log({ action: 'eject', cluster, address, cause, ejections, enforced, durationMs: forMs, rate });
     if (!enforced) return;
     host.backOff++;
     host.ejected = true;
@@ -169,38 +170,34 @@ export class OutlierMonitor {
     this.#deps.publish(address, false);
   }
 
+  /** What is not enforced is found, counted and logged all the same. */
   #lookAtRates(local: boolean): void {
-    const config = this.#config;
-    const rates: { address: string; host: Watched; requests: number; percent: number }[] = [];
+    const kind = local ? 'local' : 'external';
+    const rates: HostRate[] = [];
     for (const [address, host] of this.#hosts) {
-      const kind = local ? 'local' : 'external';
       const [all, good] = this.#deps.rate(address, local);
       const [allBefore, goodBefore] = host.seen[kind];
       host.seen[kind] = [all, good];
       // A thread that died took its counts along: the next interval begins anew.
       const requests = all - allBefore;
       if (host.ejected || requests <= 0) continue;
-      rates.push({ address, host, requests, percent: (100 * (good - goodBefore)) / requests });
+      rates.push({ address, requests, successPercent: (100 * (good - goodBefore)) / requests });
     }
-    const enough = rates.filter(({ requests }) => requests >= config.successRateRequestVolume);
-    if (enough.length >= Math.max(1, config.successRateMinimumHosts)) {
-      const mean = enough.reduce((sum, { percent }) => sum + percent, 0) / enough.length;
-      const variance = enough.reduce((sum, { percent }) => sum + (percent - mean) ** 2, 0) / enough.length;
-      const threshold = mean - (Math.sqrt(variance) * config.successRateStdevFactor) / 1000;
-      const cause = local ? 'local_origin_success_rate' : 'success_rate';
-      for (const { address, host, percent } of enough) {
-        if (percent >= threshold || config.enforcing[cause] === 0) continue;
-        this.#counter(`ejections_detected_${cause}`).inc();
-        this.#eject(address, host, cause);
-      }
-    }
-    const cause = local ? 'local_origin_failure_percentage' : 'failure_percentage';
-    const some = rates.filter(({ requests }) => requests >= config.failurePercentageRequestVolume);
-    if (some.length < Math.max(1, config.failurePercentageMinimumHosts) || config.enforcing[cause] === 0) return;
-    for (const { address, host, percent } of some) {
-      if (host.ejected || 100 - percent < config.failurePercentageThreshold) continue;
+    const config = this.#config;
+    this.#ejectOutliers(successOutliers(rates, config), local ? 'local_origin_success_rate' : 'success_rate');
+    this.#ejectOutliers(
+      failureOutliers(rates, config),
+      local ? 'local_origin_failure_percentage' : 'failure_percentage',
+    );
+  }
+
+  #ejectOutliers(found: readonly RateOutlier[], cause: OutlierCause): void {
+    for (const outlier of found) {
+      const host = this.#hosts.get(outlier.address);
+      // Both rules may mean the same host.
+      if (host === undefined || host.ejected) continue;
       this.#counter(`ejections_detected_${cause}`).inc();
-      this.#eject(address, host, cause);
+      this.#eject(outlier.address, host, cause, outlier);
     }
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Host } from './host.ts';
 import { type HostReport, type HostReports, STREAK } from './host_reports.ts';
-import { countsRates, type OutlierCause, type OutlierConfig } from './outlier_config.ts';
+import type { OutlierCause, OutlierConfig } from './outlier_config.ts';
 
 /** What happens between us and a host, before it can answer. */
 export type LocalResult = 'connected' | 'connect_failed' | 'timeout';
@@ -17,7 +17,6 @@ export class OutlierReporter {
   readonly #config: OutlierConfig;
   readonly #reports: HostReports;
   readonly #found: OutlierFound;
-  readonly #countsRates: boolean;
   readonly #byHost = new Map<Host, HostReport | undefined>();
   readonly #gone = new WeakSet<Host>();
   #isClosed = false;
@@ -27,7 +26,6 @@ export class OutlierReporter {
     this.#config = config;
     this.#reports = reports;
     this.#found = found;
-    this.#countsRates = countsRates(config);
   }
 
   /** The host answered, or its gRPC status said as much. */
@@ -36,7 +34,7 @@ export class OutlierReporter {
     if (report === undefined) return;
     const config = this.#config;
     const good = status < 500;
-    if (this.#countsRates) report.count(false, good);
+    report.count(false, good);
     if (good) {
       report.succeeded(STREAK.all5xx);
       report.succeeded(STREAK.gateway);
@@ -60,7 +58,7 @@ export class OutlierReporter {
     const report = this.#of(host);
     if (report === undefined) return;
     const good = result === 'connected';
-    if (this.#countsRates) report.count(true, good);
+    report.count(true, good);
     if (good) report.succeeded(STREAK.local);
     else if (report.failed(STREAK.local) === config.consecutiveLocalOriginFailure)
       this.#found(this.#cluster, host.address.text, report.slot, 'consecutive_local_origin_failure');

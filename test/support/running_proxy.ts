@@ -35,6 +35,13 @@ export interface TestProxyOptions {
   readonly drainTimeMs?: number;
   /** Beside the resources. */
   readonly sources?: readonly ConfigSource[];
+  /** Every line of the proxy's own log. */
+  readonly onLog?: (
+    level: string,
+    component: string,
+    message: string,
+    fields: Readonly<Record<string, unknown>>,
+  ) => void;
   /** Of an Envoy bootstrap: stats_config, layered_runtime, and what /config_dump shows. */
   readonly bootstrap?: Json;
 }
@@ -65,8 +72,10 @@ export function beginTestProxy(t: Scope, resources: readonly Resource[], options
     status: undefined,
     metrics: undefined,
     log: {
-      enabled: (level) => level === 'warning' || level === 'error' || level === 'critical',
-      log: (level, component, message) => {
+      enabled: (level) =>
+        options.onLog !== undefined || level === 'warning' || level === 'error' || level === 'critical',
+      log: (level, component, message, fields = {}) => {
+        options.onLog?.(level, component, message, fields);
         if (level === 'error' || level === 'critical') errors.push(`${component}: ${message}`);
         if (level === 'warning') warnings.push(`${component}: ${message}`);
       },
