@@ -213,6 +213,10 @@ export class Cells implements ClusterLookup {
       for (const listener of this.#listeners.values()) {
         for (const address of listener.config.addresses) {
           this.#byAddress.set(socketAddress(address.ip, address.port).text, listener);
+          const v4 = `0.0.0.0:${address.port}`;
+          if (address.ipv4Compat === true && address.ip === '::' && !this.#byAddress.has(v4)) {
+            this.#byAddress.set(v4, listener);
+          }
         }
       }
     }

@@ -34,6 +34,8 @@ export interface ListenerAddress {
   /** IP literal, or a unix socket's path with port 0. */
   readonly ip: string;
   readonly port: number;
+  /** An IPv6 wildcard takes IPv4 connections too. Default false. */
+  readonly ipv4Compat?: boolean;
 }
 
 export interface ListenerFilterConfig {

@@ -1,10 +1,9 @@
 /** The listening sockets of all listeners, by address: a listener that takes another's place takes its socket over. */
 import { ConfigError } from './config_error.ts';
 import { type Direction, type DrainScope, inScope } from './drain.ts';
-import type { ListenerConfig } from './listener_config.ts';
+import type { ListenerAddress, ListenerConfig } from './listener_config.ts';
 import { socketAddress } from './net/connection_info.ts';
 import { ListeningSocket } from './net/listening_socket.ts';
-import type { ListenAddress } from './proxy_options.ts';
 
 interface OpenSocket {
   readonly socket: ListeningSocket;
@@ -37,10 +36,10 @@ export class ListeningSockets {
     if (keys.length === known.length && keys.every((key) => known.includes(key))) return undefined;
     const sockets: ListeningSocket[] = [];
     for (const [index, key] of keys.entries()) {
-      const { ip, port } = config.addresses[index] as ListenAddress;
+      const { ip, port, ipv4Compat } = config.addresses[index] as ListenerAddress;
       let open = this.#byAddress.get(key);
       if (open === undefined) {
-        open = { socket: await ListeningSocket.open(ip, port, this.#threads), users: new Set() };
+        open = { socket: await ListeningSocket.open(ip, port, this.#threads, { ipv4Compat }), users: new Set() };
         this.#byAddress.set(key, open);
       }
       const [other] = [...open.users].filter((user) => user !== name);
@@ -99,8 +98,9 @@ export class ListeningSockets {
 }
 
 /** Port 0 is another one for each listener. */
-function addressKey(listener: string, { ip, port }: ListenAddress): string {
-  return port === 0 && !ip.startsWith('/') ? `${ip} 0 ${listener}` : `${ip} ${port}`;
+function addressKey(listener: string, { ip, port, ipv4Compat }: ListenerAddress): string {
+  const families = ipv4Compat === true ? ' both' : '';
+  return port === 0 && !ip.startsWith('/') ? `${ip} 0 ${listener}${families}` : `${ip} ${port}${families}`;
 }
 
 /** Duplicates for one thread, by listener. */

@@ -1,4 +1,5 @@
 /** envoy.config.endpoint.v3.ClusterLoadAssignment → LoadAssignment. */
+import { isIP } from 'node:net';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { HealthStatus, Locality } from '../../proxy/upstream/host.ts';
 import type { Endpoint, LoadAssignment } from '../../proxy/upstream/load_assignment.ts';
@@ -46,11 +47,15 @@ function buildEndpoint(item: Fields, locality: Locality, priority: number): Endp
   const pipe = address.message('pipe');
   const socket = address.message('socket_address');
   if (pipe === undefined && socket === undefined) address.fail('socket_address', 'socket_address or pipe is required');
+  const additionalAddresses = endpoint
+    .messages('additional_addresses')
+    .map((more) => buildAdditional(more.requiredMessage('address'), pipe !== undefined));
   const status = item.string('health_status') ?? 'UNKNOWN';
   if (!Object.hasOwn(HEALTH, status)) item.fail('health_status', `"${status}" is not a health status`);
   return {
     ip: pipe?.requiredString('path') ?? socket?.requiredString('address') ?? '',
     port: socket?.integer('port_value', 0, 65535) ?? 0,
+    ...(additionalAddresses.length > 0 && { additionalAddresses }),
     hostname: endpoint.string('hostname') ?? '',
     weight: item.integer('load_balancing_weight', 1) ?? 1,
     priority,
@@ -58,4 +63,13 @@ function buildEndpoint(item: Fields, locality: Locality, priority: number): Endp
     health: HEALTH[status] as HealthStatus,
     metadata: parseMetadata(item.message('metadata')),
   };
+}
+
+/** envoy.config.endpoint.v3.Endpoint.AdditionalAddress: IP addresses only, beside one. */
+function buildAdditional(address: Fields, besidePipe: boolean): { readonly ip: string; readonly port: number } {
+  const socket = address.requiredMessage('socket_address');
+  if (besidePipe) address.fail('socket_address', 'stands beside a unix socket, which has no further addresses');
+  const ip = socket.requiredString('address');
+  if (isIP(ip) === 0) socket.fail('address', `an IP address is wanted, got "${ip}"`);
+  return { ip, port: socket.integer('port_value', 0, 65535) ?? 0 };
 }

@@ -86,7 +86,9 @@ function buildAddress(address: Fields): ListenerAddress {
   if (protocol === 'UDP') socket.fail('protocol', 'UDP listeners are not supported');
   const ip = socket.requiredString('address');
   if (isIP(ip) === 0) socket.fail('address', `an IP address is wanted, got "${ip}"`);
-  return { ip, port: socket.integer('port_value', 0, 65535) ?? 0 };
+  const ipv4Compat = socket.boolean('ipv4_compat') ?? false;
+  if (ipv4Compat && isIP(ip) === 4) socket.fail('ipv4_compat', `is for IPv6 addresses, got "${ip}"`);
+  return { ip, port: socket.integer('port_value', 0, 65535) ?? 0, ...(ipv4Compat && { ipv4Compat }) };
 }
 
 function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {

@@ -1,6 +1,6 @@
 /** upstream_bind_config and upstream_connection_options of a cluster → SocketOptions. */
 import { isIP } from 'node:net';
-import type { KeepAlive, SocketOptions } from '../../proxy/net/socket_options.ts';
+import type { HappyEyeballs, KeepAlive, SocketOptions } from '../../proxy/net/socket_options.ts';
 import type { Fields } from '../../proxy/resource_fields.ts';
 
 /** @throws {ConfigError} */
@@ -15,6 +15,7 @@ export function buildSocketOptions(cluster: Fields): SocketOptions {
   return {
     sourceIps: [...(main === undefined ? [] : [main]), ...extra].map(sourceIp),
     keepAlive: buildKeepAlive(options?.message('tcp_keepalive')),
+    happyEyeballs: buildHappyEyeballs(options?.message('happy_eyeballs_config')),
   };
 }
 
@@ -33,5 +34,14 @@ function buildKeepAlive(fields: Fields | undefined): KeepAlive | undefined {
     probes: fields.integer('keepalive_probes', 1, 127),
     idleSeconds: fields.integer('keepalive_time', 1, 32767),
     intervalSeconds: fields.integer('keepalive_interval', 1, 32767),
+  };
+}
+
+function buildHappyEyeballs(fields: Fields | undefined): HappyEyeballs | undefined {
+  if (fields === undefined) return undefined;
+  const family = fields.oneOf('first_address_family_version', ['DEFAULT', 'V4', 'V6'], 'DEFAULT');
+  return {
+    firstFamily: ({ DEFAULT: 'default', V4: 'v4', V6: 'v6' } as const)[family],
+    firstCount: fields.integer('first_address_family_count', 1) ?? 1,
   };
 }

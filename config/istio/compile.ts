@@ -21,7 +21,7 @@ import { policyAdvice } from './policy_advice.ts';
 import { proxyConfigFor } from './proxy_config.ts';
 import { readObjects } from './registry.ts';
 import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
-import { ServiceEndpoints } from './service_endpoints.ts';
+import { type ClientFamilies, ServiceEndpoints } from './service_endpoints.ts';
 import { allWorkloads, notYet, serviceSummaries } from './summary.ts';
 import type { CompileInput, CompileResult, Workload } from './target.ts';
 import { sidecarFor } from './sidecar.ts';
@@ -49,7 +49,7 @@ export function compile(input: CompileInput): CompileResult {
     mesh,
     domain,
     registry,
-    endpoints: new ServiceEndpoints(registry, input.endpointAddress, onlyIpv6(client.ips)),
+    endpoints: new ServiceEndpoints(registry, input.endpointAddress, familiesOf(client.ips)),
     client,
     explicit: mode.kind === 'explicit',
     hasIdentity: mode.kind === 'sidecar' ? mode.hasIdentity !== false : mode.hasIdentity === true,
@@ -115,8 +115,9 @@ function refuseForeignCode(context: CompileContext, known: boolean): void {
   }
 }
 
-function onlyIpv6(ips: readonly string[]): boolean {
-  return ips.length > 0 && ips.every((ip) => ip.includes(':'));
+function familiesOf(ips: readonly string[]): ClientFamilies {
+  const v6 = ips.filter((ip) => ip.includes(':')).length;
+  return v6 === 0 ? 'v4' : v6 === ips.length ? 'v6' : 'both';
 }
 
 /**

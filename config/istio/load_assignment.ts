@@ -42,12 +42,17 @@ export function inSubset(endpoints: readonly Endpoint[], subset: Subset | undefi
 }
 
 function lbEndpoint(endpoint: Endpoint, meshTls: (endpoint: Endpoint) => boolean): Json {
-  const { instance, address, port, health } = endpoint;
+  const { instance, address, additional, port, health } = endpoint;
   const place = address.startsWith('unix://')
     ? { pipe: { path: address.slice('unix://'.length) } }
     : socketAddress(address, port);
   return {
-    endpoint: { address: place },
+    endpoint: {
+      address: place,
+      ...(additional.length > 0 && {
+        additional_addresses: additional.map((ip) => ({ address: socketAddress(ip, port) })),
+      }),
+    },
     ...(health !== undefined && { health_status: health }),
     metadata: {
       filter_metadata: {

@@ -31,6 +31,8 @@ export interface MeshService {
   readonly resolution: Resolution;
   /** Virtual IPs, without CIDR ranges. */
   readonly addresses: readonly string[];
+  /** A Kubernetes service of both address families. */
+  readonly dualStack: boolean;
   /** CIDR ranges of a ServiceEntry. */
   readonly ranges: readonly string[];
   /** MESH_EXTERNAL: not a workload of the mesh. */
@@ -76,6 +78,8 @@ export interface Instance {
 export interface Endpoint {
   readonly instance: Instance;
   readonly address: string;
+  /** The workload's other addresses, for clients that have both families. */
+  readonly additional: readonly string[];
   /** 0 for a Unix socket. */
   readonly port: number;
   readonly health: 'HEALTHY' | 'UNHEALTHY' | undefined;

@@ -22,6 +22,8 @@ const SERVICE = openMessage({
     type: text,
     clusterIP: text,
     clusterIPs: list(text),
+    ipFamilies: list(text),
+    ipFamilyPolicy: text,
     externalName: text,
     selector: mapOf(looseText),
     publishNotReadyAddresses: boolean,
@@ -46,6 +48,7 @@ export function parseService(object: KubeObject, at: At, domain: string, mesh: M
     ports: (spec.ports ?? []).map(servicePort),
     resolution: resolution(external, spec.clusterIP),
     addresses: virtualIps(spec),
+    dualStack: isDualStack(spec),
     ranges: [],
     external: false,
     visibility: visibility(
@@ -70,6 +73,13 @@ function resolution(external: boolean, clusterIp: string | undefined): Resolutio
 function virtualIps(spec: { readonly clusterIP?: string; readonly clusterIPs?: readonly string[] }): string[] {
   const all = spec.clusterIPs ?? (spec.clusterIP === undefined ? [] : [spec.clusterIP]);
   return all.filter((ip) => ip !== 'None' && ip !== '');
+}
+
+/** As the API server has decided, or as a file asks of it. */
+function isDualStack(spec: NonNullable<Read<typeof SERVICE>['spec']>): boolean {
+  return (
+    virtualIps(spec).length > 1 || spec.ipFamilies?.length === 2 || (spec.ipFamilyPolicy ?? '').endsWith('DualStack')
+  );
 }
 
 function servicePort(item: Read<typeof PORT>): ServicePort {

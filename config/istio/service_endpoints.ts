@@ -7,20 +7,21 @@ import type { Registry } from './registry.ts';
 import type { CompileInput, Workload } from './target.ts';
 
 export type EndpointAddress = CompileInput['endpointAddress'];
+/** Of the addresses that the client has itself; one without any counts as IPv4. */
+export type ClientFamilies = 'v4' | 'v6' | 'both';
 
 /** Endpoints of services, each found once. */
 export class ServiceEndpoints {
   readonly #registry: Registry;
   readonly #relocate: EndpointAddress;
-  readonly #ipv6: boolean;
+  readonly #families: ClientFamilies;
   readonly #found = new Map<MeshService, Map<number, readonly Endpoint[]>>();
   readonly #behind = new Map<MeshService, readonly Instance[]>();
 
-  /** @param ipv6 whether the client has IPv6 addresses only */
-  constructor(registry: Registry, relocate: EndpointAddress, ipv6: boolean) {
+  constructor(registry: Registry, relocate: EndpointAddress, families: ClientFamilies) {
     this.#registry = registry;
     this.#relocate = relocate;
-    this.#ipv6 = ipv6;
+    this.#families = families;
   }
 
   of(service: MeshService, port: ServicePort): readonly Endpoint[] {
@@ -73,7 +74,7 @@ export class ServiceEndpoints {
       seen.add(key);
       out.push(endpoint);
     };
-    for (const slice of this.#ofFamily(slices ?? [])) this.#addSlice(slice, service, port, add);
+    for (const slice of this.#ofFamily(slices ?? [], service)) this.#addSlice(slice, service, port, add);
     for (const instance of this.instances(service)) {
       // With slices at hand they are the truth about Pods; machines outside Kubernetes are in none.
       if (slices !== undefined && instance.workload.kind !== 'WorkloadEntry') continue;
@@ -83,23 +84,31 @@ export class ServiceEndpoints {
   }
 
   /** Of two address families the client's own: a service with both has every Pod twice. */
-  #ofFamily(slices: readonly EndpointSlice[]): readonly EndpointSlice[] {
-    const own = slices.filter((slice) => slice.ipv6 === this.#ipv6);
+  #ofFamily(slices: readonly EndpointSlice[], service: MeshService): readonly EndpointSlice[] {
+    // Each address of a headless service is dialled itself.
+    if (this.#families === 'both' && service.resolution === 'passthrough') return slices;
+    const own = slices.filter((slice) => slice.ipv6 === (this.#families === 'v6'));
     return own.length > 0 ? own : slices;
+  }
+
+  /** As istiod: where client, service and Pod have both families, the Pod's addresses in their order, else this one. */
+  #addressesOf(address: string, pod: Instance | undefined, service: MeshService): readonly string[] {
+    const ips = pod?.workload.ips ?? [];
+    return this.#families === 'both' && service.dualStack && ips.length > 1 ? ips : [address];
   }
 
   #addSlice(slice: EndpointSlice, service: MeshService, port: ServicePort, add: (endpoint: Endpoint) => void): void {
     const number = slice.ports.find((item) => item.name === port.name)?.number;
     if (number === undefined) return;
     for (const { address, ready, pod } of slice.endpoints) {
-      const instance =
-        this.#registry.pods.get(`${service.namespace}/${pod}`) ??
-        this.#registry.podsByIp.get(address) ??
-        unknownInstance(slice, address);
+      const named = this.#registry.pods.get(`${service.namespace}/${pod}`);
+      const instance = named ?? this.#registry.podsByIp.get(address) ?? unknownInstance(slice, address);
       const moved = this.#relocate?.(instance.workload, number);
+      const [first = address, ...additional] = moved === undefined ? this.#addressesOf(address, named, service) : [];
       add({
         instance,
-        address: moved?.ip ?? address,
+        address: moved?.ip ?? first,
+        additional,
         port: moved?.port ?? number,
         health: ready || service.publishNotReady ? 'HEALTHY' : 'UNHEALTHY',
         relocated: moved !== undefined,
@@ -111,12 +120,17 @@ export class ServiceEndpoints {
     const number = instance.portNumbers.get(port.name) ?? targetPort(instance.workload, port);
     if (number === undefined) return undefined;
     const moved = this.#relocate?.(instance.workload, number);
-    const address = moved?.ip ?? instance.address;
+    const [first = instance.address, ...additional] =
+      moved === undefined && instance.workload.kind === 'Pod'
+        ? this.#addressesOf(instance.address, instance, service)
+        : [];
+    const address = moved?.ip ?? first;
     if (address === '' || !isUsable(address, service)) return undefined;
     const ready = instance.ready || service.publishNotReady;
     return {
       instance,
       address,
+      additional,
       port: address.startsWith('unix://') ? 0 : (moved?.port ?? number),
       health: !instance.reportsHealth ? undefined : ready ? 'HEALTHY' : 'UNHEALTHY',
       relocated: moved !== undefined,

@@ -78,6 +78,7 @@ export function parseServiceEntry(object: KubeObject, at: At, mesh: MeshConfig):
     ports,
     resolution,
     addresses: (spec.addresses ?? []).filter((address) => !address.includes('/')),
+    dualStack: false,
     ranges: (spec.addresses ?? []).filter((address) => address.includes('/')),
     external: (spec.location ?? 'MESH_EXTERNAL') === 'MESH_EXTERNAL',
     visibility: visibility(spec.exportTo, object.namespace, mesh.defaultServiceExportTo),

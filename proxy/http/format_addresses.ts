@@ -5,9 +5,10 @@ import type { SocketAddress } from '../net/connection_info.ts';
 import type { Command } from './format_commands.ts';
 import type { StreamInfo, TriedHost } from './stream_info.ts';
 
-/** The host once a connection to it is there. */
+/** Which of the host's addresses the connection is to, once it is there. */
 export function reachedHost(info: StreamInfo): SocketAddress | undefined {
-  return info.upstreamLocalAddress === undefined ? undefined : info.upstreamHost;
+  if (info.upstreamLocalAddress === undefined) return undefined;
+  return info.upstreamConnection?.remoteAddress ?? info.upstreamHost;
 }
 
 /** The socket's own ends, whatever PROXY headers and redirections say. */

@@ -9,6 +9,7 @@ import {
   AF_INET6,
   hasLibc,
   libc,
+  setIntOption,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
@@ -46,6 +47,13 @@ const SO_REUSEPORT = 15;
 const IPV6_V6ONLY = 26;
 const DEFAULT_BACKLOG = 4096;
 
+export interface ListeningOptions {
+  /** Connections that wait to be accepted; default 4,096. */
+  readonly backlog?: number;
+  /** An IPv6 address takes IPv4 connections too. Default false. */
+  readonly ipv4Compat?: boolean | undefined;
+}
+
 /** Whether descriptors can be shared: elsewhere one thread opens the address itself. */
 export const canShareDescriptors = hasLibc;
 
@@ -62,11 +70,16 @@ export class ListeningSocket {
   }
 
   /** One descriptor a thread, each with a queue of its own. @throws {BindError} */
-  static async open(ip: string, port: number, threads: number, backlog = DEFAULT_BACKLOG): Promise<ListeningSocket> {
+  static async open(
+    ip: string,
+    port: number,
+    threads: number,
+    { backlog = DEFAULT_BACKLOG, ipv4Compat = false }: ListeningOptions = {},
+  ): Promise<ListeningSocket> {
     // An exclusive bind first: a process of the same user with SO_REUSEPORT would share the port without a word.
-    const real = await probe(ip, port);
+    const real = await probe(ip, port, ipv4Compat);
     if (ip.startsWith('/') || !canShareDescriptors) return new ListeningSocket(ip, real, []);
-    const descriptors = Array.from({ length: threads }, () => openDescriptor(ip, real, backlog));
+    const descriptors = Array.from({ length: threads }, () => openDescriptor(ip, real, backlog, ipv4Compat));
     return new ListeningSocket(ip, real, descriptors);
   }
 
@@ -82,7 +95,7 @@ export class ListeningSocket {
   }
 }
 
-function probe(ip: string, port: number): Promise<number> {
+function probe(ip: string, port: number, ipv4Compat: boolean): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', (error: NodeJS.ErrnoException) => reject(new BindError(ip, port, error)));
@@ -91,17 +104,17 @@ function probe(ip: string, port: number): Promise<number> {
       server.close(() => resolve(address !== null && typeof address === 'object' ? address.port : 0));
     };
     if (ip.startsWith('/')) server.listen({ path: ip, exclusive: true }, done);
-    else server.listen({ host: ip, port, exclusive: true, ipv6Only: true }, done);
+    else server.listen({ host: ip, port, exclusive: true, ipv6Only: !ipv4Compat }, done);
   });
 }
 
-function openDescriptor(ip: string, port: number, backlog: number): number {
+function openDescriptor(ip: string, port: number, backlog: number, ipv4Compat: boolean): number {
   const v6 = ip.includes(':');
   const descriptor = libc().socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const one = Buffer.from([1, 0, 0, 0]);
   libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, one, 4);
   libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, one, 4);
-  if (v6) libc().setsockopt(descriptor, SOL_IPV6, IPV6_V6ONLY, one, 4);
+  if (v6) setIntOption(descriptor, SOL_IPV6, IPV6_V6ONLY, ipv4Compat ? 0 : 1);
   const address = socketAddressBytes(ip, port);
   if (libc().bind(descriptor, address, address.length) !== 0 || libc().listen(descriptor, backlog) !== 0) {
     libc().close(descriptor);

@@ -19,6 +19,16 @@ export interface SocketOptions {
   /** Addresses to come from, one a family at most; empty: the kernel chooses. */
   readonly sourceIps: readonly string[];
   readonly keepAlive: KeepAlive | undefined;
+  /** undefined: families take turns, that of the first address first. */
+  readonly happyEyeballs?: HappyEyeballs | undefined;
+}
+
+/** Which of an endpoint's addresses come first. Envoy: UpstreamConnectionOptions.HappyEyeballsConfig. */
+export interface HappyEyeballs {
+  /** default: the first address's. */
+  readonly firstFamily: 'default' | 'v4' | 'v6';
+  /** So many of the first family before each of the other; ≥ 1. */
+  readonly firstCount: number;
 }
 
 /** Envoy: envoy.config.core.v3.TcpKeepalive. undefined: as the system has it. */

@@ -192,6 +192,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     if (this.#host !== undefined) this.#cluster?.outlier?.connected(this.#host);
     if (this.#chosen !== undefined) this.#cluster?.outlier?.connected(this.#chosen);
     const info = this.#info;
+    info.upstreamConnection = stream.info;
     info.upstreamLocalAddress = stream.info.localAddress;
     info.upstreamTls = stream.info.tls;
     this.#upstreamInfo = stream.info;

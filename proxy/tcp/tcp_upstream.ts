@@ -35,6 +35,9 @@ export class TcpUpstream implements AttemptOwner, UpstreamAttempt {
   }
 
   start(): void {
+    const { counts } = this.options.host;
+    counts.cxTotal++;
+    counts.cxActive++;
     this.#attempt = new ConnectionAttempt(this);
   }
 
@@ -54,7 +57,10 @@ export class TcpUpstream implements AttemptOwner, UpstreamAttempt {
   }
 
   connectFailed(_attempt: ConnectionAttempt, reason: ResetReason, detail: string): void {
-    this.options.breaker.release('connections');
+    const { breaker, host } = this.options;
+    breaker.release('connections');
+    host.counts.cxConnectFail++;
+    host.counts.cxActive--;
     if (this.#over) return;
     this.#over = true;
     this.#on.failed(reason, detail);
@@ -76,6 +82,7 @@ class CountedStream implements ByteStream {
       if (stream.ended || failure !== undefined) statistics.cxDestroyRemote.inc();
       statistics.rqActive.dec();
       host.activeRequests--;
+      host.counts.cxActive--;
       breaker.release('connections');
       this.#onClose(failure);
     };

@@ -18,9 +18,12 @@ export interface ClusterHostsOptions extends HostSetOptions {
   nowMs(): number;
 }
 
+const NONE: readonly SocketAddress[] = [];
+
 export class ClusterHost implements Host {
   readonly address: SocketAddress;
   readonly hostname: string;
+  additionalAddresses!: readonly SocketAddress[];
   weight!: number; // What an update may change is set by `take`, which the constructor calls.
   priority!: number;
   locality!: Locality;
@@ -42,7 +45,16 @@ export class ClusterHost implements Host {
   }
 
   /** The same address, as a new membership has it. */
-  take({ weight, priority, locality, localityWeight = 0, metadata, health }: Endpoint): void {
+  take({
+    additionalAddresses: more,
+    weight,
+    priority,
+    locality,
+    localityWeight = 0,
+    metadata,
+    health,
+  }: Endpoint): void {
+    this.additionalAddresses = more === undefined ? NONE : more.map(({ ip, port }) => socketAddress(ip, port));
     this.weight = weight;
     this.priority = priority;
     this.locality = locality;

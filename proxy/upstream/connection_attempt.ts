@@ -1,7 +1,8 @@
 /** One connection attempt of a pool, with its timeout and its counts. */
 import type { ResetReason } from '../http/codec.ts';
-import { type ConnectAttempt, openConnection } from '../net/connector.ts';
+import type { ConnectAttempt } from '../net/connector.ts';
 import { Deadline } from '../net/deadlines.ts';
+import { openFirst } from '../net/happy_eyeballs.ts';
 import type { SocketStream } from '../net/socket_stream.ts';
 import type { PoolOptions } from './pool.ts';
 
@@ -19,7 +20,7 @@ export class ConnectionAttempt {
 
   constructor(owner: AttemptOwner) {
     this.#owner = owner;
-    const { host, statistics, connectTimeout, socket, transport, nowMs, protocol } = owner.options;
+    const { host, statistics, connectTimeout, socket, transport, nowMs, protocol, deadlines } = owner.options;
     const startMs = nowMs();
     statistics.cxTotal.inc();
     if (protocol === 'http1') statistics.cxHttp1Total.inc();
@@ -31,7 +32,7 @@ export class ConnectionAttempt {
       this.#failed('connection timeout', 'connection timeout');
     });
     connectTimeout.arm(this.#deadline, startMs);
-    this.#attempt = openConnection({
+    this.#attempt = openFirst(host.additionalAddresses, deadlines, {
       address: host.address,
       socket,
       transport,

@@ -65,9 +65,14 @@ export class Discovery {
       for (const endpoint of wanted) {
         const answer = await this.#resolver.resolve(endpoint.ip, config.dns.family);
         if (config.dns.respectTtl && answer.ttlMs > 0) nextMs = Math.max(1000, answer.ttlMs);
-        // A logical host is one host, at whatever the first answer is now.
-        const addresses = logical ? answer.addresses.slice(0, 1) : answer.addresses;
-        for (const ip of addresses) found.push({ ...endpoint, ip, hostname: endpoint.hostname || endpoint.ip });
+        const hostname = endpoint.hostname || endpoint.ip;
+        const [first, ...others] = answer.addresses;
+        if (!logical) for (const ip of answer.addresses) found.push({ ...endpoint, ip, hostname });
+        else if (first !== undefined) {
+          // A logical host is one host, at whatever the first answer is now; with both families, at all of them.
+          const more = config.dns.family === 'all' ? others.map((ip) => ({ ip, port: endpoint.port })) : [];
+          found.push({ ...endpoint, ip: first, hostname, ...(more.length > 0 && { additionalAddresses: more }) });
+        }
       }
       watched.failures = 0;
       if (watched.stopped) return;
@@ -99,6 +104,11 @@ export class Discovery {
           {
             endpoint: {
               address: { socket_address: { address: endpoint.ip, port_value: endpoint.port } },
+              ...(endpoint.additionalAddresses !== undefined && {
+                additional_addresses: endpoint.additionalAddresses.map(({ ip, port }) => ({
+                  address: { socket_address: { address: ip, port_value: port } },
+                })),
+              }),
               hostname: endpoint.hostname,
             },
             load_balancing_weight: endpoint.weight,

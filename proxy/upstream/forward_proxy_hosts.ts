@@ -63,20 +63,20 @@ export class ForwardProxyHosts {
 
   async #look(key: string, scheme: string): Promise<Failure | undefined> {
     const { name, port } = splitAuthority(key, scheme === 'https' ? 443 : 80);
+    const { family } = this.#config.dns;
     let ip: string | undefined;
+    let others: readonly string[];
     let ttlMs = 0;
     try {
-      const answer = await this.#resolver.resolve(
-        name,
-        this.#config.dns.family === 'auto' ? 'v4_preferred' : this.#config.dns.family,
-      );
-      [ip] = answer.addresses;
+      const answer = await this.#resolver.resolve(name, family === 'auto' ? 'v4_preferred' : family);
+      [ip, ...others] = answer.addresses;
       ttlMs = answer.ttlMs;
     } catch {
       return failures.dnsFailure;
     }
     if (ip === undefined) return failures.dnsFailure;
-    if (isLinkLocal(ip) || this.#guard.isOwnAddress(ip, port)) return failures.forbiddenDestination;
+    const isForbidden = (address: string): boolean => isLinkLocal(address) || this.#guard.isOwnAddress(address, port);
+    if (isForbidden(ip)) return failures.forbiddenDestination;
     const before = this.#known.get(key);
     const untilMs = this.#nowMs() + (ttlMs || DEFAULT_TTL_MS);
     if (before !== undefined && before.host.address.ip === ip) {
@@ -84,7 +84,11 @@ export class ForwardProxyHosts {
       return undefined;
     }
     if (before !== undefined) this.#onRemoved(before.host);
-    const host = new ClusterHost(plainEndpoint(ip, port, name));
+    const more = family === 'all' ? others.filter((address) => !isForbidden(address)) : [];
+    const host = new ClusterHost({
+      ...plainEndpoint(ip, port, name),
+      additionalAddresses: more.map((address) => ({ ip: address, port })),
+    });
     this.#known.delete(key);
     this.#known.set(key, { host, untilMs });
     if (this.#known.size > MAX_HOSTS) {

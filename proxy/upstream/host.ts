@@ -31,6 +31,8 @@ export function noHostCounts(): HostCounts {
  */
 export interface Host {
   readonly address: SocketAddress;
+  /** Where it is reached too, mostly in the other family; whichever connects first is used. */
+  additionalAddresses: readonly SocketAddress[];
   /** Of ring-hash tables: the endpoint's hostname if it has one (strict_dns, or endpoint.hostname). */
   readonly hostname: string;
   /** ≥ 1. */

@@ -13,6 +13,8 @@ export interface Endpoint {
   /** IP literal, unix socket path (port 0), or a host name where DNS is to resolve it. */
   readonly ip: string;
   readonly port: number;
+  /** More addresses of the same endpoint, IP literals. Endpoint.additional_addresses. */
+  readonly additionalAddresses?: readonly { readonly ip: string; readonly port: number }[];
   readonly hostname: string;
   /** ≥ 1, default 1. */
   readonly weight: number;

@@ -130,7 +130,7 @@ test('a connect timeout is answered 503 UF when nobody accepts', {
   skip: process.platform !== 'linux' && 'Linux only',
 }, async (t) => {
   // A listening socket on which nobody accepts; once its queue is full, the kernel lets further attempts wait.
-  const deaf = await ListeningSocket.open('127.0.0.1', 0, 1, 1);
+  const deaf = await ListeningSocket.open('127.0.0.1', 0, 1, { backlog: 1 });
   t.after(() => deaf.close());
   const fillers = Array.from({ length: 8 }, () => new RawClient(t, deaf.port));
   await eventually(

@@ -263,6 +263,48 @@ endpoints: [{ addresses: ["${address}"] }]
     assert.deepEqual(seen(['fd00::2']), ['fd00::1:8080']);
   });
 
+  it('endpoints have both addresses of their Pods when client, service and Pods have both families, as in istiod', () => {
+    const slice = (family: string, address: string) => `
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: web-${family}, labels: { kubernetes.io/service-name: web } }
+addressType: ${family}
+ports: [{ name: http, port: 8080 }]
+endpoints: [{ addresses: ["${address}"], targetRef: { kind: Pod, name: web-0 } }]
+`;
+    const pod = `
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: web-0, labels: { app: web } }
+spec: { containers: [{ name: app }] }
+status: { podIP: 10.0.0.1, podIPs: [{ ip: 10.0.0.1 }, { ip: "fd00::1" }] }`;
+    const webService = (spec: string) => `
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec: { selector: { app: web }, ports: [{ name: http, port: 80, targetPort: 8080 }]${spec} }`;
+    const dual = webService(', clusterIPs: ["10.9.9.9", "fd09::9"]');
+    const seen = (yaml: string, ips: string[]) => {
+      const proxy = { name: 'a', namespace: 'default', labels: {}, serviceAccount: 'a', ips };
+      const json = new Compiled(yaml, { proxy }).json('endpoint', 'outbound|80||web.default.svc.cluster.local');
+      return digList(json, 'endpoints', 0, 'lb_endpoints').map((item) => {
+        const more = digList(item, 'endpoint', 'additional_addresses').map((place) => dig(place, 'address'));
+        return [dig(item, 'endpoint', 'address'), ...more].map((place) => dig(place, 'socket_address', 'address'));
+      });
+    };
+    const both = [['10.0.0.1', 'fd00::1']];
+    const slices = slice('IPv4', '10.0.0.1') + slice('IPv6', 'fd00::1');
+    assert.deepEqual(seen(dual + pod + slices, ['10.0.0.2', 'fd00::2']), both);
+    // No slices, as in a file by hand; the service says what it asks of the API server.
+    assert.deepEqual(seen(webService(', ipFamilyPolicy: PreferDualStack') + pod, ['10.0.0.2', 'fd00::2']), both);
+    assert.deepEqual(seen(dual + pod + slices, ['10.0.0.2']), [['10.0.0.1']]);
+    assert.deepEqual(seen(dual + pod + slices, ['fd00::2']), [['fd00::1']]);
+    assert.deepEqual(seen(webService('') + pod + slices, ['10.0.0.2', 'fd00::2']), [['10.0.0.1']]);
+  });
+
   it('a Pod takes its locality from its Node', () => {
     const node = `
 ---
