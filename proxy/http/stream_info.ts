@@ -2,6 +2,7 @@
 import type { ConnectionInfo, SocketAddress, TlsInfo } from '../net/connection_info.ts';
 import type { GrpcMessages } from './grpc_message_counter.ts';
 import type { ResponseFlag } from '../failures.ts';
+import type { OverrideHost } from '../load_balancers/load_balancer.ts';
 import type { Peer } from '../telemetry/peer.ts';
 import type { AlpnOverride } from '../upstream/cluster.ts';
 
@@ -59,6 +60,8 @@ export class StreamInfo {
   upstreamPeer: Peer | undefined = undefined;
   /** Offered instead of the cluster's ALPN list; set by istio.alpn. */
   upstreamAlpn: AlpnOverride | undefined = undefined;
+  /** Where the first attempt goes, if that host is there; set by stateful_session. */
+  overrideHost: OverrideHost | undefined = undefined;
   upstreamRequestAttemptCount = 0;
   /** `istio` and other metadata of the chosen cluster and host, for labels. */
   upstreamClusterMetadata: Metadata | undefined = undefined;

@@ -14,6 +14,16 @@ export interface LoadBalancerContext {
   shouldSkip(host: Host): boolean;
   /** Priorities that another attempt should leave alone while there are others (previous_priorities). */
   readonly triedPriorities?: ReadonlySet<number> | undefined;
+  /** The host of a session, which comes before any balancing. */
+  readonly overrideHost?: OverrideHost | undefined;
+}
+
+/** Envoy: Upstream::LoadBalancerContext::OverrideHost. */
+export interface OverrideHost {
+  /** `ip:port` of a member. */
+  readonly address: string;
+  /** That host or none. */
+  readonly strict: boolean;
 }
 
 /** Membership is immutable and the balancer is replaced with it; health is an overlay. Synchronous, no allocation. */

@@ -1,4 +1,5 @@
 /** Hash policies of a route: what ring_hash and maglev place a request by. Envoy: RouteAction.HashPolicy, source/common/http/hash_policy.cc. */
+import { cookieAttributes, cookieValue, setCookie } from '../http/cookies.ts';
 import type { RequestHeaders } from '../http/headers.ts';
 import type { StreamInfo } from '../http/stream_info.ts';
 import { xxHash64OfText } from '../load_balancers/xx_hash64.ts';
@@ -78,15 +79,12 @@ function parseOne(fields: Fields): OnePolicy {
 
 function parseCookie(fields: Fields): OnePolicy['key'] {
   const name = fields.requiredString('name');
-  const path = fields.string('path') ?? '';
   const ttlMs = fields.durationMs('ttl');
-  const attributes = fields
-    .messages('attributes')
-    .map((attribute) => {
-      const value = attribute.string('value') ?? '';
-      return `; ${attribute.requiredString('name')}${value === '' ? '' : `=${value}`}`;
-    })
-    .join('');
+  const attributes = {
+    ttlSeconds: Math.floor((ttlMs ?? 0) / 1000),
+    path: fields.string('path') ?? '',
+    more: cookieAttributes(fields.messages('attributes')),
+  };
   return (headers, info, out) => {
     const value = cookieValue(headers, name);
     if (value !== undefined) return value;
@@ -95,24 +93,10 @@ function parseCookie(fields: Fields): OnePolicy['key'] {
     const { connection } = info;
     const { high, low } = xxHash64OfText(`${connection.remoteAddress.text}${connection.localAddress.text}`);
     const made = high.toString(16).padStart(8, '0') + low.toString(16).padStart(8, '0');
-    const age = ttlMs === 0 ? '' : `; Max-Age=${Math.floor(ttlMs / 1000)}`;
     out.setCookies ??= [];
-    out.setCookies.push(`${name}="${made}"${age}${path === '' ? '' : `; Path=${path}`}${attributes}; HttpOnly`);
+    out.setCookies.push(setCookie(name, made, attributes));
     return made;
   };
-}
-
-function cookieValue(headers: RequestHeaders, name: string): string | undefined {
-  for (const cookies of headers.getAll('cookie')) {
-    for (const pair of cookies.split(';')) {
-      const equals = pair.indexOf('=');
-      if (equals > 0 && pair.slice(0, equals).trim() === name) {
-        const value = pair.slice(equals + 1).trim();
-        return value.startsWith('"') && value.endsWith('"') && value.length > 1 ? value.slice(1, -1) : value;
-      }
-    }
-  }
-  return undefined;
 }
 
 /** The first value of a query parameter, as it stands in the path. */

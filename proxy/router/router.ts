@@ -5,6 +5,7 @@ import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.t
 import type { RequestSink, TerminalContext, TerminalFilter } from '../http/terminal.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import { isGrpc } from '../http/local_reply.ts';
+import type { OverrideHost } from '../load_balancers/load_balancer.ts';
 import { Deadline } from '../net/deadlines.ts';
 import type { AlpnOverride, Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
@@ -90,6 +91,12 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
 
   get authority(): string {
     return this.requestHeaders.authority;
+  }
+
+  get overrideHost(): OverrideHost | undefined {
+    // Another attempt goes elsewhere (Envoy: Router::Filter::overrideHostToSelect).
+    const { info } = this.#stream;
+    return info.upstreamRequestAttemptCount > 1 ? undefined : info.overrideHost;
   }
 
   get originalDestination(): { readonly ip: string; readonly port: number } {

@@ -129,6 +129,13 @@ export class ClusterHosts {
   }
 
   choose(context: LoadBalancerContext): Host | undefined {
+    const { overrideHost } = context;
+    if (overrideHost !== undefined) {
+      const host = this.#byAddress.get(overrideHost.address);
+      // Degraded will do, as in Envoy's default override_host_status: a session outlives a bad moment.
+      if (host !== undefined && host.health !== 'unhealthy') return host;
+      if (overrideHost.strict) return undefined;
+    }
     return this.#subsets === undefined ? this.#set.choose(context) : this.#subsets.choose(context, this.#set);
   }
 }
