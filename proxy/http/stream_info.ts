@@ -98,6 +98,11 @@ export class StreamInfo {
     this.startMs = startMs;
   }
 
+  /** Another attempt goes elsewhere. Source: Envoy Router::Filter::overrideHostToSelect. */
+  hostOfSession(): OverrideHost | undefined {
+    return this.upstreamRequestAttemptCount > 1 ? undefined : this.overrideHost;
+  }
+
   hostChosen(host: TriedHost & { readonly metadata: Metadata | undefined }, nowMs: number): void {
     if (this.upstreamHost !== undefined) {
       this.earlierHosts ??= [];

@@ -58,6 +58,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   #timeout: Deadline | undefined = undefined;
   #hash: HashOutput | undefined = undefined;
   hasHash = false;
+  readonly attempt = 0;
 
   constructor(stream: TerminalContext, config: RouterConfig, deps: RouterDeps) {
     this.#stream = stream;
@@ -75,10 +76,6 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     return this.#hash?.low ?? 0;
   }
 
-  get attempt(): number {
-    return 0;
-  }
-
   get metadataMatch() {
     return this.#forward.metadataMatch;
   }
@@ -94,9 +91,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   }
 
   get overrideHost(): OverrideHost | undefined {
-    // Another attempt goes elsewhere (Envoy: Router::Filter::overrideHostToSelect).
-    const { info } = this.#stream;
-    return info.upstreamRequestAttemptCount > 1 ? undefined : info.overrideHost;
+    return this.#stream.info.hostOfSession();
   }
 
   get originalDestination(): { readonly ip: string; readonly port: number } {
