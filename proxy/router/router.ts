@@ -66,7 +66,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#deps = deps;
   }
 
-  // ── LoadBalancerContext ─────────────────────────────────────────────────────────────────────────────────────────
+  // ── LoadBalancerContext, TransportWish ──────────────────────────────────────────────────────────────────────────────
 
   get hashHigh(): number {
     return this.#hash?.high ?? 0;
@@ -79,8 +79,6 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   get metadataMatch() {
     return this.#forward.metadataMatch;
   }
-
-  // ── TransportWish ───────────────────────────────────────────────────────────────────────────────────────────────
 
   get upstreamAlpn(): AlpnOverride | undefined {
     return this.#stream.info.upstreamAlpn;
