@@ -21,7 +21,8 @@ import type { OtelLogConfig, OtelLogRecord } from './telemetry/otel_logs/otel_lo
 import type { SpanRecord } from './telemetry/tracing/span.ts';
 import type { TracerConfig } from './telemetry/tracing/tracing_config.ts';
 import { controlCall } from './http/control_call.ts';
-import { LOG_LEVELS } from './telemetry/log.ts';
+import { GrpcAccessLogs } from './telemetry/grpc_logs/grpc_access_log.ts';
+import { LOG_LEVELS, type Logger, type LogLevel } from './telemetry/log.ts';
 import { setRuntimeValues } from './runtime_values.ts';
 import { describeThread } from './thread_description.ts';
 import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
@@ -65,6 +66,20 @@ const logRecords = new ThreadRecords<OtelLogConfig, OtelLogRecord>(
     dropped: statistics.counter('access_logs.open_telemetry_access_log.logs_dropped'),
   },
 );
+const isLogged = (level: LogLevel): boolean => LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(logLevel);
+const log: Logger = {
+  enabled: isLogged,
+  log(level, component, message) {
+    if (isLogged(level)) send({ kind: 'log', level, component, message });
+  },
+};
+const grpcLogs = new GrpcAccessLogs({
+  clusters: cells,
+  node: start.node,
+  written: statistics.counter('access_logs.grpc_access_log.logs_written'),
+  dropped: statistics.counter('access_logs.grpc_access_log.logs_dropped'),
+  complain: limitedLog(log, 'access_log'),
+});
 const accessLogs = new ThreadAccessLogs(
   {
     send(path, text) {
@@ -80,6 +95,7 @@ const accessLogs = new ThreadAccessLogs(
   },
   start.accessLogFlushMs,
   logRecords,
+  grpcLogs,
 );
 const spans = new ThreadRecords<TracerConfig, SpanRecord>(
   (tracer, list) => send({ kind: 'spans', tracer, spans: list }),
@@ -111,12 +127,7 @@ const services: ThreadServices = {
   drain: new ThreadDrain(nowMs, Math.random),
   dns: new SystemResolver(),
   guard: { isOwnAddress: (ip, portNumber) => ownPorts.has(portNumber) && isLocal(ip) },
-  log: {
-    enabled: (level) => LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(logLevel),
-    log(level, component, message) {
-      if (LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(logLevel)) send({ kind: 'log', level, component, message });
-    },
-  },
+  log,
   node: start.node,
   drainTimeMs: start.drainTimeMs,
   random: Math.random,
@@ -226,7 +237,7 @@ function receive(message: ToThread): void {
       accessLogs.flush();
       spans.flush();
       logRecords.flush();
-      send({ kind: 'flushed', id: message.id });
+      void grpcLogs.end().then(() => send({ kind: 'flushed', id: message.id }));
       break;
     case 'describe':
       send({ kind: 'description', id: message.id, description: describeThread(cells, message.withClusters) });

@@ -1,6 +1,7 @@
 /** envoy.config.accesslog.v3.AccessLog → AccessLogConfig. */
 import { ConfigError } from '../../proxy/config_error.ts';
 import { compileFormat, compileJsonValue } from '../../proxy/http/formatter.ts';
+import { buildGrpcLog } from './grpc_access_log.ts';
 import { buildOtelLog } from './otel_access_log.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import { parseAccessLogFilter } from '../../proxy/telemetry/access_log_filter.ts';
@@ -28,11 +29,20 @@ function buildOne(fields: Fields): AccessLogConfig {
   if (type === `${TYPE}.open_telemetry.v3.OpenTelemetryAccessLogConfig`) {
     return { kind: 'otel', otel: buildOtelLog(config, checked), filter };
   }
+  if (type === `${TYPE}.grpc.v3.HttpGrpcAccessLogConfig`) {
+    return { kind: 'grpc', grpc: buildGrpcLog(config, 'http'), filter };
+  }
+  if (type === `${TYPE}.grpc.v3.TcpGrpcAccessLogConfig`) {
+    return { kind: 'grpc', grpc: buildGrpcLog(config, 'tcp'), filter };
+  }
   let file: string;
   if (type === `${TYPE}.file.v3.FileAccessLog`) file = config.requiredString('path');
   else if (Object.hasOwn(STREAMS, type)) file = STREAMS[type] as string;
   else
-    return config.fail('@type', `access logger ${type} is not supported: file, stdout, stderr and open_telemetry are`);
+    return config.fail(
+      '@type',
+      `access logger ${type} is not supported: file, stdout, stderr, http_grpc, tcp_grpc and open_telemetry are`,
+    );
   return { kind: 'file', path: file, format: buildFormat(config), filter };
 }
 

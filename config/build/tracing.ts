@@ -17,7 +17,7 @@ export function buildTracing(json: unknown, path: string): TracingConfig | undef
     overallSamplingPercent: percent(fields, 'overall_sampling'),
     requestIdSampling: true,
     maxPathLength: fields.integer('max_path_tag_length') ?? 256,
-    customTags: fields.messages('custom_tags').map(customTag),
+    customTags: fields.messages('custom_tags').map(buildCustomTag),
     tracer: tracer(provider),
   };
 }
@@ -97,7 +97,8 @@ function zipkin(config: Fields): TracerConfig {
   };
 }
 
-function customTag(fields: Fields): CustomTag {
+/** envoy.type.tracing.v3.CustomTag. @throws {ConfigError} */
+export function buildCustomTag(fields: Fields): CustomTag {
   const tag = fields.requiredString('tag');
   const literal = fields.message('literal');
   if (literal !== undefined) return { tag, value: { kind: 'literal', text: literal.requiredString('value') } };

@@ -207,7 +207,10 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
       this.#deadlines.push(this.#idle);
       idle.arm(this.#idle);
     }
-    if (config.logOnConnected) for (const log of accessLogs) log.log(this.#logInput());
+    if (config.logOnConnected) {
+      info.accessLogType = 'TcpUpstreamConnected';
+      for (const log of accessLogs) log.log(this.#logInput());
+    }
     const early = this.#early;
     this.#early = undefined;
     for (const bytes of early ?? []) relay.fromClient(bytes);
@@ -294,6 +297,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     if (cut !== undefined && info.flags === undefined) info.addFlag(cut.side === 'upstream' ? 'UR' : 'DR');
     info.connectionTerminationDetails ??= info.connection.terminationDetails;
     info.endMs = this.#runtime.services.nowMs();
+    info.accessLogType = 'TcpConnectionEnd';
     for (const log of this.#runtime.accessLogs) log.log(this.#logInput());
     this.onClosed?.();
   }

@@ -1,7 +1,8 @@
 /** A configured access logger, parsed; the data thread makes the logger of it. */
+import type { GrpcLogConfig } from './grpc_logs/grpc_log_config.ts';
 import type { OtelLogConfig } from './otel_logs/otel_log_config.ts';
 
-export type AccessLogConfig = FileLogConfig | OtelAccessLogConfig;
+export type AccessLogConfig = FileLogConfig | OtelAccessLogConfig | GrpcAccessLogConfig;
 
 export interface FileLogConfig {
   readonly kind: 'file';
@@ -16,6 +17,13 @@ export interface FileLogConfig {
 export interface OtelAccessLogConfig {
   readonly kind: 'otel';
   readonly otel: OtelLogConfig;
+  readonly filter: unknown;
+}
+
+/** To Envoy's access log service. */
+export interface GrpcAccessLogConfig {
+  readonly kind: 'grpc';
+  readonly grpc: GrpcLogConfig;
   readonly filter: unknown;
 }
 

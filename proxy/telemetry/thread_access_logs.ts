@@ -3,6 +3,7 @@ import { compileFormat, compileJsonValue, type FormatInput } from '../http/forma
 import type { AccessLog, AccessLogSinks } from './access_log.ts';
 import type { AccessLogConfig, AccessLogFormat } from './access_log_config.ts';
 import { accessLogFilterOf } from './access_log_filter.ts';
+import type { GrpcAccessLogs } from './grpc_logs/grpc_access_log.ts';
 import { otelAccessLog, type OtelLogSink } from './otel_logs/otel_access_log.ts';
 import type { Counter } from './statistics.ts';
 
@@ -27,6 +28,7 @@ export class ThreadAccessLogs implements AccessLogSinks {
   readonly #dropped: Counter;
   readonly #flushMs: number;
   readonly #records: OtelLogSink;
+  readonly #grpc: Pick<GrpcAccessLogs, 'create'> | undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
 
   /** `flushMs` 0: every line leaves at the end of the event it was made in (for a person watching). */
@@ -35,17 +37,20 @@ export class ThreadAccessLogs implements AccessLogSinks {
     counters: { written: Counter; dropped: Counter },
     flushMs = BATCH_MS,
     records: OtelLogSink = { add() {} },
+    grpc?: Pick<GrpcAccessLogs, 'create'>,
   ) {
     this.#channel = channel;
     this.#written = counters.written;
     this.#dropped = counters.dropped;
     this.#flushMs = flushMs;
     this.#records = records;
+    this.#grpc = grpc;
   }
 
   create(config: AccessLogConfig): AccessLog {
     const filter = accessLogFilterOf(config.filter);
     if (config.kind === 'otel') return otelAccessLog(config.otel, filter, this.#records);
+    if (config.kind === 'grpc') return this.#grpc?.create(config.grpc, filter) ?? { log() {} };
     const line = lineMaker(config.format);
     return {
       log: (input) => {

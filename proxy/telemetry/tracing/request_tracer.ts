@@ -1,12 +1,13 @@
 /** Spans of a connection manager's requests: begun when the head is there, finished with the stream. */
-import { compileFormat, type FormatInput } from '../../http/formatter.ts';
+import type { FormatInput } from '../../http/formatter.ts';
 import type { RequestHeaders } from '../../http/headers.ts';
 import type { StreamInfo } from '../../http/stream_info.ts';
 import type { Route } from '../../router/route.ts';
+import { type TagReader, tagReader } from './custom_tags.ts';
 import { b3, type Propagation, w3c } from './propagation.ts';
 import { decideSampling } from './sampling.ts';
 import { randomSpanId, randomTraceId, type SpanRecord, type SpanSink, type TraceContext } from './span.ts';
-import type { CustomTag, TracingConfig } from './tracing_config.ts';
+import type { TracingConfig } from './tracing_config.ts';
 
 /** What a span reads of its stream. */
 export interface TracedStream extends FormatInput {
@@ -23,8 +24,6 @@ export interface RequestTracerOptions {
   readonly sink: SpanSink;
   random(): number;
 }
-
-type TagReader = (stream: TracedStream) => string | undefined;
 
 /** One a connection manager and thread. */
 export class RequestTracer {
@@ -185,51 +184,4 @@ function grpcTags(stream: TracedStream, headers: RequestHeaders, out: (string | 
   if (status !== undefined) out.push('grpc.status_code', status);
   const message = stream.responseTrailers?.get('grpc-message') ?? stream.responseHeaders?.get('grpc-message');
   if (message !== undefined) out.push('grpc.message', message);
-}
-
-function tagReader(value: CustomTag['value']): TagReader {
-  switch (value.kind) {
-    case 'literal':
-      return () => value.text;
-    case 'environment': {
-      const text = process.env[value.name] ?? value.defaultValue;
-      return () => (text === '' ? undefined : text);
-    }
-    case 'request_header':
-      return ({ requestHeaders }) => requestHeaders.get(value.name) ?? (value.defaultValue || undefined);
-    case 'metadata':
-      return ({ info }) =>
-        metadataText(metadataOf(info, value.source, value.namespace), value.path) ?? (value.defaultValue || undefined);
-    case 'format': {
-      const { format } = compileFormat(value.format, { absent: 'empty' });
-      return (stream) => format(stream) || undefined;
-    }
-    default:
-      return value satisfies never;
-  }
-}
-
-function metadataOf(info: StreamInfo, source: 'request' | 'route' | 'cluster' | 'host', namespace: string): unknown {
-  switch (source) {
-    case 'request':
-      return info.dynamicMetadata?.get(namespace);
-    case 'route':
-      return info.routeMetadata?.[namespace];
-    case 'cluster':
-      return info.upstreamClusterMetadata?.[namespace];
-    case 'host':
-      return info.upstreamHostMetadata?.[namespace];
-    default:
-      return source satisfies never;
-  }
-}
-
-function metadataText(value: unknown, path: readonly string[]): string | undefined {
-  let found = value;
-  for (const key of path) {
-    if (found === null || typeof found !== 'object' || !Object.hasOwn(found, key)) return undefined;
-    found = (found as Readonly<Record<string, unknown>>)[key];
-  }
-  if (found === undefined || found === null) return undefined;
-  return typeof found === 'object' ? JSON.stringify(found) : String(found);
 }

@@ -1,0 +1,151 @@
+/**
+ * A gRPC call that the proxy makes with many messages: a stream to a cluster, through its balancer, TLS and limits.
+ *
+ *   opening ──connection has room──► open ──end()──► half closed ──trailers──► ended
+ *       └── no host, no connection ──────┴── reset by either side ────────────►
+ */
+import { failures, failureOfReset } from '../failures.ts';
+import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
+import type { Pool, PoolRequest } from '../upstream/pool.ts';
+import type { ResetReason, StreamEncoder } from './codec.ts';
+import { type Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
+
+export interface GrpcStreamEvents {
+  onOpen(): void;
+  /** Messages may be written again. */
+  onDrain(): void;
+  /** Once; '': the server ended it with status 0. What it answered is passed over. */
+  onEnd(failure: string): void;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+export class GrpcClientStream implements PoolRequest, ClusterRequest {
+  readonly requestHeaders = new RequestHeaders();
+  readonly hashHigh = 0;
+  readonly hashLow = 0;
+  readonly hasHash = false;
+  readonly attempt = 0;
+  readonly metadataMatch = undefined;
+  readonly originalDestination = { ip: '', port: 0 };
+  readonly cluster: Cluster;
+  readonly #events: GrpcStreamEvents;
+  #pool: Pool | undefined = undefined;
+  #encoder: StreamEncoder | undefined = undefined;
+  #answer: ResponseHeaders | undefined = undefined;
+  #isEnded = false;
+
+  /** `path`: `/package.Service/Method`. */
+  constructor(
+    cluster: Cluster,
+    call: {
+      readonly authority: string;
+      readonly path: string;
+      readonly headers: readonly (readonly [string, string])[];
+    },
+    events: GrpcStreamEvents,
+  ) {
+    this.cluster = cluster;
+    this.#events = events;
+    const { requestHeaders: head } = this;
+    head.method = 'POST';
+    head.authority = call.authority;
+    head.path = call.path;
+    head.append('content-type', 'application/grpc');
+    head.append('te', 'trailers');
+    for (const [name, value] of call.headers) head.append(name, value);
+  }
+
+  start(): void {
+    const host = this.cluster.chooseHost(this);
+    if (host === undefined) return this.#end(failures.noHealthyUpstream.body);
+    const pool = this.cluster.pool(host, 'default', 'HTTP/2');
+    if (typeof pool === 'string') return this.#end(pool);
+    this.#pool = pool;
+    pool.request(this);
+  }
+
+  /** Bytes of whole, framed messages; borrowed until it returns. @returns false: wait for `onDrain`. */
+  write(frames: Buffer): boolean {
+    return this.#encoder?.encodeData(frames, false) ?? false;
+  }
+
+  /** Nothing more is written; the server's answer ends the stream. */
+  end(): void {
+    this.#encoder?.encodeData(NOTHING, true);
+  }
+
+  /** Ends it now; nobody is told. */
+  abort(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    if (this.#encoder === undefined) this.#pool?.cancel(this);
+    else this.#encoder.reset('local reset');
+  }
+
+  shouldSkip(): boolean {
+    return false;
+  }
+
+  poolReady(encoder: StreamEncoder): void {
+    if (this.#isEnded) return encoder.reset('local reset');
+    this.#encoder = encoder;
+    encoder.encodeHeaders(this.requestHeaders, false);
+    this.#events.onOpen();
+  }
+
+  poolFailed(reason: ResetReason, detail: string): void {
+    this.#end(detail === '' ? failureOfReset(reason).body : detail);
+  }
+
+  decode1xx(): void {}
+
+  decodeHeaders(headers: RequestHeaders | ResponseHeaders, endStream: boolean): void {
+    if (headers instanceof ResponseHeaders) this.#answer = headers;
+    if (endStream) this.#answered(headers);
+  }
+
+  decodeData(_: Buffer, endStream: boolean): void {
+    if (endStream) this.#answered(this.#answer);
+  }
+
+  decodeTrailers(trailers: Headers): void {
+    this.#answered(trailers);
+  }
+
+  onReset(reason: ResetReason): void {
+    this.#encoder = undefined;
+    this.#end(failureOfReset(reason).body);
+  }
+
+  onDrain(): void {
+    this.#events.onDrain();
+  }
+
+  #answered(last: Headers | undefined): void {
+    const code = last?.get('grpc-status') ?? this.#answer?.get('grpc-status');
+    if (code === '0') return this.#end('');
+    const says = percentDecoded(last?.get('grpc-message') ?? '');
+    if (code === undefined) this.#end(`it answered ${this.#answer?.status ?? 'nothing'} without a grpc-status`);
+    else this.#end(`it answered grpc-status ${code}${says === '' ? '' : `: ${says}`}`);
+  }
+
+  #end(failure: string): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    const encoder = this.#encoder;
+    this.#encoder = undefined;
+    // An answer before our own end: RFC 9113 §8.1 lets the client stop.
+    encoder?.reset('local reset');
+    this.#events.onEnd(failure);
+  }
+}
+
+/** The gRPC protocol's form of messages; what is no escape stays. */
+function percentDecoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
