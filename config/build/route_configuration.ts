@@ -1,5 +1,6 @@
 /** envoy.config.route.v3.RouteConfiguration → RouteTable. */
 import { ConfigError } from '../../proxy/config_error.ts';
+import { parseFraction } from '../../proxy/fractional_percent.ts';
 import type { Metadata } from '../../proxy/http/stream_info.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import { parseHashPolicies } from '../../proxy/router/hash_policy.ts';
@@ -195,6 +196,14 @@ function parseClusterName(action: Fields): ForwardAction['clusterName'] {
   return action.fail('cluster', 'one of cluster, cluster_header, weighted_clusters is required');
 }
 
+/** Envoy executes no other field of it; their rules hold. @throws {ConfigError} */
+function parseHedgePolicy(fields: Fields | undefined): boolean {
+  if (fields === undefined) return false;
+  fields.integer('initial_requests', 1);
+  parseFraction(fields.message('additional_request_chance'));
+  return fields.boolean('hedge_on_per_try_timeout') ?? false;
+}
+
 function parseWeightedName(cluster: Fields): ForwardAction['clusterName'] {
   const name = cluster.string('name');
   if (name !== undefined && name !== '') return () => name;
@@ -209,9 +218,6 @@ function parseForward(
   weighted: Fields | undefined,
   { host, table }: HostContext,
 ): ForwardAction {
-  for (const fields of [action, host]) {
-    if (fields.has('hedge_policy')) fields.fail('hedge_policy', 'request hedging is not supported');
-  }
   const maxDuration = action.message('max_stream_duration');
   const upgrades = new Map<string, boolean>();
   let terminatesConnect = false;
@@ -242,6 +248,7 @@ function parseForward(
     grpcTimeoutMaxMs: maxDuration === undefined ? action.durationMs('max_grpc_timeout') : undefined,
     priority: action.oneOf('priority', ['DEFAULT', 'HIGH'], 'DEFAULT') === 'HIGH' ? 'high' : 'default',
     retryPolicy: parseRetryPolicy(action.message('retry_policy') ?? host.message('retry_policy')),
+    hedgeOnPerTryTimeout: parseHedgePolicy(action.message('hedge_policy') ?? host.message('hedge_policy')),
     bufferLimitBytes: route.integer('per_request_buffer_limit_bytes') ?? host.integer('per_request_buffer_limit_bytes'),
     hashPolicy: parseHashPolicies(action.messages('hash_policy')),
     metadataMatch: mergeMetadata(

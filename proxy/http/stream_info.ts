@@ -127,6 +127,24 @@ export class StreamInfo {
     this.upstreamFirstByteSentMs = nowMs;
   }
 
+  /** Of several attempts at the same time this one has the answer: it is the one that is told of. */
+  answeredBy(
+    host: TriedHost & { readonly metadata: Metadata | undefined },
+    connection: ConnectionInfo,
+    protocol: string,
+    readyMs: number,
+  ): void {
+    this.upstreamHost = host.address;
+    this.upstreamHostName = host.hostname;
+    this.upstreamHostMetadata = host.metadata;
+    this.upstreamConnection = connection;
+    this.upstreamLocalAddress = connection.localAddress;
+    this.upstreamTls = connection.tls;
+    this.upstreamProtocol = protocol;
+    this.upstreamReadyMs = readyMs;
+    this.upstreamFirstByteSentMs = readyMs;
+  }
+
   /** What the route table found. */
   routed(
     route:

@@ -74,6 +74,8 @@ export interface ForwardAction {
   readonly priority: 'default' | 'high';
   /** Of the route, else of the virtual host. */
   readonly retryPolicy: RetryPolicy | undefined;
+  /** Of the route, else of the virtual host: what takes longer than a try may goes on beside the next one. */
+  readonly hedgeOnPerTryTimeout: boolean;
   /** How much of a body is kept for another attempt or a mirror; undefined: as much as the connection buffers. */
   readonly bufferLimitBytes: number | undefined;
   /** Computes the request's hash into `out`; false: no policy applied, the choice is random. */

@@ -4,23 +4,23 @@ import type { ResetReason } from '../http/codec.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { RequestSink, TerminalContext, TerminalFilter } from '../http/terminal.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
-import { isGrpc } from '../http/local_reply.ts';
-import type { OverrideHost } from '../load_balancers/load_balancer.ts';
 import { Deadline } from '../net/deadlines.ts';
-import type { AlpnOverride, Cluster, ClusterRequest, TransportWish } from '../upstream/cluster.ts';
+import type { Cluster } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
 import { answerItself } from './direct_answers.ts';
 import { reportAnswer, reportTrailers } from './outlier_reports.ts';
+import { HedgedAttempts } from './hedged_attempts.ts';
 import { KeptBody } from './kept_body.ts';
 import { Mirror } from './mirror.ts';
 import { RequestLimits } from './request_limits.ts';
-import { mayRetryAfterSending, retriesHeaders, retriesReset } from './retry_policy.ts';
-import { countSentAgain, IDEMPOTENT } from './retry_ledger.ts';
+import { RequestWish } from './request_wish.ts';
+import { retriesHeaders, retriesReset } from './retry_policy.ts';
+import { countSentAgain, IDEMPOTENT, mayMove } from './retry_ledger.ts';
 import { RetryState } from './retry_state.ts';
 import type { RouterConfig, RouterDeps } from './router_deps.ts';
 import { poolOf } from './pool_choice.ts';
 import { rewriteHost } from './rewrite.ts';
-import type { ForwardAction, HashOutput, Route } from './route.ts';
+import type { Route } from './route.ts';
 import { type AttemptLimit, UpstreamRequest, type UpstreamRequestOwner } from './upstream_request.ts';
 
 /** Until a connection is there, at most this much body waits before reading stops. */
@@ -35,79 +35,35 @@ export function createRouter(config: RouterConfig, deps: RouterDeps): TerminalFi
   return { open: (stream) => new RoutedRequest(stream, config, deps) };
 }
 
-class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest, TransportWish {
-  readonly #stream: TerminalContext;
+class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestOwner {
   readonly #config: RouterConfig;
   readonly #deps: RouterDeps;
-  requestHeaders!: RequestHeaders; // Set by headers(), the first call of every request.
-  body!: KeptBody; // Set with them.
+  body!: KeptBody; // Set by headers(), the first call of every request.
   limits!: RequestLimits; // Set with the cluster.
   responsePauses = 0;
   #route: Route | undefined = undefined;
-  #forward!: ForwardAction; // Set with the route, before anything is sent.
   #cluster: Cluster | undefined = undefined;
+  /** The newest. */
   #attempt: UpstreamRequest | undefined = undefined;
+  #hedged: HedgedAttempts | undefined = undefined;
   #deadConnections = 0;
-  /** Made when something failed. */
-  #retry: RetryState | undefined = undefined;
   #mirror: Mirror | undefined = undefined;
   #backOff: Deadline | undefined = undefined;
   #downstreamPaused = false;
   #responseStarted = false;
   #done = false;
   #timeout: Deadline | undefined = undefined;
-  #hash: HashOutput | undefined = undefined;
-  hasHash = false;
-  readonly attempt = 0;
 
   constructor(stream: TerminalContext, config: RouterConfig, deps: RouterDeps) {
-    this.#stream = stream;
+    super(stream);
     this.#config = config;
     this.#deps = deps;
-  }
-
-  // ── LoadBalancerContext, TransportWish ──────────────────────────────────────────────────────────────────────────────
-
-  get hashHigh(): number {
-    return this.#hash?.high ?? 0;
-  }
-
-  get hashLow(): number {
-    return this.#hash?.low ?? 0;
-  }
-
-  get metadataMatch() {
-    return this.#forward.metadataMatch;
-  }
-
-  get upstreamAlpn(): AlpnOverride | undefined {
-    return this.#stream.info.upstreamAlpn;
-  }
-
-  get authority(): string {
-    return this.requestHeaders.authority;
-  }
-
-  get overrideHost(): OverrideHost | undefined {
-    return this.#stream.info.hostOfSession();
-  }
-
-  get originalDestination(): { readonly ip: string; readonly port: number } {
-    return this.#stream.connection.localAddress;
-  }
-
-  shouldSkip(host: Host): boolean {
-    return this.#retry?.shouldSkip(host) ?? false;
-  }
-
-  get triedPriorities(): ReadonlySet<number> | undefined {
-    return this.#retry?.triedPriorities;
   }
 
   // ── from the stream ─────────────────────────────────────────────────────────────────────────────────────────────
 
   headers(headers: RequestHeaders, endStream: boolean): void {
-    const stream = this.#stream;
+    const stream = this.stream;
     const { statistics } = this.#deps;
     this.requestHeaders = headers;
     this.body = new KeptBody(endStream);
@@ -126,7 +82,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       return;
     }
     const { forward } = route;
-    this.#forward = forward;
+    this.forward = forward;
     const name = forward.clusterName(headers);
     const cluster = name === undefined ? undefined : this.#deps.clusters.get(name);
     if (cluster === undefined) {
@@ -138,10 +94,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     stream.info.upstreamClusterStatName = cluster.altStatName;
     stream.info.upstreamClusterMetadata = cluster.metadata;
     if (forward.idleTimeoutMs !== undefined) stream.setIdleTimeout(forward.idleTimeoutMs);
-    if (forward.hashPolicy !== undefined) {
-      this.#hash = { high: 0, low: 0, setCookies: undefined };
-      this.hasHash = forward.hashPolicy.hash(headers, stream.info, this.#hash);
-    }
+    this.hashBy(forward.hashPolicy);
     stream.info.originalPath = headers.path;
     this.limits = new RequestLimits(forward, headers, stream, cluster.maxStreamDurationMs, this.#deps.deadlines);
     this.#tellExpectedTimeout();
@@ -196,28 +149,32 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   readDisable(disabled: boolean): void {
     this.responsePauses += disabled ? 1 : -1;
     this.#attempt?.readDisable(disabled);
+    this.#hedged?.readDisable(disabled);
   }
 
   abandon(): void {
     if (this.#done) return;
     this.#finish();
     this.#attempt?.abandon();
+    this.#hedged?.abandon(undefined);
   }
 
   // ── from the attempt ────────────────────────────────────────────────────────────────────────────────────────────
 
   attemptReady(attempt: UpstreamRequest, connection: ConnectionInfo): void {
-    const { info } = this.#stream;
+    const { info } = this.stream;
     attempt.sentMs = this.#deps.nowMs();
     // A body that will not be sent again need not be kept once it is on its way.
-    const again = (attempt.reused && IDEMPOTENT.has(this.requestHeaders.method)) || this.#mayRetryAfterSending(attempt);
+    const again =
+      (attempt.reused && IDEMPOTENT.has(this.requestHeaders.method)) ||
+      this.limits.mayRetryAfterSending(this.requestHeaders, attempt.protocol);
     if (!again) this.body.replayable = false;
     info.connectionReady(connection, attempt.protocol, attempt.sentMs);
   }
 
   attemptSent(_attempt: UpstreamRequest, room: boolean): void {
     const { body } = this;
-    this.#stream.info.upstreamHeaderBytesSent = this.requestHeaders.wireBytes || this.requestHeaders.byteSize;
+    this.stream.info.upstreamHeaderBytesSent = this.requestHeaders.wireBytes || this.requestHeaders.byteSize;
     if (!body.replayable) body.release();
     else if (body.bytes > this.#keepBytes()) this.#stopKeeping();
     if (room || body.complete) this.#resumeDownstream();
@@ -231,32 +188,38 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     if (reason !== 'overflow') attempt.cluster.outlier?.local(attempt.host, 'connect_failed');
     const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, reason, false) && this.#again(attempt.host, undefined, '')) return;
-    if (detail !== '') this.#stream.info.upstreamTransportFailureReason = detail;
     const failure = this.#resetFailure(reason);
+    if (this.#othersGoOn(attempt, failure.status)) return;
+    if (detail !== '') this.stream.info.upstreamTransportFailureReason = detail;
     this.#fail(withReason(failure, detail));
   }
 
-  attempt1xx(headers: ResponseHeaders): void {
-    this.#stream.respond1xx(headers);
+  attempt1xx(attempt: UpstreamRequest, headers: ResponseHeaders): void {
+    if (this.#hedged !== undefined) this.#takeAnswerOf(attempt);
+    this.stream.respond1xx(headers);
   }
 
   attemptHeaders(attempt: UpstreamRequest, headers: ResponseHeaders, endStream: boolean): void {
-    const stream = this.#stream;
+    const stream = this.stream;
     const { info } = stream;
     const nowMs = this.#deps.nowMs();
     const { statistics, outlier } = attempt.cluster;
     if (outlier !== undefined) reportAnswer(outlier, attempt.host, headers);
     const { policy } = this.limits;
     if (policy !== undefined) {
+      const hedged = this.#hedged?.has(attempt) === true;
       if (retriesHeaders(policy, headers)) {
-        if (this.#again(attempt.host, headers, 'response')) {
+        // What was hedged has had its other attempt.
+        if (!hedged && this.#again(attempt.host, headers, 'response')) {
           statistics.retriedResponse(headers.status);
           attempt.discard(headers, endStream, this.#deps.deadlines);
           return;
         }
-      } else if (this.#retry !== undefined) statistics.rqRetrySuccess.inc();
-      this.#retry?.release();
+        if (this.#othersGoOn(attempt, undefined)) return attempt.discard(headers, endStream, this.#deps.deadlines);
+      } else if (this.retry !== undefined && !hedged) statistics.rqRetrySuccess.inc();
+      this.retry?.release();
     }
+    if (this.#hedged !== undefined) this.#takeAnswerOf(attempt);
     this.#responseStarted = true;
     this.body.release();
     info.upstreamFirstByteReceivedMs = nowMs;
@@ -269,10 +232,10 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       const sinceMs = info.requestCompleteMs === 0 ? 0 : nowMs - info.requestCompleteMs;
       headers.set('x-envoy-upstream-service-time', String(Math.max(0, Math.round(sinceMs))));
     }
-    if (this.#forward.includeAttemptCountInResponse) {
+    if (this.forward.includeAttemptCountInResponse) {
       headers.set('x-envoy-attempt-count', String(info.upstreamRequestAttemptCount));
     }
-    const cookies = this.#hash?.setCookies;
+    const cookies = this.hash?.setCookies;
     if (cookies !== undefined) for (const cookie of cookies) headers.append('set-cookie', cookie);
     info.responseCode = headers.status;
     (this.#route as Route).finalizeResponseHeaders(headers, stream);
@@ -283,18 +246,24 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
 
   attemptData(attempt: UpstreamRequest, chunk: Buffer, endStream: boolean): void {
     if (endStream) this.#responseEnded(attempt);
-    this.#stream.respondData(chunk, endStream);
+    this.stream.respondData(chunk, endStream);
   }
 
   attemptTrailers(attempt: UpstreamRequest, trailers: Headers): void {
     const { outlier } = attempt.cluster;
     if (outlier !== undefined) reportTrailers(outlier, attempt.host, trailers);
     this.#responseEnded(attempt);
-    this.#stream.respondTrailers(trailers);
+    this.stream.respondTrailers(trailers);
   }
 
   attemptReset(attempt: UpstreamRequest, reason: ResetReason): void {
-    if (!this.#responseStarted && this.#mayMove(attempt, reason)) {
+    const hedged = this.#hedged?.has(attempt) === true;
+    if (
+      !this.#responseStarted &&
+      !hedged &&
+      this.#deadConnections < MAX_DEAD_CONNECTIONS &&
+      mayMove(this, attempt, reason)
+    ) {
       this.#deadConnections++;
       attempt.cluster.statistics.rqRetry.inc();
       this.#ledger('dead_connection');
@@ -303,13 +272,16 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     }
     attempt.cluster.outlier?.local(attempt.host, 'connect_failed');
     const { policy } = this.limits;
-    if (policy !== undefined && retriesReset(policy, reason, true) && this.#again(attempt.host, undefined, 'reset'))
-      return;
-    this.#fail(this.#resetFailure(reason));
+    const mayRetry = policy !== undefined && !hedged && retriesReset(policy, reason, true);
+    if (mayRetry && this.#again(attempt.host, undefined, 'reset')) return;
+    const failure = this.#resetFailure(reason);
+    if (!this.#othersGoOn(attempt, failure.status)) this.#fail(failure);
   }
 
   attemptTimedOut(attempt: UpstreamRequest, limit: AttemptLimit): void {
     const { statistics } = attempt.cluster;
+    // What is not whole yet could only go on to one of them.
+    if (limit !== 'duration' && this.limits.hedges && this.body.complete) return this.#hedge(attempt);
     if (limit === 'perTry') statistics.rqPerTryTimeout.inc();
     else if (limit === 'idle') statistics.rqPerTryIdleTimeout.inc();
     else statistics.rqMaxDurationReached.inc();
@@ -318,7 +290,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const { policy } = this.limits;
     if (policy !== undefined && retriesReset(policy, 'local reset', true)) {
       if (this.#again(attempt.host, undefined, 'timeout')) {
-        if (this.#forward.includeTimeoutRetryHeader) this.requestHeaders.set('x-envoy-is-timeout-retry', 'true');
+        if (this.forward.includeTimeoutRetryHeader) this.requestHeaders.set('x-envoy-is-timeout-retry', 'true');
         return;
       }
     }
@@ -337,7 +309,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   /** `move`: off a dead connection, which is the same attempt. */
   #connect(move = false): void {
     const cluster = this.#cluster as Cluster;
-    const { info } = this.#stream;
+    const { info } = this.stream;
     this.#attempt = undefined;
     if (!move) info.upstreamRequestAttemptCount++;
     const host = cluster.chooseHost(this);
@@ -346,8 +318,8 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
       return this.#fail(failures.noHealthyUpstream);
     }
     info.hostChosen(host, this.#deps.nowMs());
-    if (this.#forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
-    const pool = poolOf(cluster, host, this.#forward, this.#stream, this);
+    if (this.forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
+    const pool = poolOf(cluster, host, this.forward, this.stream, this);
     if (typeof pool === 'string') {
       info.upstreamTransportFailureReason = pool;
       return this.#fail(failures.upstreamConnectFailure);
@@ -357,38 +329,60 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.#attempt.start();
   }
 
-  /** Whether a request on a dead kept-alive connection may go to another one: sent twice only where that is harmless. */
-  #mayMove(attempt: UpstreamRequest, reason: ResetReason): boolean {
-    const { none, replayable } = this.body;
-    if (this.#deadConnections >= MAX_DEAD_CONNECTIONS || !(none || replayable)) return false;
-    // Refused is not looked at: GOAWAY came, or the peer has more streams than it wants (RFC 9113 §8.7).
-    if (reason === 'remote refused stream reset') return true;
-    return reason === 'connection termination' && attempt.reused && IDEMPOTENT.has(this.requestHeaders.method);
-  }
-
   #tellExpectedTimeout(): void {
     if (this.#config.suppressEnvoyHeaders) return;
-    const { requestCompleteMs } = this.#stream.info;
+    const { requestCompleteMs } = this.stream.info;
     const elapsedMs = requestCompleteMs === 0 ? 0 : this.#deps.nowMs() - requestCompleteMs;
     this.limits.tellExpected(this.requestHeaders, elapsedMs);
-  }
-
-  #mayRetryAfterSending(attempt: UpstreamRequest): boolean {
-    const { policy, mayRetry } = this.limits;
-    if (policy === undefined || !mayRetry) return false;
-    return mayRetryAfterSending(policy, isGrpc(this.requestHeaders), attempt.protocol === 'HTTP/2');
   }
 
   /** How much of a body is kept while the request may have to be sent again. */
   #keepBytes(): number {
     if (!this.limits.mayRetry) return REPLAY_BYTES;
-    return this.#forward.bufferLimitBytes ?? this.#stream.bufferLimitBytes;
+    return this.forward.bufferLimitBytes ?? this.stream.bufferLimitBytes;
   }
 
   /** The body is too large to be kept: whatever happens, the request is not sent again. */
   #stopKeeping(): void {
     this.body.release();
     if (this.limits.mayRetry) this.#cluster?.statistics.retryOrShadowAbandoned.inc();
+  }
+
+  /** Another attempt is begun beside one that takes too long: whatever the policy asks for, as long as it has attempts left. */
+  #hedge(attempt: UpstreamRequest): void {
+    attempt.cluster.outlier?.local(attempt.host, 'timeout');
+    attempt.overdue = true;
+    this.#hedged ??= new HedgedAttempts();
+    if (this.#responseStarted || this.limits.policy === undefined || this.limits.policy.on === 0) return;
+    if (this.#hedged.has(attempt) || !this.#again(attempt.host, undefined, 'hedge')) return;
+    this.#hedged.add(attempt);
+    if (this.forward.includeTimeoutRetryHeader) this.requestHeaders.set('x-envoy-is-timeout-retry', 'true');
+  }
+
+  /** This attempt has failed; whether others may still have an answer. `status`: what it counts as, where it had none. */
+  #othersGoOn(attempt: UpstreamRequest, status: number | undefined): boolean {
+    const hedged = this.#hedged;
+    if (hedged === undefined || this.#responseStarted) return false;
+    hedged.remove(attempt);
+    if (this.#attempt === attempt) this.#attempt = undefined;
+    if (hedged.size === 0 && this.#attempt === undefined && this.#backOff?.armed !== true) {
+      this.#attempt = attempt;
+      return false;
+    }
+    if (status !== undefined && status >= 500) attempt.cluster.statistics.response(status);
+    attempt.host.counts.rqError++;
+    return true;
+  }
+
+  #takeAnswerOf(attempt: UpstreamRequest): void {
+    this.#backOff?.cancel();
+    if (this.#attempt !== attempt) {
+      this.#attempt?.abandon();
+      const { host, connection, protocol, sentMs } = attempt;
+      if (connection !== undefined) this.stream.info.answeredBy(host, connection, protocol, sentMs);
+    }
+    this.#attempt = attempt;
+    this.#hedged?.abandon(attempt);
   }
 
   /**
@@ -399,21 +393,21 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const { policy } = this.limits;
     const cluster = this.#cluster;
     if (policy === undefined || cluster === undefined || this.#responseStarted || !this.body.replayable) return false;
-    this.#retry ??= new RetryState({
+    this.retry ??= new RetryState({
       policy,
-      breaker: cluster.breaker(this.#forward.priority),
+      breaker: cluster.breaker(this.forward.priority),
       statistics: cluster.statistics,
       random: this.#deps.random,
     });
-    const answer = this.#retry.ask(host, headers);
+    const answer = this.retry.ask(host, headers);
     if (answer !== 'again') {
-      this.#stream.info.addFlag(answer === 'overflow' ? 'UO' : 'URX');
+      this.stream.info.addFlag(answer === 'overflow' ? 'UO' : 'URX');
       return false;
     }
     if (reason !== '') this.#ledger(reason);
     this.#attempt = undefined;
     this.#backOff = new Deadline(() => this.#tryAgain());
-    this.#deps.deadlines.list(Math.max(1, this.#retry.delayMs)).arm(this.#backOff);
+    this.#deps.deadlines.list(Math.max(1, this.retry.delayMs)).arm(this.#backOff);
     return true;
   }
 
@@ -422,8 +416,8 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     const cluster = this.#deps.clusters.get((this.#cluster as Cluster).name);
     if (cluster === undefined) return this.#fail(failures.noHealthyUpstream);
     this.#cluster = cluster;
-    if (this.#forward.includeAttemptCountInRequest) {
-      const count = this.#stream.info.upstreamRequestAttemptCount + 1;
+    if (this.forward.includeAttemptCountInRequest) {
+      const count = this.stream.info.upstreamRequestAttemptCount + 1;
       this.requestHeaders.set('x-envoy-attempt-count', String(count));
     }
     this.#tellExpectedTimeout();
@@ -433,7 +427,7 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   #resetFailure(reason: ResetReason): Failure {
     const failure = failureOfReset(reason);
     if (this.#responseStarted) return afterResponseStarted(failure);
-    return this.#stream.info.upstreamRequestAttemptCount > 1 ? afterRetry(failure) : failure;
+    return this.stream.info.upstreamRequestAttemptCount > 1 ? afterRetry(failure) : failure;
   }
 
   #ledger(reason: string): void {
@@ -443,32 +437,37 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
   #pauseDownstream(): void {
     if (this.#downstreamPaused) return;
     this.#downstreamPaused = true;
-    this.#stream.pauseRequest(true);
+    this.stream.pauseRequest(true);
   }
 
   #resumeDownstream(): void {
     if (!this.#downstreamPaused) return;
     this.#downstreamPaused = false;
-    this.#stream.pauseRequest(false);
+    this.stream.pauseRequest(false);
   }
 
   /** The global timeout counts from here on. */
   #requestComplete(): void {
     this.#mirror?.send(this.#deps.clusters, this.#deps.deadlines);
     const list = this.limits.global;
-    if (list === undefined || this.#responseStarted || this.#stream.upgrade !== undefined) return;
-    this.#timeout = new Deadline(() => {
-      this.#cluster?.statistics.rqTimeout.inc();
-      if (this.#attempt?.connected === true) this.#cluster?.outlier?.local(this.#attempt.host, 'timeout');
-      if (this.#attempt !== undefined) this.#attempt.host.counts.rqTimeout++;
-      this.#fail(failures.upstreamTimeout);
-    });
+    if (list === undefined || this.#responseStarted || this.stream.upgrade !== undefined) return;
+    this.#timeout = new Deadline(() => this.#timedOut());
     list.arm(this.#timeout);
+  }
+
+  #timedOut(): void {
+    this.#attempt ??= this.#hedged?.pop();
+    const attempt = this.#attempt;
+    this.#cluster?.statistics.rqTimeout.inc();
+    if (attempt?.connected === true && !attempt.overdue) this.#cluster?.outlier?.local(attempt.host, 'timeout');
+    if (attempt !== undefined) attempt.host.counts.rqTimeout++;
+    this.#hedged?.timedOut(failures.upstreamTimeout.status);
+    this.#fail(failures.upstreamTimeout);
   }
 
   /** The upstream has said everything. */
   #responseEnded(attempt: UpstreamRequest): void {
-    this.#stream.info.upstreamLastByteReceivedMs = this.#deps.nowMs();
+    this.stream.info.upstreamLastByteReceivedMs = this.#deps.nowMs();
     this.#finish();
     attempt.complete();
     this.#resumeDownstream();
@@ -478,11 +477,12 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     if (this.#done) return;
     this.#finish();
     this.#attempt?.abandon();
+    this.#hedged?.abandon(undefined);
     if (failure.status >= 500) this.#cluster?.statistics.response(failure.status);
     if (failure.status >= 500 && this.#attempt !== undefined) this.#attempt.host.counts.rqError++;
-    this.#stream.fail(failure, (headers) => {
+    this.stream.fail(failure, (headers) => {
       if (this.#route?.forward?.includeAttemptCountInResponse === true) {
-        headers.set('x-envoy-attempt-count', String(this.#stream.info.upstreamRequestAttemptCount));
+        headers.set('x-envoy-attempt-count', String(this.stream.info.upstreamRequestAttemptCount));
       }
       if (failure.flag === 'UO' && !this.#config.suppressEnvoyHeaders) headers.set('x-envoy-overloaded', 'true');
     });
@@ -493,6 +493,6 @@ class RoutedRequest implements RequestSink, UpstreamRequestOwner, ClusterRequest
     this.body.release();
     this.#timeout?.cancel();
     this.#backOff?.cancel();
-    this.#retry?.release();
+    this.retry?.release();
   }
 }

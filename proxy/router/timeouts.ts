@@ -65,9 +65,12 @@ function headerMs(headers: RequestHeaders, name: string): number | undefined {
   return /^\d{1,10}$/.test(value) ? Number(value) : undefined;
 }
 
-/** x-envoy-expected-rq-timeout-ms: how long an attempt that begins now may take; 0: no limit is set. */
-export function expectedTimeoutMs({ globalMs, perTryMs }: Timeouts, elapsedMs: number): number {
-  const expectedMs = perTryMs > 0 ? perTryMs : globalMs;
+/**
+ * x-envoy-expected-rq-timeout-ms: how long an attempt that begins now may take; 0: no limit is set. `hedges`: a try may
+ * take as long as the whole.
+ */
+export function expectedTimeoutMs({ globalMs, perTryMs }: Timeouts, elapsedMs: number, hedges: boolean): number {
+  const expectedMs = perTryMs > 0 && !hedges ? perTryMs : globalMs;
   if (expectedMs === 0 || globalMs === 0) return expectedMs;
   // Out of time: 0 would be for ever.
   return Math.max(1, Math.min(expectedMs, Math.round(globalMs - elapsedMs)));

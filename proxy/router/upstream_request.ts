@@ -43,7 +43,7 @@ export interface UpstreamRequestOwner {
   attemptSent(attempt: UpstreamRequest, room: boolean): void;
   /** The head cannot be written (a filter or a rewrite put CR, LF or NUL into it). Nothing was sent. */
   attemptUnwritable(attempt: UpstreamRequest): void;
-  attempt1xx(headers: ResponseHeaders): void;
+  attempt1xx(attempt: UpstreamRequest, headers: ResponseHeaders): void;
   attemptHeaders(attempt: UpstreamRequest, headers: ResponseHeaders, endStream: boolean): void;
   attemptData(attempt: UpstreamRequest, chunk: Buffer, endStream: boolean): void;
   attemptTrailers(attempt: UpstreamRequest, trailers: Headers): void;
@@ -61,9 +61,13 @@ export class UpstreamRequest implements PoolRequest {
   readonly host: Host;
   /** The connection had served before: the peer may have closed it unseen. */
   reused = false;
-  /** Of the connection, once there is one. */
+  /** Once there is one. */
+  connection: ConnectionInfo | undefined = undefined;
+  /** Of the connection. */
   protocol: HttpProtocol = 'HTTP/1.1';
   responseStarted = false;
+  /** It took longer than a try may: outlier detection has heard of it. */
+  overdue = false;
   /** It comes from a dead connection: the idle ones are no better. */
   distrustsIdle = false;
   readonly #owner: UpstreamRequestOwner;
@@ -155,6 +159,7 @@ export class UpstreamRequest implements PoolRequest {
     this.host.counts.rqTotal++;
     this.reused = reused;
     this.protocol = protocol;
+    this.connection = connection;
     owner.attemptReady(this, connection);
     this.#armLimits(owner.limits);
     if (body.complete) this.#armPerTry();
@@ -187,7 +192,7 @@ export class UpstreamRequest implements PoolRequest {
   // ── from the upstream codec ─────────────────────────────────────────────────────────────────────────────────────
 
   decode1xx(headers: ResponseHeaders): void {
-    if (!this.#done) this.#owner.attempt1xx(headers);
+    if (!this.#done) this.#owner.attempt1xx(this, headers);
   }
 
   decodeHeaders(head: RequestHeaders | ResponseHeaders, endStream: boolean): void {

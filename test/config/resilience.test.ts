@@ -90,8 +90,8 @@ for (const [path, action, host] of [
     },
     {},
   ],
-  [`${AT}.hedge_policy`, { hedge_policy: { hedge_on_per_try_timeout: true } }, {}],
-  ['virtual_hosts[0].hedge_policy', {}, { hedge_policy: { hedge_on_per_try_timeout: true } }],
+  [`${AT}.hedge_policy.initial_requests`, { hedge_policy: { initial_requests: 0 } }, {}],
+  ['virtual_hosts[0].hedge_policy.initial_requests', {}, { hedge_policy: { initial_requests: 0 } }],
   [`${AT}.request_mirror_policies[0].cluster`, { request_mirror_policies: [{}] }, {}],
   [
     `${AT}.request_mirror_policies[0].runtime_fraction.default_value.numerator`,

@@ -17,6 +17,8 @@ const on = (retryOn: string, more: Json = {}): Json => ({
   retry_policy: { retry_on: retryOn, num_retries: 2, ...quick, ...more },
 });
 
+const HEDGED: Json = { hedge_policy: { hedge_on_per_try_timeout: true, initial_requests: 3 } };
+
 /** Route actions by name, beside `cluster: up`. */
 const ROUTES: Readonly<Record<string, Json>> = {
   none: {},
@@ -42,6 +44,11 @@ const ROUTES: Readonly<Record<string, Json>> = {
   'per-try-connect-only': on('connect-failure', { per_try_timeout: '0.06s' }),
   'per-try-idle': on('5xx', { per_try_idle_timeout: '0.08s', num_retries: 1 }),
   idle: { idle_timeout: '0.15s' },
+  hedge: { ...on('5xx', { num_retries: 1, per_try_timeout: '0.1s' }), timeout: '0.8s', ...HEDGED },
+  'hedge-connect-only': { ...on('connect-failure', { num_retries: 1, per_try_timeout: '0.1s' }), ...HEDGED },
+  'hedge-idle': { ...on('5xx', { num_retries: 1, per_try_idle_timeout: '0.1s' }), timeout: '0.8s', ...HEDGED },
+  'hedge-no-policy': { timeout: '0.3s', ...HEDGED },
+  'hedge-header': { ...on('5xx', { num_retries: 1, per_try_timeout: '0.1s' }), timeout: '0.8s' },
   'max-duration': { max_stream_duration: { max_stream_duration: '0.15s' } },
   'grpc-header-max': { max_stream_duration: { max_stream_duration: '0s', grpc_timeout_header_max: '0.2s' } },
   'grpc-old': { max_grpc_timeout: '0.3s', timeout: '5s' },
@@ -102,6 +109,44 @@ export const RETRY_CASES: readonly RetryCase[] = [
   { says: 'per try timeout without a policy that means it', route: 'per-try-connect-only', deeds: 'stall/ok' },
   { says: 'per try idle timeout, every time', route: 'per-try-idle', deeds: 'stall' },
   { says: 'per try idle timeout after half an answer', route: 'per-try-idle', deeds: 'half' },
+  // Tries begin at 0 and 100 ms, and are overdue at 100 and 200 ms.
+  { says: 'hedging: the second try answers first', route: 'hedge', deeds: 'stall/ok' },
+  { says: 'hedging: the first try answers first', route: 'hedge', deeds: 'late:350,200/stall' },
+  { says: 'hedging: nobody answers', route: 'hedge', deeds: 'stall' },
+  {
+    says: 'hedging: a bad answer waits for a good one',
+    route: 'hedge',
+    deeds: 'late:350,503/late:450,200',
+    method: 'POST',
+    body: 'the body',
+  },
+  { says: 'hedging: two bad answers', route: 'hedge', deeds: 'late:350,503/late:450,502' },
+  { says: 'hedging: an answer that is not sent again wins', route: 'hedge', deeds: 'late:350,404/late:450,200' },
+  { says: 'hedging: a reset waits for a good answer', route: 'hedge', deeds: 'late:350,reset/late:450,200' },
+  { says: 'hedging: two resets', route: 'hedge', deeds: 'late:350,reset/late:450,reset' },
+  { says: 'hedging: the second try is reset, the first answers', route: 'hedge', deeds: 'late:450,200/late:150,reset' },
+  { says: 'hedging whatever the policy asks for', route: 'hedge-connect-only', deeds: 'stall/ok' },
+  { says: 'hedging when a try is idle', route: 'hedge-idle', deeds: 'late:350,200/stall' },
+  { says: 'hedging without a retry policy is none', route: 'hedge-no-policy', deeds: 'late:150,200' },
+  {
+    says: 'hedging: the expected timeout is that of the whole',
+    route: 'hedge',
+    deeds: 'echo:x-envoy-expected-rq-timeout-ms',
+  },
+  ...['true', 'false', 'maybe'].flatMap((value) =>
+    ['hedge', 'hedge-header'].map((route) => ({
+      says: `hedging by header, ${value} on ${route}`,
+      route,
+      deeds: 'late:350,200/stall',
+      headers: { 'x-forwarded-for': '10.1.2.3', 'x-envoy-hedge-on-per-try-timeout': value },
+    })),
+  ),
+  {
+    says: 'hedging by the header of a stranger',
+    route: 'hedge-header',
+    deeds: 'late:350,200/stall',
+    headers: { 'x-envoy-hedge-on-per-try-timeout': 'true' },
+  },
   { says: 'stream idle timeout', route: 'idle', deeds: 'stall' },
   { says: 'max stream duration', route: 'max-duration', deeds: 'stall' },
   { says: 'max stream duration after half an answer', route: 'max-duration', deeds: 'half' },

@@ -30,6 +30,14 @@ const DEEDS: Readonly<Record<string, Deed>> = {
   close: (request) => request.socket.end(),
   /** Never answers. */
   stall: () => {},
+  /** Answers after so many milliseconds: `late:300,200`; with `reset` instead of a status it resets. */
+  late: (request, response, text) => {
+    const [delayMs, status] = text.split(',') as [string, string];
+    setTimeout(() => {
+      if (status === 'reset') request.socket.resetAndDestroy();
+      else response.writeHead(Number(status)).end(`says ${status} late`);
+    }, Number(delayMs));
+  },
   /** Sends its head and no more. */
   half: (_request, response) => {
     response.writeHead(200, { 'content-length': '100' });
