@@ -1,11 +1,13 @@
 /** A listener's configuration, read. Envoy: envoy.config.listener.v3.Listener. */
 import type { Cidr } from './net/cidr.ts';
+import type { Metadata } from './http/stream_info.ts';
 import type { DownstreamTlsConfig } from './net/tls/tls_config.ts';
 import type { AccessLogConfig } from './telemetry/access_log_config.ts';
 
 export interface ListenerConfig {
   readonly name: string;
   readonly statPrefix: string;
+  readonly metadata: Metadata | undefined;
   /** All addresses it listens at; the first is the main one. */
   readonly addresses: readonly ListenerAddress[];
   /** Whether it opens a port of its own (bind_to_port, default true). */
@@ -55,6 +57,7 @@ export type ListenerFilterPredicate =
 
 export interface FilterChainConfig {
   readonly name: string;
+  readonly metadata: Metadata | undefined;
   readonly match: FilterChainMatch;
   /** undefined: raw. */
   readonly transportSocket: TransportSocketConfig | undefined;

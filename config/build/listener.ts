@@ -16,6 +16,7 @@ import { buildDownstreamTls } from './tls.ts';
 import { buildContext, parseAt, typedConfig } from './extensions.ts';
 import { buildChainMatch, refuseOverlaps } from './filter_chain_match.ts';
 import { buildListenerFilters } from './listener_filters.ts';
+import { parseMetadata } from './route_configuration.ts';
 
 const DEFAULT_BUFFER_LIMIT_BYTES = 1024 * 1024;
 const DEFAULT_FILTERS_TIMEOUT_MS = 15_000;
@@ -44,6 +45,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
   return {
     name: name === '' ? `${addresses[0]?.ip}:${addresses[0]?.port}` : name,
     statPrefix: fields.string('stat_prefix') ?? '',
+    metadata: parseMetadata(fields.message('metadata')),
     addresses,
     bindToPort: fields.boolean('bind_to_port') ?? true,
     useOriginalDst: fields.boolean('use_original_dst') ?? false,
@@ -107,6 +109,7 @@ function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {
   }
   return {
     name: chain.string('name') ?? '',
+    metadata: parseMetadata(chain.message('metadata')),
     match: buildChainMatch(chain.message('filter_chain_match')),
     transportSocket,
     transportSocketConnectTimeoutMs: handshakeTimeoutMs ?? 0,

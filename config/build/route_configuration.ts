@@ -111,6 +111,7 @@ function buildRoute(route: Fields, virtualHostName: string, context: HostContext
   const common = {
     name: route.string('name') ?? '',
     virtualHostName,
+    virtualHostMetadata: parseMetadata(context.host.message('metadata')),
     metadata: parseMetadata(route.message('metadata')),
     decoratorOperation: route.message('decorator')?.string('operation'),
     rateLimits: parseRateLimits(rateLimitsOf(route, context.host)),

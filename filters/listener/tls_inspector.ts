@@ -1,5 +1,6 @@
 /** Finds out whether a client speaks TLS, and for which server name and protocols. Envoy: envoy.extensions.filters.listener.tls_inspector.v3. */
 import { readClientHello } from '../../proxy/net/client_hello.ts';
+import { fingerprintsOf } from '../../proxy/net/hello_fingerprints.ts';
 import type { ListenerFilterFactory } from '../../proxy/net/listener_filter.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 
@@ -8,6 +9,8 @@ interface Config {
   readonly maxHelloBytes: number;
   /** Default false: what begins like TLS and is none counts as raw bytes. */
   readonly closeOnMalformed: boolean;
+  /** For %TLS_JA3_FINGERPRINT% and %TLS_JA4_FINGERPRINT%. Default: neither. */
+  readonly fingerprints: { readonly ja3: boolean; readonly ja4: boolean };
 }
 
 const MAX_HELLO_BYTES = 16_384;
@@ -16,15 +19,16 @@ export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector'],
   parse(json): Config {
     const fields = new Fields(json);
-    for (const name of ['enable_ja3_fingerprinting', 'enable_ja4_fingerprinting']) {
-      if (fields.boolean(name) === true) fields.fail(name, 'fingerprints of clients are not supported');
-    }
     return {
+      fingerprints: {
+        ja3: fields.boolean('enable_ja3_fingerprinting') ?? false,
+        ja4: fields.boolean('enable_ja4_fingerprinting') ?? false,
+      },
       maxHelloBytes: fields.integer('max_client_hello_size', 256, MAX_HELLO_BYTES) ?? MAX_HELLO_BYTES,
       closeOnMalformed: fields.boolean('close_connection_on_client_hello_parsing_errors') ?? false,
     };
   },
-  create({ maxHelloBytes, closeOnMalformed }, deps) {
+  create({ maxHelloBytes, closeOnMalformed, fingerprints }, deps) {
     const count = (name: string) => deps.counter(`tls_inspector.${name}`);
     const [tlsFound, tlsNotFound, tooLarge] = [
       count('tls_found'),
@@ -54,6 +58,7 @@ export default {
         facts.transportProtocol = 'tls';
         facts.serverName = hello.serverName;
         facts.applicationProtocols = hello.applicationProtocols;
+        if (fingerprints.ja3 || fingerprints.ja4) facts.fingerprints = fingerprintsOf(hello.message, fingerprints);
         return 'done';
       },
       inspectEnd() {

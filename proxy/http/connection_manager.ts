@@ -159,6 +159,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     this.#closing = true;
     this.#idle?.cancel();
     this.#side.closing();
+    if (this.#draining) this.info.localCloseReason ??= 'deferred_close_on_drained_connection';
     this.stream.endWrite();
     this.runtime()
       .deadlines.list(DELAYED_CLOSE_MS)

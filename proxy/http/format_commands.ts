@@ -3,16 +3,19 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { ConfigError } from '../config_error.ts';
 import { queryParameter } from '../router/hash_policy.ts';
+import { routeTime } from '../router/timed_match.ts';
 import { LONG_FLAGS } from '../response_flags.ts';
 import { streamAttributes } from '../telemetry/cel/attributes.ts';
-import { celText, compileCel } from '../telemetry/cel/evaluator.ts';
+import { celJson, celText, compileCel } from '../telemetry/cel/evaluator.ts';
+import { connectionCommands } from './connection_commands.ts';
 import { directLocal, directRemote, reachedHost, tried, withoutPort, withoutPortCommand } from './format_addresses.ts';
+import { clientCertificateValue } from './client_certificate_value.ts';
 import { commonDuration, wholeMs } from './format_durations.ts';
 import { grpcStatus } from './format_grpc.ts';
 import { timeFormat } from './format_time.ts';
 import type { FormatInput } from './formatter.ts';
 import type { Headers } from './headers.ts';
-import type { Metadata, StreamInfo } from './stream_info.ts';
+import type { StreamInfo } from './stream_info.ts';
 import { tlsCommands } from './tls_commands.ts';
 
 /** undefined: absent. */
@@ -25,6 +28,19 @@ const fixed =
   () =>
   (input) =>
     read(input.info, input);
+
+type MetadataSource = (info: StreamInfo, namespace: string) => Readonly<Record<string, unknown>> | undefined;
+
+/** %METADATA(TYPE:…)%. */
+const METADATA_OF: Readonly<Record<string, MetadataSource>> = {
+  DYNAMIC: (info, name) => info.dynamicMetadata?.get(name),
+  CLUSTER: (info, name) => info.upstreamClusterMetadata?.[name],
+  ROUTE: (info, name) => info.routeMetadata?.[name],
+  UPSTREAM_HOST: (info, name) => info.upstreamHostMetadata?.[name],
+  LISTENER: ({ connection }, name) => connection.listenerMetadata?.[name],
+  LISTENER_FILTER_CHAIN: ({ connection }, name) => connection.filterChainMetadata?.[name],
+  VIRTUAL_HOST: (info, name) => info.virtualHostMetadata?.[name],
+};
 
 /** `:status` and three digits. */
 const STATUS_BYTES = 10;
@@ -51,6 +67,11 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
     const evaluate = compileCel(argument, streamAttributes());
     return (input) => celText(evaluate(input));
   },
+  TYPED_CEL: (argument) => {
+    const evaluate = compileCel(argument, streamAttributes());
+    return (input) => celJson(evaluate(input));
+  },
+  XFCC_VALUE: clientCertificateValue,
   REQ_WITHOUT_QUERY: (argument) => {
     const read = headerCommand(argument, (input) => input.requestHeaders);
     return (input) => {
@@ -167,10 +188,15 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
   ),
   REQUESTED_SERVER_NAME: requestedServerName,
   CONNECTION_ID: fixed(({ connection }) => connection.id),
+  ...connectionCommands,
   STREAM_ID: fixed((info) => info.requestId),
   ROUTE_NAME: fixed((info) => info.routeName),
   VIRTUAL_CLUSTER_NAME: fixed((info) => info.virtualClusterName),
   ROUTE_RESOLUTION_COUNT: fixed((info) => info.routeResolutions),
+  ROUTE_RESOLUTION_TIME_US: () => {
+    routeTime.wanted = true;
+    return ({ info }) => Math.round(info.routeResolutionMs * 1000);
+  },
   FILTER_CHAIN_NAME: fixed(({ connection }) => connection.filterChainName),
   ACCESS_LOG_TYPE: fixed((info) => info.accessLogType),
   CUSTOM_FLAGS: fixed((info) => info.customFlags?.join(',')),
@@ -188,22 +214,17 @@ const COMMANDS: Readonly<Record<string, Maker>> = {
     const text = length === undefined ? value : value?.slice(0, Number(length));
     return () => text;
   },
-  DYNAMIC_METADATA: (argument) => metadataCommand(argument, (info, namespace) => info.dynamicMetadata?.get(namespace)),
-  CLUSTER_METADATA: (argument) => metadataCommand(argument, (info, name) => info.upstreamClusterMetadata?.[name]),
-  UPSTREAM_METADATA: (argument) => metadataCommand(argument, (info, name) => info.upstreamHostMetadata?.[name]),
+  DYNAMIC_METADATA: (argument) => metadataCommand(argument, METADATA_OF['DYNAMIC'] as MetadataSource),
+  CLUSTER_METADATA: (argument) => metadataCommand(argument, METADATA_OF['CLUSTER'] as MetadataSource),
+  UPSTREAM_METADATA: (argument) => metadataCommand(argument, METADATA_OF['UPSTREAM_HOST'] as MetadataSource),
   ROUTE_METADATA: (argument) => metadataCommand(argument, (info, name) => info.routeMetadata?.[name]),
   METADATA: (argument) => {
     const [kind = '', ...rest] = argument.split(':');
-    if (kind === 'LISTENER' || kind === 'LISTENER_FILTER_CHAIN' || kind === 'VIRTUAL_HOST') return () => undefined;
-    const source = {
-      CLUSTER: 'upstreamClusterMetadata',
-      ROUTE: 'routeMetadata',
-      UPSTREAM_HOST: 'upstreamHostMetadata',
-    } as const;
-    if (!Object.hasOwn(source, kind))
-      return metadataCommand(rest.join(':'), (info, name) => info.dynamicMetadata?.get(name));
-    const field = source[kind as keyof typeof source];
-    return metadataCommand(rest.join(':'), (info, name) => (info[field] as Metadata | undefined)?.[name]);
+    const source = Object.hasOwn(METADATA_OF, kind) ? METADATA_OF[kind] : undefined;
+    if (source === undefined) {
+      throw new ConfigError('', `"METADATA(${argument})": one of ${Object.keys(METADATA_OF).join(', ')} comes first`);
+    }
+    return metadataCommand(rest.join(':'), source);
   },
   FILTER_STATE: (argument) => {
     const [key = ''] = argument.split(':');
@@ -218,27 +239,13 @@ function percentDecoded(text: string): string {
   );
 }
 
-/** Documented by Envoy 1.40, and nothing here to answer with: they print as absent. */
+/** Known to Envoy 1.40, and nothing here to answer with: they print as absent, as they do there without QUIC and internal listeners. */
 export const UNANSWERED: ReadonlySet<string> = new Set([
-  // Of the kernel, QUIC or internal listeners.
-  'BYTES_RETRANSMITTED',
-  'PACKETS_RETRANSMITTED',
-  'DOWNSTREAM_CX_RTT',
   'ROUNDTRIP_DURATION',
-  'DOWNSTREAM_HANDSHAKE_DURATION',
   'DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID',
   'DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID',
   'UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID',
   'UPSTREAM_FILTER_STATE',
-  // Known only when a connection has ended, or not kept.
-  'DOWNSTREAM_DETECTED_CLOSE_TYPE',
-  'DOWNSTREAM_LOCAL_CLOSE_REASON',
-  'UPSTREAM_DETECTED_CLOSE_TYPE',
-  'UPSTREAM_LOCAL_CLOSE_REASON',
-  'UPSTREAM_SERVER_NAME',
-  'ROUTE_RESOLUTION_TIME_US',
-  'TLS_JA3_FINGERPRINT',
-  'TLS_JA4_FINGERPRINT',
 ]);
 
 /** @throws {ConfigError} for a command that Envoy does not know either. */
@@ -317,10 +324,7 @@ function headerCommand(argument: string, source: (input: FormatInput) => Headers
   };
 }
 
-function metadataCommand(
-  argument: string,
-  source: (info: StreamInfo, namespace: string) => Readonly<Record<string, unknown>> | undefined,
-): Command {
+function metadataCommand(argument: string, source: MetadataSource): Command {
   const [namespace = '', ...path] = argument.split(':');
   return ({ info }) => {
     let value: unknown = source(info, namespace);

@@ -10,11 +10,16 @@ export function wholeMs(fromMs: number, toMs: number): number | undefined {
 
 /** Points of a stream's life; 0: not reached, undefined: not known. */
 const POINTS: Readonly<Record<string, (info: StreamInfo) => number | undefined>> = {
+  DS_CX_BEG: ({ connection }) => connection.startMs,
+  DS_CX_END: ({ connection }) => connection.endMs,
+  DS_HS_BEG: ({ connection }) => connection.handshakeStartMs,
+  DS_HS_END: ({ connection }) => connection.handshakeEndMs,
   DS_RX_BEG: (info) => info.startMs,
+  DS_RX_HDR_END: (info) => info.requestHeadMs,
   DS_RX_END: (info) => info.requestCompleteMs,
   US_CX_BEG: (info) => info.upstreamConnection?.connectStartMs,
   US_CX_END: (info) => info.upstreamConnection?.startMs,
-  US_HS_END: (info) => (info.upstreamTls === undefined ? undefined : info.upstreamConnection?.startMs),
+  US_HS_END: (info) => info.upstreamConnection?.handshakeEndMs,
   US_TX_BEG: (info) => info.upstreamFirstByteSentMs,
   US_TX_END: (info) => info.upstreamLastByteSentMs,
   US_RX_BEG: (info) => info.upstreamFirstByteReceivedMs,

@@ -29,6 +29,7 @@ export class Http2Side implements HttpSide, Http2Callbacks {
     statistics.cxHttp2Active.inc();
     this.#pings = KeepalivePings.start(config.http2.keepalive, this.#codec, deadlines, () => {
       http2Statistics.keepaliveTimeout.inc();
+      connection.info.localCloseReason = 'http2_ping_timeout';
       connection.destroy();
     });
   }
@@ -43,6 +44,7 @@ export class Http2Side implements HttpSide, Http2Callbacks {
     statistics.cxProtocolError.inc();
     if (error.details === 'http2.premature_reset_flood') statistics.rqTooManyPrematureResets.inc();
     info.terminationDetails = error.message;
+    info.localCloseReason = 'http2_connection_protocol_violation';
     for (const stream of this.#connection.openStreams()) stream.rejectRequest(0, error.details);
     this.#connection.close();
   }

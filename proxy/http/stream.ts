@@ -12,6 +12,7 @@ import { failures, type Failure, type ResponseFlag } from '../failures.ts';
 import { Deadline } from '../net/deadlines.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { Route, RouteTable } from '../router/route.ts';
+import { timedMatch } from '../router/timed_match.ts';
 import type { ResetReason, StreamDecoder, StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime } from './connection_manager_runtime.ts';
 import type { FilterTimer, InternalRequest, InternalResponse } from './filter.ts';
@@ -108,7 +109,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     const headers = head as RequestHeaders;
     const { config, statistics } = this.#runtime;
     this.requestHeaders = headers;
-    this.info.headerBytesReceived = headers.wireBytes;
+    this.info.headReceived(headers.wireBytes, this.#runtime.nowMs());
     statistics.rqTotal.inc();
     statistics.rqActive.inc();
     if (this.info.protocol === 'HTTP/2') statistics.rqHttp2Total.inc();
@@ -316,7 +317,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#routeKnown = true;
     // A stream pins the table it began with; later configuration is for later streams.
     this.#table ??= this.#runtime.routes();
-    this.#route = this.#table?.match(this.requestHeaders, this);
+    this.#route = timedMatch(this.#table, this.requestHeaders, this);
     const route = this.#route;
     this.info.routed(route);
     return route;

@@ -25,6 +25,7 @@ export class StreamInfo {
   /** Wire bytes, heads included. */
   headerBytesReceived = 0;
   headerBytesSent = 0;
+  requestHeadMs = 0;
   requestCompleteMs = 0;
   upstreamFirstByteSentMs = 0;
   upstreamLastByteSentMs = 0;
@@ -68,6 +69,7 @@ export class StreamInfo {
   upstreamHostMetadata: Metadata | undefined = undefined;
   routeName = '';
   virtualHostName = '';
+  virtualHostMetadata: Metadata | undefined = undefined;
   routeMetadata: Metadata | undefined = undefined;
   requestId: string | undefined = undefined;
   /** The request's own x-envoy-* headers count. */
@@ -84,6 +86,8 @@ export class StreamInfo {
   traceId = '';
   spanId = '';
   routeResolutions = 0;
+  /** Spent on finding the route, all times together; measured only when a format asks (`routeTime.wanted`). */
+  routeResolutionMs = 0;
   /** Counted by grpc_stats. */
   grpcMessages: GrpcMessages | undefined = undefined;
   /** Events that filters name (%CUSTOM_FLAGS%). */
@@ -101,6 +105,11 @@ export class StreamInfo {
   /** Another attempt goes elsewhere. Source: Envoy Router::Filter::overrideHostToSelect. */
   hostOfSession(): OverrideHost | undefined {
     return this.upstreamRequestAttemptCount > 1 ? undefined : this.overrideHost;
+  }
+
+  headReceived(wireBytes: number, nowMs: number): void {
+    this.headerBytesReceived = wireBytes;
+    this.requestHeadMs = nowMs;
   }
 
   hostChosen(host: TriedHost & { readonly metadata: Metadata | undefined }, nowMs: number): void {
@@ -148,13 +157,19 @@ export class StreamInfo {
   /** What the route table found. */
   routed(
     route:
-      | { readonly name: string; readonly virtualHostName: string; readonly metadata: Metadata | undefined }
+      | {
+          readonly name: string;
+          readonly virtualHostName: string;
+          readonly virtualHostMetadata: Metadata | undefined;
+          readonly metadata: Metadata | undefined;
+        }
       | undefined,
   ): void {
     this.routeResolutions++;
     if (route === undefined) return;
     this.routeName = route.name;
     this.virtualHostName = route.virtualHostName;
+    this.virtualHostMetadata = route.virtualHostMetadata;
     this.routeMetadata = route.metadata;
   }
 

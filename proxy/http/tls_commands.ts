@@ -1,5 +1,4 @@
 /** Access-log commands about TLS on both sides. Source: Envoy docs "Access logging", command operators. */
-import { X509Certificate } from 'node:crypto';
 import type { TlsInfo } from '../net/connection_info.ts';
 import type { Command } from './format_commands.ts';
 import { timeFormat } from './format_time.ts';
@@ -20,29 +19,26 @@ const common: Readonly<Record<string, TlsValue>> = {
   PEER_CERT: (tls) => encodeURIComponent(tls.peerCertificatePem),
   LOCAL_URI_SAN: (tls) => tls.localUriSans.join(','),
   LOCAL_DNS_SAN: (tls) => tls.localDnsSans.join(','),
-  PEER_IP_SAN: (tls) => otherNames(tls, 'IP Address'),
-  // Certificates of workloads carry URIs and DNS names.
-  LOCAL_IP_SAN: () => undefined,
-  // Node does not say which group a handshake used.
-  TLS_GROUP: () => undefined,
+  PEER_IP_SAN: (tls) => tls.peerIpSans.join(','),
+  LOCAL_IP_SAN: (tls) => tls.localIpSans.join(','),
+  TLS_GROUP: (tls) => tls.group,
 };
 
 const downstreamOnly: Readonly<Record<string, TlsValue>> = {
   PEER_FINGERPRINT_256: (tls) => tls.peerFingerprint,
   PEER_FINGERPRINT_1: (tls) => (tls.peerPresented ? tls.peerFingerprintSha1 : ''),
   PEER_SERIAL: (tls) => tls.peerSerial,
-  // Of the chain the peer's own certificate is kept.
-  PEER_CHAIN_FINGERPRINTS_256: (tls) => tls.peerFingerprint,
-  PEER_CHAIN_FINGERPRINTS_1: (tls) => (tls.peerPresented ? tls.peerFingerprintSha1 : ''),
-  PEER_CHAIN_SERIALS: (tls) => tls.peerSerial,
-  PEER_EMAIL_SAN: (tls) => otherNames(tls, 'email'),
-  PEER_OTHERNAME_SAN: (tls) => otherNames(tls, 'othername'),
+  PEER_CHAIN_FINGERPRINTS_256: (tls) => tls.peerChain.map(({ fingerprint }) => fingerprint).join(','),
+  PEER_CHAIN_FINGERPRINTS_1: (tls) => tls.peerChain.map(({ fingerprintSha1 }) => fingerprintSha1).join(','),
+  PEER_CHAIN_SERIALS: (tls) => tls.peerChain.map(({ serial }) => serial).join(','),
+  PEER_EMAIL_SAN: (tls) => tls.peerEmailSans.join(','),
+  PEER_OTHERNAME_SAN: (tls) => tls.peerOtherSans.join(','),
   LOCAL_SUBJECT: (tls) => tls.localSubject,
-  // Certificates of workloads carry URIs and DNS names; these kinds are not kept of our own.
-  LOCAL_EMAIL_SAN: () => undefined,
-  LOCAL_OTHERNAME_SAN: () => undefined,
-  PEER_ISSUER_SERIAL: () => undefined,
-  PEER_ISSUER_FINGERPRINT_256: () => undefined,
+  LOCAL_EMAIL_SAN: (tls) => tls.localEmailSans.join(','),
+  LOCAL_OTHERNAME_SAN: (tls) => tls.localOtherSans.join(','),
+  // Of the certificate that signed the peer's own, where it came along.
+  PEER_ISSUER_SERIAL: (tls) => tls.peerChain[1]?.serial,
+  PEER_ISSUER_FINGERPRINT_256: (tls) => tls.peerChain[1]?.fingerprint,
 };
 
 /** Points in time: they take a format as START_TIME does. */
@@ -80,18 +76,4 @@ function timeOf(side: (info: StreamInfo) => TlsInfo | undefined, value: (tls: Tl
       const tls = side(info);
       return tls === undefined ? undefined : value(tls) || undefined;
     });
-}
-
-/** Kinds of alternative names that are read from the certificate when a log asks for them. */
-function otherNames(
-  { peerCertificatePem: pem }: TlsInfo,
-  kind: 'IP Address' | 'email' | 'othername',
-): string | undefined {
-  if (pem === '') return undefined;
-  const names = new X509Certificate(pem).subjectAltName ?? '';
-  const found = [...names.matchAll(/([A-Za-z ]+):(?:"((?:[^"\\]|\\.)*)"|([^,]*))(?:, |$)/g)];
-  return found
-    .filter(([, name]) => name === kind)
-    .map(([, , quoted, plain]) => quoted ?? plain ?? '')
-    .join(',');
 }

@@ -8,6 +8,7 @@
 import type { ListenerFilterPredicate } from '../listener_config.ts';
 import type { SocketAddress } from '../net/connection_info.ts';
 import { Deadline, type DeadlineList } from '../net/deadlines.ts';
+import type { HelloFingerprints } from '../net/hello_fingerprints.ts';
 import type { ConnectionFacts, ListenerFilter } from '../net/listener_filter.ts';
 import { originalDestination } from '../net/original_destination.ts';
 import type { SocketStream } from '../net/socket_stream.ts';
@@ -159,6 +160,7 @@ export class SocketFacts implements ConnectionFacts {
   transportProtocol: ConnectionFacts['transportProtocol'] = '';
   serverName: string | undefined = undefined;
   applicationProtocols: readonly string[] = [];
+  fingerprints: HelloFingerprints | undefined = undefined;
   localAddress: SocketAddress;
   localAddressRestored = false;
   remoteAddress: SocketAddress;
@@ -192,6 +194,7 @@ export class SocketFacts implements ConnectionFacts {
       info.remoteAddress = this.remoteAddress;
     }
     info.requestedServerName = this.serverName;
+    if (this.fingerprints !== undefined) info.fingerprints = this.fingerprints;
     if (this.filterState !== undefined) info.filterState = this.filterState;
   }
 }

@@ -149,6 +149,7 @@ export class ListenerConnection {
     let waiting = true;
     const deadline = new Deadline(() => {
       statistics.transportSocketTimeout.inc();
+      this.stream.info.localCloseReason = 'transport_socket_timeout';
       this.destroy();
     });
     /** @returns whether this is the first word on the handshake. */
@@ -202,6 +203,8 @@ export class ListenerConnection {
   #serve(chain: FilterChain, stream: ByteStream, bytes: Buffer | undefined, ended: boolean): void {
     const { services, version } = this.#host;
     stream.info.filterChainName = chain.config.name;
+    stream.info.listenerMetadata = this.#host.version().config.metadata;
+    stream.info.filterChainMetadata = chain.config.metadata;
     let current = chain;
     const newest = (): NetworkFilter<unknown> => {
       current = version().chains.byKey(chain.key) ?? current;

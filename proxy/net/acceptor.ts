@@ -2,6 +2,8 @@
 import { createServer, Socket, type Server } from 'node:net';
 import { type ConnectionInfo, socketAddress, type SocketAddress, type TlsInfo } from './connection_info.ts';
 import type { Peer } from '../telemetry/peer.ts';
+import type { Metadata } from '../http/stream_info.ts';
+import type { HelloFingerprints } from './hello_fingerprints.ts';
 import { ReadTarget, SocketStream } from './socket_stream.ts';
 
 /** What node:net hands to `onconnection`; not documented, so used only where it has what we need. */
@@ -35,6 +37,16 @@ export class SocketInfo implements ConnectionInfo {
   transportFailureReason: string | undefined = undefined;
   terminationDetails: string | undefined = undefined;
   filterState: Map<string, unknown> | undefined = undefined;
+  carrier: ConnectionInfo['carrier'] = undefined;
+  listenerMetadata: Metadata | undefined = undefined;
+  filterChainMetadata: Metadata | undefined = undefined;
+  // Of some connections only.
+  declare fingerprints?: HelloFingerprints;
+  declare handshakeStartMs?: number;
+  declare handshakeEndMs?: number;
+  declare endMs?: number;
+  declare closeType?: NonNullable<ConnectionInfo['closeType']>;
+  declare localCloseReason?: string;
 
   constructor(local: SocketAddress, remote: SocketAddress, startMs: number) {
     this.id = nextConnectionId++;

@@ -5,6 +5,8 @@ export interface ClientHello {
   readonly serverName: string | undefined;
   /** As offered, in order; empty: no ALPN. */
   readonly applicationProtocols: readonly string[];
+  /** The message itself, from its type on. Borrowed. */
+  readonly message: Buffer;
 }
 
 /** none: this is not TLS, or no valid ClientHello. too large: longer than is accepted. A number: how many bytes are needed to go on. */
@@ -106,13 +108,13 @@ function parseHello(message: Buffer): ClientHello | 'malformed' {
     return 'malformed';
   if (hello.failed) return 'malformed';
   // Before TLS 1.2 there may be no extensions at all.
-  if (hello.length === 0) return { serverName: undefined, applicationProtocols: [] };
+  if (hello.length === 0) return { serverName: undefined, applicationProtocols: [], message };
   const extensions = hello.vector(2);
   if (hello.failed || hello.length > 0) return 'malformed';
-  return parseExtensions(extensions);
+  return parseExtensions(extensions, message);
 }
 
-function parseExtensions(extensions: Reader): ClientHello | 'malformed' {
+function parseExtensions(extensions: Reader, message: Buffer): ClientHello | 'malformed' {
   let serverName: string | undefined;
   let applicationProtocols: readonly string[] = [];
   const seen = new Set<number>();
@@ -131,7 +133,7 @@ function parseExtensions(extensions: Reader): ClientHello | 'malformed' {
       applicationProtocols = protocols;
     }
   }
-  return { serverName, applicationProtocols };
+  return { serverName, applicationProtocols, message };
 }
 
 function parseServerName(body: Reader): string | undefined {
@@ -158,7 +160,7 @@ function parseProtocols(body: Reader): string[] | undefined {
 }
 
 /** Reads length-prefixed vectors; a read beyond the end fails once and for all. */
-class Reader {
+export class Reader {
   failed = false;
   readonly #bytes: Buffer;
   #offset: number;

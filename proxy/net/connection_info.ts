@@ -1,5 +1,7 @@
 /** What is known of one connection: addresses, TLS facts, and state shared by its filters. */
+import type { Metadata } from '../http/stream_info.ts';
 import type { Peer } from '../telemetry/peer.ts';
+import type { HelloFingerprints } from './hello_fingerprints.ts';
 
 /** An address as Envoy prints it: `ip:port`, `[v6]:port`, or a unix socket's path. */
 export interface SocketAddress {
@@ -34,7 +36,22 @@ export interface ConnectionInfo {
   directLocalAddress?: SocketAddress;
   /** Of the listener, once matched. */
   filterChainName?: string;
-  /** From the ClientHello, peeked or terminated. */
+  listenerMetadata?: Metadata | undefined;
+  filterChainMetadata?: Metadata | undefined;
+  /** Of the ClientHello, where a tls_inspector was asked for them. */
+  fingerprints?: HelloFingerprints;
+  /** When TLS began and when it was through; `performance.now()`. Not there without TLS. */
+  handshakeStartMs?: number;
+  handshakeEndMs?: number;
+  /** When it was over; `performance.now()`. Not there before. */
+  endMs?: number;
+  /** How it was cut; undefined: it goes on, or ended in order. */
+  closeType?: 'LocalReset' | 'RemoteReset';
+  /** Why we closed it, in Envoy's words. */
+  localCloseReason?: string;
+  /** The socket below. */
+  carrier?: { readonly descriptor: number } | undefined;
+  /** From the ClientHello, peeked or terminated; of a connection that we made, what we asked for. */
   requestedServerName: string | undefined;
   alpn: string | undefined;
   tls: TlsInfo | undefined;
@@ -49,6 +66,8 @@ export interface ConnectionInfo {
 export interface TlsInfo {
   readonly version: string;
   readonly cipher: string;
+  /** Of the key exchange: `X25519MLKEM768`, `P-256`; '' where there was none. */
+  readonly group: string;
   /** Whether the peer showed a certificate that was verified. */
   readonly mutual: boolean;
   readonly peerUriSans: readonly string[];
@@ -71,9 +90,27 @@ export interface TlsInfo {
   readonly peerValidToMs: number;
   /** PEM, empty without a certificate. */
   readonly peerCertificatePem: string;
+  readonly peerIpSans: readonly string[];
+  readonly peerEmailSans: readonly string[];
+  readonly peerOtherSans: readonly string[];
+  /** As the peer sent them, its own first. Empty on a resumed session of ours. */
+  readonly peerChain: readonly ChainCertificate[];
   readonly localDnsSans: readonly string[];
+  readonly localIpSans: readonly string[];
+  readonly localEmailSans: readonly string[];
+  readonly localOtherSans: readonly string[];
   /** RFC 2253. */
   readonly localSubject: string;
   /** Hex. */
   readonly sessionId: string;
+}
+
+/** A certificate of the peer's chain, as logs tell it. */
+export interface ChainCertificate {
+  /** Hex SHA-256. */
+  readonly fingerprint: string;
+  /** Hex SHA-1. */
+  readonly fingerprintSha1: string;
+  /** Lower-case hex. */
+  readonly serial: string;
 }

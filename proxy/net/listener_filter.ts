@@ -1,6 +1,7 @@
 /** The contract of listener filters: first bytes, before a chain is matched. */
 import type { Counter } from '../telemetry/statistics.ts';
 import type { SocketAddress } from './connection_info.ts';
+import type { HelloFingerprints } from './hello_fingerprints.ts';
 
 /** more: not enough bytes yet. done: the next filter. reject: the connection is closed. */
 export type ListenerVerdict = 'more' | 'done' | 'reject';
@@ -22,6 +23,7 @@ export interface ConnectionFacts {
   /** Lower-case. */
   serverName: string | undefined;
   applicationProtocols: readonly string[];
+  fingerprints: HelloFingerprints | undefined;
   /** The destination: where the client believed to connect to, once a filter has restored it. */
   localAddress: SocketAddress;
   localAddressRestored: boolean;

@@ -236,6 +236,7 @@ export class SocketStream implements FlushingByteStream {
     this.#socket = socket;
     this.#carrier = carrier;
     this.info = info;
+    info.carrier = this;
     this.#isUnix = (info.directRemoteAddress ?? info.remoteAddress).port === 0;
     if (target !== undefined) target.stream = this;
     else socket.on('data', (bytes: Buffer) => this.received(bytes.length, bytes));
@@ -250,11 +251,13 @@ export class SocketStream implements FlushingByteStream {
     });
     socket.on('error', (error: NodeJS.ErrnoException) => {
       this.info.transportFailureReason ??= error.message;
+      if (error.code === 'ECONNRESET' || error.code === 'EPIPE') this.info.closeType ??= 'RemoteReset';
       this.#failure = error.code === 'ECONNRESET' ? failures.upstreamRemoteReset : failures.upstreamTermination;
     });
     socket.on('close', () => {
       if (this.#closed) return;
       this.#closed = true;
+      this.info.endMs = eventNowMs();
       if (this.#lent !== undefined) retireBulkBuffer(this.#lent);
       this.#lent = undefined;
       asOneEvent(() => this.onClose(this.#failure));
@@ -352,6 +355,7 @@ export class SocketStream implements FlushingByteStream {
     if (how === 'reset') {
       this.#pending = '';
       this.#endWanted = false;
+      this.info.closeType ??= 'LocalReset';
       // Unix sockets know no RST.
       if (this.#isUnix) this.#carrier.destroy();
       else resetSocket(this.#carrier, this.descriptor);

@@ -31,6 +31,7 @@ export interface Route {
   /** Route.name; '' if none. */
   readonly name: string;
   readonly virtualHostName: string;
+  readonly virtualHostMetadata: Metadata | undefined;
   readonly metadata: Metadata | undefined;
   /** Route.decorator.operation. */
   readonly decoratorOperation: string | undefined;

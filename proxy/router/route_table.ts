@@ -30,6 +30,7 @@ export interface RouteLevel {
 export interface RouteParts {
   readonly name: string;
   readonly virtualHostName: string;
+  readonly virtualHostMetadata?: Metadata | undefined;
   readonly metadata: Metadata | undefined;
   readonly decoratorOperation: string | undefined;
   readonly rateLimits?: readonly RateLimitPolicy[];
@@ -47,6 +48,7 @@ export interface RouteParts {
 export class ConfiguredRoute implements Route {
   readonly name: string;
   readonly virtualHostName: string;
+  readonly virtualHostMetadata: Metadata | undefined;
   readonly metadata: Metadata | undefined;
   readonly decoratorOperation: string | undefined;
   readonly rateLimits: readonly RateLimitPolicy[];
@@ -62,6 +64,7 @@ export class ConfiguredRoute implements Route {
   constructor(parts: RouteParts) {
     this.name = parts.name;
     this.virtualHostName = parts.virtualHostName;
+    this.virtualHostMetadata = parts.virtualHostMetadata;
     this.metadata = parts.metadata;
     this.decoratorOperation = parts.decoratorOperation;
     this.rateLimits = parts.rateLimits ?? NO_RATE_LIMITS;

@@ -66,7 +66,10 @@ export class Relay {
 
   /** Ends both. */
   close(how: 'flush' | 'reset'): void {
-    if (!this.#upClosed) this.#up.close(how);
+    if (!this.#upClosed) {
+      this.#up.info.localCloseReason ??= 'closing_upstream_tcp_connection_due_to_downstream_local_close';
+      this.#up.close(how);
+    }
     if (!this.#downClosed) this.#down.close(how);
   }
 
@@ -104,6 +107,7 @@ export class Relay {
     if (failure !== undefined) this.#cut ??= { side: 'downstream', failure };
     // Gone before both had ended: what the other one still says has no reader.
     if (!this.#upClosed && (failure !== undefined || !this.#downEnded || !this.#upEnded)) {
+      this.#up.info.localCloseReason ??= `closing_upstream_tcp_connection_due_to_downstream_${failure === undefined ? 'remote' : 'reset'}_close`;
       this.#up.close(failure === undefined ? 'flush' : 'reset');
     }
     this.#overIfBoth();

@@ -196,12 +196,14 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     info.upstreamLocalAddress = stream.info.localAddress;
     info.upstreamTls = stream.info.tls;
     this.#upstreamInfo = stream.info;
+    info.upstreamConnection = stream.info;
     const relay = new Relay(this.#down, stream, this);
     this.#relay = relay;
     const { idle, config, accessLogs } = this.#runtime;
     if (idle !== undefined) {
       this.#idle = new Deadline(() => {
         this.#runtime.statistics.idleTimeout.inc();
+        this.#down.info.localCloseReason = 'tcp_session_idle_timeout';
         this.#end('flush');
       });
       this.#deadlines.push(this.#idle);
@@ -320,6 +322,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
   #limitDuration(limitMs: number): void {
     this.#after(limitMs, this.#runtime.services.deadlines, () => {
       this.#runtime.statistics.maxDuration.inc();
+      this.#down.info.localCloseReason = 'max_connection_duration_reached';
       this.#info.addFlag('DT');
       this.#end('flush');
     });

@@ -45,6 +45,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     this.#lastActiveMs = holder.options.nowMs();
     this.#pings = KeepalivePings.start(http2.keepalive, this.#codec, deadlines, () => {
       statistics.http2.keepaliveTimeout.inc();
+      stream.info.localCloseReason = 'http2_ping_timeout';
       this.fail('connection termination');
     });
     if (maxConnectionDuration !== undefined) {

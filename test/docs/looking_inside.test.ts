@@ -58,7 +58,7 @@ test('every response flag stands in the table, with its long name', () => {
 test('commands that print as absent are named', () => {
   const text = section('Access logs');
   const wanted = [...UNANSWERED].sort().map((name) => `\`${name}\``);
-  const line = /with:\n([^.]*)\./.exec(text)?.[1] ?? '';
+  const line = /print as absent[^:]*:\s+([^.]*)\./.exec(text)?.[1] ?? '';
   if (update) {
     replace(line, wrapped(wanted.join(', ')));
     return;

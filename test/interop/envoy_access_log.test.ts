@@ -1,12 +1,13 @@
 /** Access logs of Pillion and Envoy, line by line, for the same requests and formats. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { COMMANDS, comparableLine, listenersFor, REQUESTS } from '../support/access_log_cases.ts';
 import { startEnvoy, withoutEnvoy } from '../support/envoy_process.ts';
 import { exchangeThrough } from '../support/http1_exchange.ts';
+import { linesOf, readLines } from '../support/log_lines.ts';
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
@@ -52,40 +53,25 @@ before(async () => {
     await exchangeThrough(scope, envoy.port('test'), upstream, request);
     await exchangeThrough(scope, proxy.port(), upstream, request);
   }
-  for (const path of [...Object.values(ours), ...Object.values(theirs)]) await lines(path, REQUESTS.length);
+  for (const path of [...Object.values(ours), ...Object.values(theirs)]) await linesOf(path, REQUESTS.length);
 });
-
-async function lines(path: string, count: number): Promise<string[]> {
-  for (let attempt = 0; attempt < 1500; attempt++) {
-    const found = read(path);
-    if (found.length >= count) return found;
-    // Envoy flushes its logs every ten seconds.
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  throw new Error(`${path} has ${read(path).length} lines, ${count} are wanted`);
-}
-
-function read(path: string): string[] {
-  try {
-    return readFileSync(path, 'utf8').split('\n').slice(0, -1);
-  } catch {
-    return [];
-  }
-}
 
 for (const [index, { says }] of REQUESTS.entries()) {
   test(`Istio's text format is the same as Envoy's for ${says}`, { skip }, () => {
-    assert.equal(comparableLine(read(ours.text)[index] ?? ''), comparableLine(read(theirs.text)[index] ?? ''));
+    assert.equal(
+      comparableLine(readLines(ours.text)[index] ?? ''),
+      comparableLine(readLines(theirs.text)[index] ?? ''),
+    );
   });
   test(`Istio's JSON format is the same as Envoy's for ${says}`, { skip }, () => {
     const parse = (path: string): unknown =>
-      JSON.parse(comparableLine(read(path)[index] ?? '').replaceAll(':N', ':"N"'));
+      JSON.parse(comparableLine(readLines(path)[index] ?? '').replaceAll(':N', ':"N"'));
     assert.deepEqual(parse(ours.json), parse(theirs.json));
-    const typed = (path: string): unknown => JSON.parse(read(path)[index] ?? '');
+    const typed = (path: string): unknown => JSON.parse(readLines(path)[index] ?? '');
     assert.deepEqual(typed(ours.typed), typed(theirs.typed));
   });
   test(`each command prints what Envoy prints for ${says}`, { skip }, () => {
-    const cells = (path: string): string[] => comparableLine(read(path)[index] ?? '').split(/\t(?=\d+ )/);
+    const cells = (path: string): string[] => comparableLine(readLines(path)[index] ?? '').split(/\t(?=\d+ )/);
     const [our, their] = [cells(ours.all), cells(theirs.all)];
     const different = COMMANDS.flatMap((command, i) =>
       our[i] === their[i] || command in DEVIATIONS ? [] : [`${command}: ours "${our[i]}", Envoy's "${their[i]}"`],

@@ -11,6 +11,10 @@ export interface HelloOptions {
   /** How many bytes of the message a record holds. */
   readonly recordBytes?: number;
   readonly noExtensions?: boolean;
+  /** Default 0x0303. */
+  readonly version?: number;
+  /** Default: one of GREASE (browsers begin with it) and two others. */
+  readonly suites?: readonly number[];
 }
 
 const vector = (size: 1 | 2 | 3, ...parts: readonly Buffer[]): Buffer => {
@@ -27,6 +31,8 @@ export function helloMessage({
   applicationProtocols,
   extensions = [],
   noExtensions,
+  version = 0x0303,
+  suites = [0x2a2a, 0x1301, 0xc02b],
 }: HelloOptions): Buffer {
   const all = [...extensions];
   if (serverName !== undefined)
@@ -34,11 +40,10 @@ export function helloMessage({
   if (applicationProtocols !== undefined)
     all.push([16, vector(2, ...applicationProtocols.map((name) => vector(1, Buffer.from(name, 'latin1'))))]);
   const body = [
-    number(0x0303),
+    number(version),
     Buffer.alloc(32, 7),
     vector(1, Buffer.alloc(32, 9)),
-    // GREASE first, as browsers do.
-    vector(2, number(0x2a2a), number(0x1301), number(0xc02b)),
+    vector(2, ...suites.map(number)),
     vector(1, Buffer.from([0])),
   ];
   if (noExtensions !== true)

@@ -49,6 +49,7 @@ export function newFacts(original?: { readonly ip: string; readonly port: number
     transportProtocol: '',
     serverName: undefined,
     applicationProtocols: [],
+    fingerprints: undefined,
     localAddress: socketAddress('10.0.0.1', 8080),
     localAddressRestored: false,
     remoteAddress: socketAddress('10.0.0.9', 40_000),

@@ -23,6 +23,14 @@ export function tlsInfo(more: Partial<TlsInfo> = {}): TlsInfo {
     localDnsSans: [],
     localSubject: '',
     sessionId: '',
+    group: '',
+    peerIpSans: [],
+    peerEmailSans: [],
+    peerOtherSans: [],
+    peerChain: [],
+    localIpSans: [],
+    localEmailSans: [],
+    localOtherSans: [],
     ...more,
   };
 }

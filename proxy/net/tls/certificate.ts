@@ -53,6 +53,11 @@ export class Certificate {
     return this.#dnsNames;
   }
 
+  /** Of the kinds that only logs ask for. */
+  namesOf(kind: SubjectAltName['type']): readonly string[] {
+    return this.names.filter(({ type }) => type === kind).map(({ value }) => value);
+  }
+
   /** RFC 2253 form, most specific first; empty for an empty subject. */
   get subject(): string {
     return distinguishedName(this.#parsed().subject);
@@ -181,9 +186,38 @@ function nameOf({ tag, body }: DerElement): SubjectAltName[] {
     case 0x87:
       return [{ type: 'ip', value: ipText(body) }];
     case 0xa0:
-      return [{ type: 'other', value: '' }];
+      return [{ type: 'other', value: otherName(body) }];
     default:
       return [];
+  }
+}
+
+/** OtherName: type-id, [0] value. What is no text, number, boolean or identifier is ''. */
+function otherName(body: Buffer): string {
+  const [, explicit] = derChildren(body);
+  const value = explicit === undefined ? undefined : readDer(explicit.body);
+  switch (value?.tag) {
+    case 0x01:
+      return value.body[0] === 0 ? 'false' : 'true';
+    case 0x02:
+    case 0x0a:
+      return value.body.length === 0
+        ? ''
+        : BigInt.asIntN(value.body.length * 8, BigInt(`0x${value.body.toString('hex')}`)).toString();
+    case 0x06:
+      return derOid(value.body);
+    case 0x1e:
+      return utf16(value.body);
+    case 0x04: // OCTET STRING
+    case 0x0c: // UTF8String
+    case 0x12: // NumericString
+    case 0x13: // PrintableString
+    case 0x14: // T61String
+    case 0x16: // IA5String
+    case 0x1a: // VisibleString
+      return value.body.toString('utf8');
+    default:
+      return '';
   }
 }
 

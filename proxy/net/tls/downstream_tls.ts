@@ -19,9 +19,9 @@ import { Certificate } from './certificate.ts';
 import { describe, handshakeError, type VerificationFailure, verifyPeer } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
 import type { DownstreamTlsConfig } from './tls_config.ts';
-import { TlsConnectionInfo } from './tls_info.ts';
+import { certificatesAbove, TlsConnectionInfo } from './tls_info.ts';
 import { peekHello } from './peek_hello.ts';
-import { MaterialError, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
+import { MaterialError, ownCertificate, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
 
 const SSL_OP_NO_TICKET = 0x4000;
@@ -118,6 +118,7 @@ export class DownstreamTls implements DownstreamTransportSocket {
       this.#early(stream.info, 'the client ended the connection', on);
       return NOTHING_TO_ABORT;
     }
+    stream.info.handshakeStartMs = performance.now();
     this.#pending.set(raw, { info: stream.info, raw, material: servers.material, on });
     if (first !== undefined) raw.unshift(first);
     const { alpn } = this.#config.common;
@@ -201,8 +202,8 @@ export class DownstreamTls implements DownstreamTransportSocket {
     }
     const { info, raw, material, on } = pending;
     socket.on('error', () => {});
-    const shown = socket.getPeerX509Certificate()?.raw;
-    const peer = shown === undefined ? undefined : new Certificate(shown);
+    const shown = socket.getPeerX509Certificate();
+    const peer = shown === undefined ? undefined : new Certificate(shown.raw);
     const failure = this.#judge(socket, peer, material);
     const { statistics } = this.#deps;
     if (failure !== undefined) {
@@ -216,7 +217,14 @@ export class DownstreamTls implements DownstreamTransportSocket {
     info.alpn = socket.alpnProtocol === false ? undefined : (socket.alpnProtocol ?? undefined);
     const { servername } = socket as TLSSocket & { servername?: string | false | null };
     if (typeof servername === 'string') info.requestedServerName ??= servername;
-    info.tls = new TlsConnectionInfo(socket, peer, material.own, material.rules !== undefined);
+    info.handshakeEndMs = performance.now();
+    info.tls = new TlsConnectionInfo(
+      socket,
+      peer,
+      certificatesAbove(shown),
+      ownCertificate(socket, material),
+      material.rules !== undefined,
+    );
     statistics.done(info.tls.version, info.tls.cipher, info.tls.resumed, peer !== undefined);
     on.ready(new SocketStream(socket, info, readIntoSharedBuffer(socket), raw), undefined, false);
   }

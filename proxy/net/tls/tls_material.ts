@@ -1,6 +1,6 @@
 /** Certificates, keys and roots of one TLS context, put together from configuration and secrets; anew when a secret changes. */
 import { createHash } from 'node:crypto';
-import { getCACertificates, type SecureContextOptions } from 'node:tls';
+import { getCACertificates, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { type Certificate, certificatesOf } from './certificate.ts';
 import { fileSecretName, type SecretCell, type SecretLookup } from './secrets.ts';
 import type { CertificateConfig, CommonTlsConfig, DataSource, NameMatcher, ValidationConfig } from './tls_config.ts';
@@ -21,8 +21,10 @@ export interface TlsMaterial {
   readonly options: SecureContextOptions;
   /** undefined: any certificate will do. */
   readonly rules: PeerRules | undefined;
-  /** Our own certificate; undefined: we show none. */
+  /** Our own certificate, the first where there are several; undefined: we show none. */
   readonly own: Certificate | undefined;
+  /** All of them. */
+  readonly owns: readonly Certificate[];
 }
 
 /** Envoy's default list (envoy.extensions.transport_sockets.tls.v3.TlsParameters), AES first: all machines here have it. */
@@ -86,11 +88,13 @@ export class TlsMaterialSource {
     ]) {
       hash.update(`${part.length} `).update(part);
     }
+    const owns = pairs.flatMap(({ chain }) => certificatesOf(chain).slice(0, 1));
     return {
       generation: hash.digest('hex'),
       options: contextOptions(config, pairs, trust),
       rules: validation === undefined || validation.acceptUntrusted ? undefined : rulesOf(validation, trust),
-      own: pairs[0] === undefined ? undefined : certificatesOf(pairs[0].chain)[0],
+      own: owns[0],
+      owns,
     };
   }
 
@@ -206,6 +210,13 @@ function contextOptions(
       })),
     }),
   };
+}
+
+/** The one that this connection shows: the client's algorithms decide between several. */
+export function ownCertificate(socket: TLSSocket, { own, owns }: TlsMaterial): Certificate | undefined {
+  if (owns.length < 2) return own;
+  const shown = socket.getX509Certificate()?.raw;
+  return shown === undefined ? own : (owns.find(({ der }) => der.equals(shown)) ?? own);
 }
 
 /** The code only: what a library says of a key may quote it. */

@@ -8,9 +8,9 @@ import { Certificate } from './certificate.ts';
 import { matchesDnsName } from './dns_names.ts';
 import { describe, handshakeError, verifyPeer, type VerificationFailure } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
-import { MaterialError, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
+import { MaterialError, ownCertificate, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
 import type { NameMatcher, UpstreamTlsConfig } from './tls_config.ts';
-import { TlsConnectionInfo } from './tls_info.ts';
+import { certificatesAbove, TlsConnectionInfo } from './tls_info.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
 
 /** What lies over a connected socket. */
@@ -135,13 +135,16 @@ class HostTransport implements UpstreamTransport {
     }
     const { material, context } = made;
     const kept = this.#kept?.generation === material.generation && stillValid(this.#kept.peer) ? this.#kept : undefined;
+    const named = this.#serverName !== '' && isIP(this.#serverName) === 0;
+    if (named) info.requestedServerName = this.#serverName;
+    info.handshakeStartMs = performance.now();
     const tls = connect({
       socket,
       secureContext: context,
       // Judged below, in the terms of the configuration; nothing is sent before.
       rejectUnauthorized: false,
       checkServerIdentity: () => undefined,
-      ...(this.#serverName !== '' && isIP(this.#serverName) === 0 && { servername: this.#serverName }),
+      ...(named && { servername: this.#serverName }),
       ...(this.#alpn !== undefined && { ALPNProtocols: this.#alpn }),
       ...(kept !== undefined && { session: kept.session }),
     });
@@ -195,8 +198,8 @@ class HostTransport implements UpstreamTransport {
     tls.once('secureConnect', () => {
       if (done) return;
       const resumed = tls.isSessionReused();
-      const shown = tls.getPeerX509Certificate()?.raw;
-      const peer = resumed ? kept?.peer : shown === undefined ? undefined : new Certificate(shown);
+      const shown = tls.getPeerX509Certificate();
+      const peer = resumed ? kept?.peer : shown === undefined ? undefined : new Certificate(shown.raw);
       const failure = this.#judge(peer, resumed || tls.authorized ? undefined : chainErrorOf(tls), material);
       if (failure !== undefined) {
         this.#statistics.failed(failure);
@@ -207,7 +210,14 @@ class HostTransport implements UpstreamTransport {
       }
       done = true;
       info.alpn = tls.alpnProtocol === false ? undefined : (tls.alpnProtocol ?? undefined);
-      info.tls = new TlsConnectionInfo(tls, peer, material.own, material.rules !== undefined);
+      info.handshakeEndMs = performance.now();
+      info.tls = new TlsConnectionInfo(
+        tls,
+        peer,
+        certificatesAbove(shown),
+        ownCertificate(tls, material),
+        material.rules !== undefined,
+      );
       this.#statistics.done(info.tls.version, info.tls.cipher, resumed, peer !== undefined);
       if (this.#tls.config.maxSessionKeys > 0 && !(resumed && kept !== undefined && isFresh(kept))) {
         tls.once('session', (session: Buffer) => {

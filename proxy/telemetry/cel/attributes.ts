@@ -16,8 +16,14 @@ const header =
   ({ requestHeaders }) =>
     requestHeaders?.joined(name);
 
-const headers = (map: Headers | undefined): CelObject | undefined =>
-  map === undefined ? undefined : { get: (name) => map.joined(name.toLowerCase()) };
+/** `:method`, `:path`, `:authority`, `:scheme`. */
+const REQUEST_PSEUDO_FIELDS = 4;
+
+/** Envoy counts `:method` and the like among the fields. */
+const headers = (map: Headers | undefined, pseudoFields = 0): CelObject | undefined =>
+  map === undefined
+    ? undefined
+    : { get: (name) => map.joined(name.toLowerCase()), size: () => map.fields.length / 2 + pseudoFields };
 
 const metadata = (value: Readonly<Record<string, unknown>> | undefined): unknown =>
   value === undefined ? undefined : { filter_metadata: value };
@@ -35,7 +41,7 @@ const REQUEST: Attributes = {
   host: ({ requestHeaders }) => requestHeaders?.authority,
   scheme: ({ requestHeaders }) => requestHeaders?.scheme,
   method: ({ requestHeaders }) => requestHeaders?.method,
-  headers: ({ requestHeaders }) => headers(requestHeaders),
+  headers: ({ requestHeaders }) => headers(requestHeaders, REQUEST_PSEUDO_FIELDS),
   referer: header('referer'),
   useragent: header('user-agent'),
   time: ({ info }) => info.startTimeMs,
@@ -59,7 +65,7 @@ const RESPONSE: Attributes = {
     const { responseCode } = input.info;
     return responseCode === 0 ? undefined : grpcStatusOfHttp(responseCode);
   },
-  headers: ({ responseHeaders }) => headers(responseHeaders),
+  headers: ({ responseHeaders }) => headers(responseHeaders, 1),
   trailers: ({ responseTrailers }) => headers(responseTrailers),
   size: ({ info }) => info.bytesSent,
   total_size: ({ info, responseHeaders, responseTrailers }) =>
@@ -129,6 +135,8 @@ const ROOTS: Readonly<Record<string, Attributes>> = {
     route_name: ({ info }) => info.routeName,
     route_metadata: ({ info }) => metadata(info.routeMetadata),
     virtual_host_name: ({ info }) => info.virtualHostName,
+    virtual_host_metadata: ({ info }) => metadata(info.virtualHostMetadata),
+    listener_metadata: ({ info }) => metadata(info.connection.listenerMetadata),
     upstream_host_metadata: ({ info }) => metadata(info.upstreamHostMetadata),
     filter_chain_name: ({ info }) => info.connection.filterChainName,
   },

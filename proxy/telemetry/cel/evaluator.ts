@@ -22,6 +22,8 @@ export interface CelSource<I> {
 export interface CelObject {
   get(name: string): unknown;
   has?(name: string): boolean;
+  /** For `size()`. */
+  size?(): number;
 }
 
 export type Evaluate<I> = (input: I) => unknown;
@@ -42,6 +44,12 @@ export function celText(value: unknown): string | undefined {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   return JSON.stringify(plain(value));
+}
+
+/** As JSON has it: texts, numbers, booleans, lists and objects; undefined: no value. */
+export function celJson(value: unknown): string | number | boolean | object | undefined {
+  if (value === CEL_ERROR || value === null || value === undefined) return undefined;
+  return typeof value === 'object' ? (plain(value) as object) : (value as string | number | boolean);
 }
 
 function plain(value: unknown): unknown {
@@ -312,7 +320,9 @@ const FUNCTIONS: Readonly<Record<string, CelFunction>> = {
       if (typeof value === 'string') return [...value].length;
       if (Array.isArray(value)) return value.length;
       if (value instanceof Map) return value.size;
-      return value !== null && typeof value === 'object' ? Object.keys(value).length : CEL_ERROR;
+      if (value === null || typeof value !== 'object') return CEL_ERROR;
+      if (typeof (value as CelObject).get !== 'function') return Object.keys(value).length;
+      return (value as CelObject).size?.() ?? CEL_ERROR;
     },
   },
   int: { arities: [1], apply: (value) => integer(value) },

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import tlsInspector from '../../../filters/listener/tls_inspector.ts';
-import { ConfigError } from '../../../proxy/config_error.ts';
 import { clientHello, helloMessage, opensslHello, records } from '../../support/client_hello.ts';
 import { CountedFilter } from '../../support/listener_filters.ts';
 
@@ -118,8 +117,77 @@ test('tls_inspector closes on a malformed hello when it is told to', () => {
   assert.equal(strict.inspect(Buffer.from('GET')).verdict, 'done');
 });
 
-test('tls_inspector refuses fingerprints by name', () => {
-  assert.throws(() => new CountedFilter(tlsInspector, { enable_ja3_fingerprinting: true }), ConfigError);
+/** A list of numbers behind its length, as extensions have it. */
+function list(lengthBytes: 1 | 2, size: 1 | 2, values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(lengthBytes + size * values.length);
+  bytes.writeUIntBE(size * values.length, 0, lengthBytes);
+  for (const [index, value] of values.entries()) bytes.writeUIntBE(value, lengthBytes + index * size, size);
+  return bytes;
+}
+
+const both = { enable_ja3_fingerprinting: true, enable_ja4_fingerprinting: true };
+const empty = Buffer.alloc(0);
+
+// The examples of both specifications.
+const ja3Example = clientHello({
+  version: 769,
+  suites: [47, 53, 5, 10, 49161, 49162, 49171, 49172, 50, 56, 19, 4],
+  extensions: [
+    [0, Buffer.from('0008000005612e622e63', 'hex')],
+    [10, list(2, 2, [23, 24, 25])],
+    [11, list(1, 1, [0])],
+  ],
+});
+const ja4Example = clientHello({
+  suites: [
+    0x1a1a, 0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013, 0xc014, 0x9c, 0x9d, 0x2f,
+    0x35,
+  ],
+  extensions: [
+    [0x3a3a, empty],
+    [0x1b, empty],
+    [0x33, empty],
+    [0x4469, empty],
+    [0x17, empty],
+    [0x2d, empty],
+    [0x0d, list(2, 2, [0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601])],
+    [0x05, empty],
+    [0x23, empty],
+    [0x12, empty],
+    [0x2b, list(1, 2, [0x4a4a, 0x0304, 0x0303])],
+    [0xff01, empty],
+    [0x0b, list(1, 1, [0])],
+    [0x0a, list(2, 2, [0xdada, 29, 23, 24])],
+    [0x15, empty],
+  ],
+  serverName: 'a.example',
+  applicationProtocols: ['h2', 'http/1.1'],
+});
+
+for (const [says, hello, wanted] of [
+  ['the example of JA3', ja3Example, { ja3: 'ada70206e40642a3e4461f35503241d5' }],
+  ['the example of JA4', ja4Example, { ja4: 't13d1516h2_8daaf6152771_e5627efa2ab1' }],
+  [
+    'no extensions',
+    clientHello({ noExtensions: true, suites: [0x0a0a] }),
+    { ja4: 't12i000000_000000000000_000000000000' },
+  ],
+  ['a protocol of odd bytes', clientHello({ applicationProtocols: ['\xab\xcd'] }), { ja4: /^t12i0201ad_/ }],
+] as const) {
+  test(`tls_inspector takes the fingerprints of ${says}, at any split`, () => {
+    for (const step of [hello.length, 1, 7]) {
+      const { facts } = new CountedFilter(tlsInspector, both).inspect(hello, step);
+      for (const [kind, value] of Object.entries(wanted) as ['ja3' | 'ja4', string | RegExp][]) {
+        assert.match(facts.fingerprints?.[kind] ?? '', typeof value === 'string' ? new RegExp(`^${value}$`) : value);
+      }
+    }
+  });
+}
+
+test('tls_inspector takes no fingerprint that nobody asked for', () => {
+  assert.equal(new CountedFilter(tlsInspector).inspect(plainHello).facts.fingerprints, undefined);
+  const { facts } = new CountedFilter(tlsInspector, { enable_ja4_fingerprinting: true }).inspect(plainHello);
+  assert.equal(facts.fingerprints?.ja3, '');
 });
 
 test('tls_inspector answers any bytes without throwing, and the same at any split', () => {
@@ -135,11 +203,12 @@ test('tls_inspector answers any bytes without throwing, and the same at any spli
       fc.oneof(mutated, fc.uint8Array({ maxLength: 300 }).map(Buffer.from)),
       fc.integer({ min: 1, max: 40 }),
       (bytes, step) => {
-        const whole = new CountedFilter(tlsInspector).inspect(bytes);
-        const pieces = new CountedFilter(tlsInspector).inspect(bytes, step);
+        const whole = new CountedFilter(tlsInspector, both).inspect(bytes);
+        const pieces = new CountedFilter(tlsInspector, both).inspect(bytes, step);
         assert.equal(pieces.verdict, whole.verdict);
         assert.equal(pieces.facts.serverName, whole.facts.serverName);
         assert.deepEqual(pieces.facts.applicationProtocols, whole.facts.applicationProtocols);
+        assert.deepEqual(pieces.facts.fingerprints, whole.facts.fingerprints);
       },
     ),
     { numRuns: 3000 },
