@@ -67,6 +67,8 @@ export interface ConfigSink {
   unreadable(reasons: readonly string[]): void;
   /** Why a resource cannot be served; undefined: it can. For sources that spread the work over many turns. */
   check(resource: Resource): string | undefined;
+  /** Listeners of a push that were checked, before they are given. @returns by name, why one cannot have its addresses. */
+  claimAddresses(listeners: readonly Resource[], removed: readonly string[]): Promise<ReadonlyMap<string, string>>;
   /** A resource was refused before it could be given (its bytes, its type): its last good version stays. */
   refused(
     resource: ResourceKey & { readonly version: string; readonly reason: string; readonly json?: Json | undefined },

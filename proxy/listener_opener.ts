@@ -1,5 +1,6 @@
 /** Opens the sockets of listeners that are about to be served, and remembers what threads have to be given of them. */
 import type { ListenerConfig } from './listener_config.ts';
+import { ListenerClaims } from './listener_claims.ts';
 import { descriptorsFor, ListeningSockets } from './listening_sockets.ts';
 import type { ListeningSocket } from './net/listening_socket.ts';
 import type { DrainScope } from './drain.ts';
@@ -11,6 +12,8 @@ import type { ListenAddress } from './proxy_options.ts';
 export interface ListenerOpenerOptions {
   readonly threads: number;
   configOf(listener: HeldResource): ListenerConfig;
+  /** Served, or warming. */
+  isConfigured(listener: string): boolean;
   /** undefined: it listens nowhere. */
   onListening(name: string, address: ListenAddress | undefined): void;
   /** It is left out. May throw: then nothing of the batch is served. */
@@ -23,12 +26,19 @@ export type Descriptors = ReadonlyMap<string, readonly (number | undefined)[]>;
 export class ListenerOpener {
   readonly #options: ListenerOpenerOptions;
   readonly #sockets: ListeningSockets;
+  readonly #claims: ListenerClaims;
   /** Of the batch under way. */
   #opened: ReadonlyMap<string, readonly ListeningSocket[]> = new Map();
 
   constructor(options: ListenerOpenerOptions) {
     this.#options = options;
     this.#sockets = new ListeningSockets(options.threads);
+    this.#claims = new ListenerClaims(this.#sockets, options.isConfigured);
+  }
+
+  /** For a push, before it is taken over. @returns by name, why a listener cannot have its addresses. */
+  claim(listeners: readonly ListenerConfig[], removed: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    return this.#claims.claim(listeners, removed);
   }
 
   /** Opens what sockets are new. @returns the listeners that cannot have theirs. */
@@ -36,9 +46,10 @@ export class ListenerOpener {
     const failed = new Set<HeldResource>();
     const opened = new Map<string, readonly ListeningSocket[]>();
     for (const { type, name } of removed) if (type === 'listener') this.#sockets.forget(name);
-    for (const resource of changed) {
-      if (resource.type !== 'listener') continue;
-      const config = this.#options.configOf(resource);
+    const listeners = changed.filter(({ type }) => type === 'listener');
+    const configs = new Map(listeners.map((resource) => [resource, this.#options.configOf(resource)]));
+    for (const config of configs.values()) this.#sockets.release(config);
+    for (const [resource, config] of configs) {
       try {
         const sockets = await this.#sockets.open(config);
         if (sockets === undefined) continue;

@@ -30,8 +30,7 @@ export class ListeningSockets {
   async open(config: ListenerConfig): Promise<readonly ListeningSocket[] | undefined> {
     const { name } = config;
     this.#directions.set(name, config.direction);
-    const stopped = this.#stopped !== undefined && inScope(this.#stopped, config.direction);
-    const keys = config.bindToPort && !stopped ? config.addresses.map((address) => addressKey(name, address)) : [];
+    const keys = this.#keysOf(config);
     const known = this.#byListener.get(name) ?? [];
     if (keys.length === known.length && keys.every((key) => known.includes(key))) return undefined;
     const sockets: ListeningSocket[] = [];
@@ -53,6 +52,23 @@ export class ListeningSockets {
     this.#byListener.set(name, keys);
     for (const key of known) if (!keys.includes(key)) this.#byAddress.get(key)?.users.delete(name);
     return sockets;
+  }
+
+  /** Lets go of what a listener had and is to have no more: another one may take it in the same round. */
+  release(config: ListenerConfig): void {
+    const { name } = config;
+    const keys = new Set(this.#keysOf(config));
+    for (const key of this.#byListener.get(name) ?? []) {
+      if (!keys.has(key)) this.#byAddress.get(key)?.users.delete(name);
+    }
+  }
+
+  isOpen(key: string): boolean {
+    return this.#byAddress.has(key);
+  }
+
+  usersOf(key: string): Iterable<string> {
+    return this.#byAddress.get(key)?.users ?? [];
   }
 
   /** Closes the sockets of all listeners of this scope, and opens none for them any more. */
@@ -81,6 +97,11 @@ export class ListeningSockets {
     }
   }
 
+  #keysOf({ name, direction, bindToPort, addresses }: ListenerConfig): string[] {
+    const stopped = this.#stopped !== undefined && inScope(this.#stopped, direction);
+    return bindToPort && !stopped ? addresses.map((address) => addressKey(name, address)) : [];
+  }
+
   /** Of all listeners that have a socket. */
   all(): ReadonlyMap<string, readonly ListeningSocket[]> {
     return new Map(
@@ -98,7 +119,7 @@ export class ListeningSockets {
 }
 
 /** Port 0 is another one for each listener. */
-function addressKey(listener: string, { ip, port, ipv4Compat }: ListenerAddress): string {
+export function addressKey(listener: string, { ip, port, ipv4Compat }: ListenerAddress): string {
   const families = ipv4Compat === true ? ' both' : '';
   return port === 0 && !ip.startsWith('/') ? `${ip} 0 ${listener}${families}` : `${ip} ${port}${families}`;
 }

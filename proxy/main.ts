@@ -116,6 +116,7 @@ class ControlThread {
     this.#opener = new ListenerOpener({
       threads: options.concurrency,
       configOf: (resource) => this.#listenerConfig(resource),
+      isConfigured: (name) => this.#configuration.newestVersion({ type: 'listener', name }) !== undefined,
       onListening: (name, address) => {
         if (address === undefined) this.#addresses.delete(name);
         else this.#addresses.set(name, address);
@@ -203,6 +204,7 @@ class ControlThread {
           const found = this.#inspect(resource);
           return found instanceof ConfigError ? found.message : undefined;
         },
+        claimAddresses: (listeners, removed) => this.#claimAddresses(listeners, removed),
         refused: ({ json, reason, ...rest }) =>
           this.#configuration.refuse({ ...rest, details: reason, failedMs: Date.now(), json }),
         initialized: () => {
@@ -278,6 +280,16 @@ class ControlThread {
       this.#built.set(keyOf(resource), found);
     }
     return found;
+  }
+
+  async #claimAddresses(
+    listeners: readonly Resource[],
+    removed: readonly string[],
+  ): Promise<ReadonlyMap<string, string>> {
+    const configs = listeners.flatMap((resource) => this.#built.get(keyOf(resource))?.listener ?? []);
+    const refused = await this.#opener.claim(configs, removed);
+    for (const name of refused.keys()) this.#built.delete(keyOf({ type: 'listener', name }));
+    return refused;
   }
 
   #unreadable(reasons: readonly string[]): void {

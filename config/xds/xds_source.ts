@@ -4,13 +4,13 @@
  */
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-import type { ConfigSink, ConfigSource, Dependency, Json, ResourceKey } from '../resources.ts';
+import type { ConfigSink, ConfigSource, Dependency, Json, Resource, ResourceKey } from '../resources.ts';
 import { Slices } from '../../proxy/telemetry/slices.ts';
 import { Backoff, STREAM_BACKOFF } from './backoff.ts';
 import { ConfigStream, type PushOutcome } from './config_stream.ts';
 import type { Push } from './discovery_messages.ts';
 import { PathSubscription } from './path_subscription.ts';
-import { type KnownVersion, readResources } from './pushed_resources.ts';
+import { type BadResource, type KnownVersion, readResources } from './pushed_resources.ts';
 import { AGGREGATED, CLUSTER, LISTENER, NAME_TABLE, namedType, type XdsType } from './resource_types.ts';
 import { type ConfigServer, readConfigServer, type StaticClusters } from './servers.ts';
 import { UpdateCounts } from './update_statistics.ts';
@@ -246,7 +246,11 @@ export class XdsSource implements ConfigSource {
     const removed = (
       type.isWildcard && push.removed.length === 0 ? this.#missing(push, read, known) : push.removed
     ).filter((name) => !contested.has(name));
-    for (const { name, version, reason, json } of read.bad) {
+    const unbound = await this.#unbound(type, read.changed, removed, origin);
+    const bad = [...read.bad, ...unbound];
+    const isUnbound = new Set(unbound.map(({ name }) => name));
+    const good = read.good.filter(({ name }) => !isUnbound.has(name));
+    for (const { name, version, reason, json } of bad) {
       this.#complainOf(type, name, reason);
       if (type.resource === undefined) continue;
       // A key that was refused is a key all the same: it is kept nowhere.
@@ -254,11 +258,12 @@ export class XdsSource implements ConfigSource {
       sink.refused({ type: type.resource, name, version, reason, json: shown });
     }
     // Let go while it was read.
-    const isWanted = ({ name }: { name: string }): boolean => type.isWildcard || names.has(name);
+    const isWanted = ({ name }: { name: string }): boolean =>
+      !isUnbound.has(name) && (type.isWildcard || names.has(name));
     const changed = read.changed.filter(isWanted);
     for (const [name, version] of read.hashes) if (isWanted({ name })) known.set(name, version);
     for (const name of removed) known.delete(name);
-    for (const { name } of read.good) this.#complaints.delete(`${type.message} ${name}`);
+    for (const { name } of good) this.#complaints.delete(`${type.message} ${name}`);
     if (type.resource === undefined) {
       for (const { json } of changed) this.#options.onNameTable?.(json);
     } else if (changed.length > 0 || removed.length > 0) {
@@ -272,9 +277,26 @@ export class XdsSource implements ConfigSource {
         if (!isLast) await this.#slices.next();
       }
     }
-    this.#count(type, push, read.bad, changed);
+    this.#count(type, push, bad, changed);
     this.#given(type);
-    return { accepted: read.good.filter(isWanted), removed, errors: read.bad.map(({ reason }) => reason) };
+    return { accepted: good.filter(isWanted), removed, errors: bad.map(({ reason }) => reason) };
+  }
+
+  /** Listeners whose addresses cannot be had. */
+  async #unbound(
+    type: XdsType,
+    changed: readonly Resource[],
+    removed: readonly string[],
+    origin: string,
+  ): Promise<BadResource[]> {
+    if (type.resource !== 'listener' || changed.length === 0) return [];
+    const reasons = await (this.#sink as ConfigSink).claimAddresses(changed, removed);
+    return changed.flatMap(({ name, version, json }) => {
+      const reason = reasons.get(name);
+      return reason === undefined
+        ? []
+        : [{ name, version, json, reason: `Cannot use listener "${name}" (${origin}): ${reason}` }];
+    });
   }
 
   /** The same complaint of the same resource once: servers send again what was refused. */

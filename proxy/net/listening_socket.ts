@@ -83,6 +83,11 @@ export class ListeningSocket {
     return new ListeningSocket(ip, real, descriptors);
   }
 
+  /** Whether it could be opened now; it is not. @throws {BindError} */
+  static async probe(ip: string, port: number, { ipv4Compat = false }: ListeningOptions): Promise<void> {
+    await probe(ip, port, ipv4Compat);
+  }
+
   /** A duplicate for a thread to listen on; it closes it itself. undefined: the thread opens the address. */
   duplicate(thread: number): number | undefined {
     const descriptor = this.#descriptors[thread];

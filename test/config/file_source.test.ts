@@ -38,6 +38,7 @@ class Watched {
       },
       check: () => undefined,
       refused: () => {},
+      claimAddresses: () => Promise.resolve(new Map()),
       initialized: () => {},
       whenWarmed: (callback) => callback(),
       statistics: { counter: () => ({ inc() {}, add() {} }), gauge: () => ({ set() {} }), text: () => {} },

@@ -48,6 +48,10 @@ export class SecretSink implements ConfigSink {
     return found instanceof ConfigError ? found.message : undefined;
   }
 
+  claimAddresses(): Promise<ReadonlyMap<string, string>> {
+    return Promise.resolve(new Map());
+  }
+
   refused({ reason }: { readonly reason: string }): void {
     this.rejections.push(reason);
   }

@@ -209,16 +209,6 @@ test('a flood of pushes is read one after the other while requests are answered'
   await stillServes(proxy);
 });
 
-test('a listener on the address of another is left out and told of', async (t) => {
-  const proxy = await serving(t);
-  const address = { socket_address: { address: '127.0.0.1', port_value: proxy.port } };
-  await proxy.ads.push({ listeners: [{ ...adsListener('again', 'r'), address }] });
-  const said = (): boolean =>
-    proxy.proxy.reports.some(({ errors }) => /Cannot use listener "again"/.test(errors.join()));
-  await proxy.ads.until('it is told', said);
-  await stillServes(proxy);
-});
-
 test('a server that repeats what was refused is answered more slowly', async (t) => {
   const proxy = await serving(t);
   const bad = raw('clusters', { name: 'bad', type: 'STRICT_DNS' });
