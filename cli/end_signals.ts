@@ -6,12 +6,14 @@
  *   SIGQUIT, /quitquitquit  stop without draining
  *   SIGHUP                  read the files again
  *   SIGUSR2                 open the logs again
+ *   SIGUSR1, SIGWINCH, …    the application's; nobody's without one
  */
 import type { Application } from './application.ts';
 import { exitCodes } from './exit_codes.ts';
+import { unblockUserSignal } from './user_signal.ts';
 
-/** Node keeps SIGUSR1 for its debugger, which is off: it reaches nobody. */
-const FORWARDED: readonly NodeJS.Signals[] = ['SIGWINCH', 'SIGCONT'];
+/** What a program may have made a use of, and would miss; SIGHUP and SIGUSR2 are ours, and would end most programs. */
+const FORWARDED: readonly NodeJS.Signals[] = ['SIGUSR1', 'SIGWINCH', 'SIGCONT', 'SIGURG', 'SIGIO', 'SIGPWR'];
 
 export class EndSignals {
   readonly #requested = Promise.withResolvers<void>();
@@ -45,6 +47,7 @@ export class EndSignals {
   forwardTo(application: Application): void {
     this.#application = application;
     for (const signal of FORWARDED) process.on(signal, () => application.signal(signal));
+    unblockUserSignal();
     void application.ended.then(() => {
       this.#application = undefined;
     });

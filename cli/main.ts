@@ -19,7 +19,7 @@ Exit codes: 0 fine or stopped, 1 failed, 2 wrong usage, 3 invalid configuration,
 4 cannot listen, 6 drain time passed, 130 second Ctrl-C; of "run -- CMD": CMD's.
 Every flag has an environment variable: PILLION_ and its name in capitals.
 Signals: SIGTERM and SIGINT drain and stop, SIGQUIT stops at once, SIGHUP reads the
-files again, SIGUSR2 opens the logs again.
+files again, SIGUSR2 opens the logs again; SIGUSR1 is the application's.
 `;
 
 type Values = Readonly<Record<string, string>>;

@@ -1,6 +1,6 @@
 /** The data threads as the control thread sees them: started, told, restarted when they die. */
 import { type BucketMemory, createBucketMemory, createBucketRow, forgetBuckets } from './http/token_buckets.ts';
-import { createOverloadMemory, type OverloadMemory } from './overload/overload_state.ts';
+import { CONNECTIONS_OF_ALL, createOverloadMemory, type OverloadMemory } from './overload/overload_state.ts';
 import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { ClusterCall } from './cluster_caller.ts';
@@ -31,6 +31,7 @@ import {
   createBreakerMemory,
   createBreakerRow,
   forgetRow,
+  hasSlot,
   usedSlots,
 } from './upstream/shared_breakers.ts';
 
@@ -178,9 +179,10 @@ export class DataThreads {
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
   }
 
-  /** For tests: shared slots that somebody holds. */
-  usedSlots(): number {
-    return usedSlots(this.breakers) + usedSlotsOf(this.reports.slots);
+  /** For tests: shared slots that somebody holds; `own`: the overload manager's, while a thread lives. */
+  usedSlots(): { readonly clusters: number; readonly own: number } {
+    const own = hasSlot(this.breakers, CONNECTIONS_OF_ALL, 'default') ? 1 : 0;
+    return { clusters: usedSlots(this.breakers) - own + usedSlotsOf(this.reports.slots), own };
   }
 
   /** For tests: kills one as a crash would. */

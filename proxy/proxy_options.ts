@@ -81,7 +81,11 @@ export interface RunningProxy {
   stop(how: 'graceful' | 'now', policy?: Partial<ShutdownPolicy>): Promise<string>;
   readonly statistics: Aggregate;
   /** For tests that kill one, or wait until they have said what they count. */
-  readonly threads: { kill(index: number): Promise<void>; usedSlots(): number; describe(): Promise<unknown> };
+  readonly threads: {
+    kill(index: number): Promise<void>;
+    usedSlots(): { readonly clusters: number; readonly own: number };
+    describe(): Promise<unknown>;
+  };
   /** What the DNS proxy answers from now on. */
   setNames(names: NameTableData): void;
   /** SIGUSR2. */

@@ -29,7 +29,7 @@ import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { SystemResolver } from './upstream/dns.ts';
 import { TokenBuckets } from './http/token_buckets.ts';
-import { ThreadOverload } from './overload/overload_state.ts';
+import { CONNECTIONS_OF_ALL, ThreadOverload } from './overload/overload_state.ts';
 import { probeHost } from './upstream/health_probe.ts';
 import { HostReports } from './upstream/host_reports.ts';
 import { HostVerdicts } from './upstream/host_verdicts.ts';
@@ -106,7 +106,11 @@ const spans = new ThreadRecords<TracerConfig, SpanRecord>(
 );
 const nowMs = eventNowMs;
 const breakers = new SharedBreakers(start.breakers, start.breakerRow);
-const overload = new ThreadOverload(start.overload, breakers.open('', 'default', UNLIMITED), Math.random);
+const overload = new ThreadOverload(
+  start.overload,
+  breakers.open(CONNECTIONS_OF_ALL, 'default', UNLIMITED),
+  Math.random,
+);
 overload.watchLag();
 const services: ThreadServices = {
   threadIndex: start.threadIndex,

@@ -5,6 +5,9 @@ import { OVERLOAD_ACTIONS, type OverloadAction } from './overload_config.ts';
 /** Levels of actions in millionths, by their index; then the most connections, 0: any number. */
 export type OverloadMemory = SharedArrayBuffer;
 
+/** In the table of circuit breakers, as no cluster is called: all connections of all threads. */
+export const CONNECTIONS_OF_ALL = '';
+
 const FULL = 1_000_000;
 const MOST_CONNECTIONS = OVERLOAD_ACTIONS.length;
 

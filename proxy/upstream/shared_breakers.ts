@@ -12,7 +12,14 @@ import type {
   Priority,
   RetryBudget,
 } from './circuit_breakers.ts';
-import { createSlotMemory, forgetSlots, SharedSlots, type SlotMemory, usedSlotsOf } from './shared_slots.ts';
+import {
+  createSlotMemory,
+  forgetSlots,
+  SharedSlots,
+  type SlotMemory,
+  slotsWithKey,
+  usedSlotsOf,
+} from './shared_slots.ts';
 
 /** (cluster, priority) pairs that can be shared; beyond, a thread counts for itself alone. */
 export const BREAKER_SLOTS = 32_768;
@@ -58,6 +65,15 @@ export function usedSlots(memory: BreakerMemory): number {
   return usedSlotsOf(memory.slots);
 }
 
+/** Whether some thread counts there; for tests. */
+export function hasSlot({ slots }: BreakerMemory, cluster: string, priority: Priority): boolean {
+  return slotsWithKey(slots, keyOf(cluster, priority)) > 0;
+}
+
+function keyOf(cluster: string, priority: Priority): string {
+  return `${priority} ${cluster}`;
+}
+
 export class SharedBreakers implements CircuitBreakers {
   readonly #slots: SharedSlots;
   readonly #totals: Int32Array;
@@ -71,7 +87,7 @@ export class SharedBreakers implements CircuitBreakers {
   }
 
   open(cluster: string, priority: Priority, limits: BreakerLimits): Breaker {
-    const key = `${priority} ${cluster}`;
+    const key = keyOf(cluster, priority);
     const known = this.#open.get(key);
     if (known !== undefined) {
       known.users++;
@@ -89,7 +105,7 @@ export class SharedBreakers implements CircuitBreakers {
   }
 
   close(cluster: string, priority: Priority): void {
-    const key = `${priority} ${cluster}`;
+    const key = keyOf(cluster, priority);
     const known = this.#open.get(key);
     if (known === undefined || known.users === 0 || --known.users > 0) return;
     const { breaker, slot } = known;

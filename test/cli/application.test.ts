@@ -49,6 +49,22 @@ test('signals reach the application, and the proxy drains only after it has gone
   assert.equal(code, 3);
 });
 
+test('signals that a program may use for itself reach the application, and end nobody', async (t) => {
+  const names = ['USR1', 'WINCH', 'CONT', 'URG', 'PWR'] as const;
+  const script = `${names.map((name) => `trap 'echo ${name}' ${name}`).join('; ')}; trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done`;
+  const running = new PillionProcess(t, [...RUN, '--', 'sh', '-c', script]);
+  await running.until(/^up\n/m);
+  for (const name of names) {
+    running.signal(`SIG${name}`);
+    await running.until(new RegExp(`^${name}\n`, 'm'));
+  }
+  running.signal('SIGTERM');
+  const { code, stdout, stderr } = await running.ended;
+  assert.equal(code, 4);
+  assert.equal(stdout, ['up', ...names, ''].join('\n'));
+  assert.doesNotMatch(stderr, /Debugger/);
+});
+
 test('an application that a signal ended gives 128 and the signal’s number', async (t) => {
   const { code } = await runPillion(t, [...RUN, '--', 'sh', '-c', 'kill -KILL $$']);
   assert.equal(code, 137);
