@@ -171,3 +171,43 @@ test('HpackDecoder knows what a field is when its name or value is none that HTT
   }
   assert.equal(kinds('x-a', 'caf\u00e9\tb'), Kind.regular);
 });
+
+test('HpackDecoder gives each text as it was written when texts come again on other connections', () => {
+  const text = fc.oneof(fc.constantFrom('nginx', 'text/plain'), fc.string({ unit: 'binary-ascii', maxLength: 60 }));
+  fc.assert(
+    fc.property(fc.array(text, { minLength: 1, maxLength: 20 }), fc.boolean(), (values, huffman) => {
+      const fields = values.flatMap((value) => ['x-a', value]);
+      const pieces = values.map((value) => {
+        const bytes = Buffer.from(value, 'latin1');
+        const packed = Buffer.alloc(huffmanLength(value) + 8);
+        const payload = huffman ? packed.subarray(0, huffmanEncode(value, packed, 0)) : bytes;
+        if (payload.length >= 127) return undefined;
+        return Buffer.concat([
+          Buffer.from([0, 3]),
+          Buffer.from('x-a'),
+          Buffer.from([payload.length | (huffman ? 0x80 : 0)]),
+          payload,
+        ]);
+      });
+      fc.pre(pieces.every((piece) => piece !== undefined));
+      const block = Buffer.concat(pieces as Buffer[]);
+      for (let again = 0; again < 4; again++) assert.deepEqual(decode(new HpackDecoder(4096), block), fields);
+    }),
+  );
+});
+
+test('HpackEncoder names an entry of the table when many values of one name stand there', () => {
+  const encoder = new HpackEncoder();
+  const decoder = new HpackDecoder(4096);
+  for (const values of [20, 90]) {
+    for (let round = 0; round < 4; round++) {
+      for (let value = 0; value < values; value++) {
+        const fields = ['x-a', `value-${value}`, 'x-a', `value-${value}`];
+        const block = encode(encoder, fields);
+        assert.deepEqual(decode(decoder, block), fields);
+        assert.equal(decoder.tableBytes, encoder.tableBytes);
+        if (values === 20 && round > 0) assert.equal(block.length, 2, 'two indexes');
+      }
+    }
+  }
+});

@@ -1,7 +1,9 @@
 /** Decodes header blocks (RFC 7541 §6). One decoder a connection and direction: its table lives as long. */
 import { Kind, kindOfField, kindOfName } from './field_kind.ts';
 import { huffmanDecode } from './huffman.ts';
+import { isSecret } from './secret_names.ts';
 import { STATIC_ENTRIES, staticFields } from './static_table.ts';
+import { findText, offerText } from './text_cache.ts';
 
 /** Of an entry, beside its texts (RFC 7541 §4.1). */
 const ENTRY_OVERHEAD = 32;
@@ -23,12 +25,38 @@ export class DecodedBlock {
   /** Beyond a limit: the fields are not all here. */
   overflow: 'bytes' | 'count' | undefined = undefined;
 
+  /** Fields that are here. */
+  #stored = 0;
+
   reset(): void {
-    this.texts.length = 0;
-    this.kinds.length = 0;
+    this.#stored = 0;
     this.count = 0;
     this.listBytes = 0;
     this.overflow = undefined;
+  }
+
+  /** One more field, as far as the limits allow. */
+  add(limits: DecodeLimits, name: string, value: string, kind: number): void {
+    this.count++;
+    this.listBytes += name.length + value.length + ENTRY_OVERHEAD;
+    if (this.overflow !== undefined) return;
+    if (this.listBytes > limits.maxListBytes) this.overflow = 'bytes';
+    else if (this.count > limits.maxCount) this.overflow = 'count';
+    else {
+      const at = this.#stored++;
+      this.texts[2 * at] = name;
+      this.texts[2 * at + 1] = value;
+      this.kinds[at] = kind;
+    }
+  }
+
+  /** Drops what is left of a longer block: one by one, since setting `length` costs more than decoding a field. */
+  end(): void {
+    while (this.kinds.length > this.#stored) {
+      this.kinds.pop();
+      this.texts.pop();
+      this.texts.pop();
+    }
   }
 }
 
@@ -63,6 +91,12 @@ export class HpackDecoder {
   /** Decodes `bytes[from, end)`. @returns false: malformed, which ends the connection (COMPRESSION_ERROR). */
   decode(bytes: Buffer, from: number, end: number, limits: DecodeLimits, into: DecodedBlock): boolean {
     into.reset();
+    const decoded = this.#fields(bytes, from, end, limits, into);
+    into.end();
+    return decoded;
+  }
+
+  #fields(bytes: Buffer, from: number, end: number, limits: DecodeLimits, into: DecodedBlock): boolean {
     this.#at = from;
     this.#failed = false;
     let mayResize = true;
@@ -89,8 +123,7 @@ export class HpackDecoder {
   #indexed(index: number, limits: DecodeLimits, into: DecodedBlock): boolean {
     if (this.#failed || index === 0) return false;
     if (index <= STATIC_ENTRIES) {
-      add(
-        into,
+      into.add(
         limits,
         staticFields[2 * index] as string,
         staticFields[2 * index + 1] as string,
@@ -100,8 +133,7 @@ export class HpackDecoder {
     }
     const position = this.#position(index);
     if (position < 0) return false;
-    add(
-      into,
+    into.add(
       limits,
       this.#names[position] as string,
       this.#values[position] as string,
@@ -123,7 +155,7 @@ export class HpackDecoder {
     let name: string;
     let nameKind: number;
     if (index === 0) {
-      name = this.#text(bytes, end);
+      name = this.#text(bytes, end, true);
       nameKind = kindOfName(name);
     } else if (index <= STATIC_ENTRIES) {
       name = staticFields[2 * index] as string;
@@ -137,10 +169,10 @@ export class HpackDecoder {
       if (nameKind === Kind.badValue) nameKind = kindOfName(name);
     }
     if (this.#failed) return false;
-    const value = this.#text(bytes, end);
+    const value = this.#text(bytes, end, !isSecret(name));
     if (this.#failed) return false;
     const kind = kindOfField(nameKind, value);
-    add(into, limits, name, value, kind);
+    into.add(limits, name, value, kind);
     if (insert) this.#insert(name, value, kind);
     return true;
   }
@@ -192,7 +224,8 @@ export class HpackDecoder {
     return 0;
   }
 
-  #text(bytes: Buffer, end: number): string {
+  /** `shared`: may be found among what other connections sent. */
+  #text(bytes: Buffer, end: number, shared: boolean): string {
     if (this.#at >= end) {
       this.#failed = true;
       return '';
@@ -206,24 +239,16 @@ export class HpackDecoder {
       return '';
     }
     this.#at = to;
-    if (!huffman) return bytes.latin1Slice(from, to);
-    const text = huffmanDecode(bytes, from, to);
+    if (shared) {
+      const known = findText(bytes, from, to, huffman);
+      if (known !== undefined) return known;
+    }
+    const text = huffman ? huffmanDecode(bytes, from, to) : bytes.latin1Slice(from, to);
     if (text === undefined) {
       this.#failed = true;
       return '';
     }
+    if (shared) offerText(bytes, from, to, huffman, text);
     return text;
-  }
-}
-
-function add(into: DecodedBlock, limits: DecodeLimits, name: string, value: string, kind: number): void {
-  into.count++;
-  into.listBytes += name.length + value.length + ENTRY_OVERHEAD;
-  if (into.overflow !== undefined) return;
-  if (into.listBytes > limits.maxListBytes) into.overflow = 'bytes';
-  else if (into.count > limits.maxCount) into.overflow = 'count';
-  else {
-    into.texts.push(name, value);
-    into.kinds.push(kind);
   }
 }

@@ -3,6 +3,7 @@
  * repeats (request ids, paths with numbers) is not, so that it evicts nothing; secrets that could be guessed never are.
  */
 import { huffmanEncode, huffmanLength } from './huffman.ts';
+import { isSecret } from './secret_names.ts';
 import { STATIC_ENTRIES, staticNames } from './static_table.ts';
 
 const ENTRY_OVERHEAD = 32;
@@ -16,7 +17,8 @@ const MIN_INDEXED_SECRET = 20;
 interface KnownName {
   /** 0: not in the static table. */
   readonly staticIndex: number;
-  readonly staticValues: ReadonlyMap<string, number> | undefined;
+  /** Of the entries from `staticIndex` on. */
+  readonly staticValues: readonly string[];
   /** Number of the newest entry with this name; −1: none. */
   newest: number;
   /** Entries with this name. */
@@ -24,9 +26,17 @@ interface KnownName {
   /** The value that came last and was not put into the table. */
   lastValue: string | undefined;
   readonly secret: boolean;
-  /** Numbers of entries by value; made with the first. */
-  values: Map<string, number> | undefined;
+  /**
+   * Values of the newest entries and their numbers, newest last. No Map: looking up a text that was just decoded makes
+   * V8 intern it, which costs more than all else that a request id needs.
+   */
+  readonly values: string[];
+  readonly numbers: number[];
 }
+
+/** Entries of one name that are compared with a value; older ones only lend their name. */
+const MAX_VALUES = 64;
+const NO_VALUES: readonly string[] = [];
 
 /** Fields of a block whose places are remembered. */
 const MAX_REMEMBERED = 24;
@@ -116,19 +126,21 @@ export class HpackEncoder {
       const inStatic = staticNames.get(name);
       known = {
         staticIndex: inStatic?.index ?? 0,
-        staticValues: inStatic !== undefined && inStatic.values.size > 0 ? inStatic.values : undefined,
+        staticValues: inStatic?.values ?? NO_VALUES,
         newest: -1,
         entries: 0,
         lastValue: undefined,
         secret: isSecret(name),
-        values: undefined,
+        values: [],
+        numbers: [],
       };
       // Names of our own making up come and go with their entries: a peer cannot grow the map.
       if (inStatic !== undefined) this.#known.set(name, known);
     }
     this.#at = at;
-    const number = known.values?.get(value);
-    if (number !== undefined) {
+    const newest = lastPlaceOf(known.values, value);
+    if (newest >= 0) {
+      const number = known.numbers[newest] as number;
       this.#integer(out, 0x80, 0x7f, this.#index(number));
       if (place < MAX_REMEMBERED) {
         for (let i = this.#lastNumbers.length; i < place; i++) this.#remember(i, '', '', -1);
@@ -136,9 +148,9 @@ export class HpackEncoder {
       }
       return this.#at;
     }
-    const inStatic = known.staticValues?.get(value);
-    if (inStatic !== undefined) {
-      out[at] = 0x80 | inStatic;
+    const inStatic = lastPlaceOf(known.staticValues, value);
+    if (inStatic >= 0) {
+      out[at] = 0x80 | (known.staticIndex + inStatic);
       return at + 1;
     }
     const nameIndex = known.staticIndex > 0 ? known.staticIndex : known.newest >= 0 ? this.#index(known.newest) : 0;
@@ -184,8 +196,12 @@ export class HpackEncoder {
     if (known.staticIndex === 0) this.#known.set(name, known);
     known.newest = number;
     known.entries++;
-    known.values ??= new Map();
-    known.values.set(value, number);
+    if (known.values.length === MAX_VALUES) {
+      known.values.shift();
+      known.numbers.shift();
+    }
+    known.values.push(value);
+    known.numbers.push(number);
   }
 
   #evict(wanted: number): void {
@@ -198,7 +214,10 @@ export class HpackEncoder {
       const known = this.#known.get(name);
       if (known !== undefined) {
         known.entries--;
-        if (known.values?.get(value) === number) known.values.delete(value);
+        if (known.numbers[0] === number) {
+          known.values.shift();
+          known.numbers.shift();
+        }
         if (known.entries === 0) {
           known.newest = -1;
           if (known.staticIndex === 0) this.#known.delete(name);
@@ -248,6 +267,9 @@ export class HpackEncoder {
   }
 }
 
-function isSecret(name: string): boolean {
-  return name === 'authorization' || name === 'proxy-authorization' || name === 'cookie' || name === 'set-cookie';
+/** Faster than the array's own for a handful of texts. −1: not there. */
+function lastPlaceOf(values: readonly string[], value: string): number {
+  let place = values.length - 1;
+  while (place >= 0 && values[place] !== value) place--;
+  return place;
 }

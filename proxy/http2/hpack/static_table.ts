@@ -15,25 +15,25 @@ export const staticFields: readonly string[] = TABLE.split('|');
 
 export const STATIC_ENTRIES = 61;
 
-/** Of each name the first index, and its values with theirs. */
+/** Of each name the first index, and the values that stand at that and the following ones. */
 export interface StaticName {
   readonly index: number;
-  readonly values: ReadonlyMap<string, number>;
+  readonly values: readonly string[];
 }
 
 export const staticNames: ReadonlyMap<string, StaticName> = makeNames();
 
 function makeNames(): Map<string, StaticName> {
-  const names = new Map<string, StaticName & { values: Map<string, number> }>();
+  const names = new Map<string, StaticName & { values: string[] }>();
   for (let index = 1; index <= STATIC_ENTRIES; index++) {
     const name = staticFields[2 * index] as string;
     const value = staticFields[2 * index + 1] as string;
     let entry = names.get(name);
     if (entry === undefined) {
-      entry = { index, values: new Map() };
+      entry = { index, values: [] };
       names.set(name, entry);
     }
-    if (value !== '') entry.values.set(value, index);
+    if (value !== '') entry.values.push(value);
   }
   return names;
 }
