@@ -73,6 +73,8 @@ export interface ConfigSink {
   refused(
     resource: ResourceKey & { readonly version: string; readonly reason: string; readonly json?: Json | undefined },
   ): void;
+  /** Values of a runtime layer (envoy.service.runtime.v3.Runtime), whole. */
+  runtimeLayer(resource: string, layer: Json): void;
   /** From a source that `announcesInitialized`: everything that a start waits for was given. */
   initialized(): void;
   /** Calls back once nothing warms: at once, or later. */

@@ -204,6 +204,10 @@ class ControlThread {
           const found = this.#inspect(resource);
           return found instanceof ConfigError ? found.message : undefined;
         },
+        runtimeLayer: (resource, layer) => {
+          this.#observed.runtime.push(resource, layer);
+          this.#runtimeChanged();
+        },
         claimAddresses: (listeners, removed) => this.#claimAddresses(listeners, removed),
         refused: ({ json, reason, ...rest }) =>
           this.#configuration.refuse({ ...rest, details: reason, failedMs: Date.now(), json }),
@@ -425,11 +429,16 @@ class ControlThread {
         options.log.setLevel?.(level, component);
         this.#threads.broadcast({ kind: 'log-level', level: mostTalkative(options.log) });
       },
-      runtimeChanged: () => this.#threads.broadcast({ kind: 'runtime', values: this.#observed.runtime.values() }),
+      runtimeChanged: () => this.#runtimeChanged(),
       reopenLogs: () => this.#writer.reopen(),
       drain: (scope, how) => this.#drain.drainListeners(scope, how),
       quit: () => options.onQuit?.(),
     };
+  }
+
+  #runtimeChanged(): void {
+    this.#aggregate.own.counter('runtime.load_success').inc();
+    this.#threads.broadcast({ kind: 'runtime', values: this.#observed.runtime.values() });
   }
 
   #setNames(names: NameTableData): void {

@@ -9,6 +9,15 @@ interface Layer {
   readonly values: Map<string, string>;
   /** Written by /runtime_modify. */
   readonly isAdmin: boolean;
+  /** The Runtime resource that fills it; '': none. */
+  readonly resource: string;
+}
+
+/** A layer that comes by RTDS. */
+export interface PushedLayer {
+  readonly resource: string;
+  /** envoy.config.core.v3.ConfigSource */
+  readonly source: Fields;
 }
 
 /** Values that an operator sets by hand. */
@@ -24,10 +33,14 @@ export class RuntimeLayers {
       if (fields.has('static_layer')) {
         const values = new Map<string, string>();
         flatten(fields.raw('static_layer'), '', values);
-        return { name, values, isAdmin: false };
+        return { name, values, isAdmin: false, resource: '' };
       }
-      if (fields.has('admin_layer')) return { name, values: new Map(), isAdmin: true };
-      throw new ConfigError(fields.path, `layer "${name}": static_layer and admin_layer are supported`);
+      if (fields.has('admin_layer')) return { name, values: new Map(), isAdmin: true, resource: '' };
+      const rtds = fields.message('rtds_layer');
+      if (rtds !== undefined) {
+        return { name, values: new Map(), isAdmin: false, resource: rtds.requiredString('name') };
+      }
+      throw new ConfigError(fields.path, `layer "${name}": static_layer, rtds_layer and admin_layer are supported`);
     });
     if (this.#layers.filter(({ isAdmin }) => isAdmin).length > 1) {
       throw new ConfigError(path, 'there is more than one admin_layer');
@@ -65,6 +78,16 @@ export class RuntimeLayers {
     return undefined;
   }
 
+  /** What a control plane says of a layer, whole. @throws {ConfigError} for values that are none. */
+  push(resource: string, layer: unknown): void {
+    const values = layerValues(layer);
+    for (const { resource: wanted, values: held } of this.#layers) {
+      if (wanted !== resource) continue;
+      held.clear();
+      for (const [key, value] of values) held.set(key, value);
+    }
+  }
+
   /** As /runtime prints it. */
   dump(): object {
     const entries: Record<string, object> = Object.create(null);
@@ -78,12 +101,29 @@ export class RuntimeLayers {
   }
 }
 
+/** Of a bootstrap's layered_runtime. @throws {ConfigError} */
+export function pushedLayers(json: unknown, path = 'layered_runtime'): PushedLayer[] {
+  return new Fields(json ?? {}, path).messages('layers').flatMap((layer) => {
+    const rtds = layer.message('rtds_layer');
+    if (rtds === undefined) return [];
+    return [{ resource: rtds.requiredString('name'), source: rtds.requiredMessage('rtds_config') }];
+  });
+}
+
+/** The values of envoy.service.runtime.v3.Runtime.layer. @throws {ConfigError} for lists, as Envoy does. */
+export function layerValues(layer: unknown): ReadonlyMap<string, string> {
+  const values = new Map<string, string>();
+  flatten(new Fields(layer ?? {}, 'layer').json, '', values);
+  return values;
+}
+
 /** Nested objects become dotted keys; a fractional percent stays one value. */
 function flatten(value: unknown, key: string, into: Map<string, string>): void {
   if (value === null || typeof value !== 'object') {
     if (key !== '') into.set(key, String(value));
     return;
   }
+  if (Array.isArray(value)) throw new ConfigError(key, 'a list is no runtime value');
   if ('numerator' in value) {
     into.set(key, JSON.stringify(value));
     return;

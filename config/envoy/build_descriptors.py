@@ -29,6 +29,7 @@ ROOTS = [
     "envoy/service/discovery/v3/",
     "envoy/service/auth/v3/",
     "envoy/service/ratelimit/v3/",
+    "envoy/service/runtime/v3/",
     "envoy/service/accesslog/v3/",
     "envoy/service/secret/v3/",
     "envoy/service/status/v3/",

@@ -1,5 +1,6 @@
 /** The control planes that an Envoy bootstrap names. Envoy: envoy.config.bootstrap.v3.Bootstrap.DynamicResources. */
 import { ConfigError } from '../../proxy/config_error.ts';
+import { pushedLayers } from '../../proxy/runtime_layers.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { Json } from '../resources.ts';
 import { type ConfigServer, readConfigServer } from './servers.ts';
@@ -46,6 +47,7 @@ export function xdsSource(
     ads: ads === undefined ? undefined : withHeaders(readConfigServer(ads, staticClusters), headers),
     clusters: dynamic?.message('cds_config')?.json,
     listeners: dynamic?.message('lds_config')?.json,
+    runtimeLayers: pushedLayers(bootstrap['layered_runtime']),
     staticClusters,
     log,
     ...(onNameTable !== undefined && { onNameTable }),

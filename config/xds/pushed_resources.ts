@@ -148,7 +148,7 @@ function readOne(
     json,
     origin,
   };
-  const complaint = type.resource === undefined ? undefined : check(resource);
+  const complaint = check(resource);
   return complaint === undefined ? resource : { name, version, reason: complaint, json };
 }
 

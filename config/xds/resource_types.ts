@@ -2,7 +2,7 @@
 import type { ResourceType } from '../resources.ts';
 
 export interface XdsType {
-  /** undefined: Istio's name table, which is no resource of the data plane. */
+  /** undefined: Istio's name table and layers of runtime values, which are no resources of the data plane. */
   readonly resource: ResourceType | undefined;
   readonly message: string;
   readonly url: string;
@@ -39,6 +39,11 @@ export const LISTENER = type(
   ['envoy.service.listener.v3.ListenerDiscoveryService', 'Listeners'],
   true,
 );
+/** Asked for by the names that the bootstrap's layers have. */
+export const RUNTIME = type(undefined, 'envoy.service.runtime.v3.Runtime', [
+  'envoy.service.runtime.v3.RuntimeDiscoveryService',
+  'Runtime',
+]);
 export const NAME_TABLE = type(undefined, 'istio.networking.nds.v1.NameTable', ['', ''], true);
 
 const NAMED = {

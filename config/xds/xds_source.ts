@@ -4,6 +4,7 @@
  */
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
+import { layerValues, type PushedLayer } from '../../proxy/runtime_layers.ts';
 import type { ConfigSink, ConfigSource, Dependency, Json, Resource, ResourceKey } from '../resources.ts';
 import { Slices } from '../../proxy/telemetry/slices.ts';
 import { Backoff, STREAM_BACKOFF } from './backoff.ts';
@@ -11,7 +12,7 @@ import { ConfigStream, type PushOutcome } from './config_stream.ts';
 import type { Push } from './discovery_messages.ts';
 import { PathSubscription } from './path_subscription.ts';
 import { type BadResource, type KnownVersion, readResources } from './pushed_resources.ts';
-import { AGGREGATED, CLUSTER, LISTENER, NAME_TABLE, namedType, type XdsType } from './resource_types.ts';
+import { AGGREGATED, CLUSTER, LISTENER, NAME_TABLE, namedType, RUNTIME, type XdsType } from './resource_types.ts';
 import { type ConfigServer, readConfigServer, type StaticClusters } from './servers.ts';
 import { UpdateCounts } from './update_statistics.ts';
 
@@ -22,6 +23,8 @@ export interface XdsOptions {
   /** envoy.config.core.v3.ConfigSource each; undefined: none come. */
   readonly clusters: Json | undefined;
   readonly listeners: Json | undefined;
+  /** Of the bootstrap: their values come before anything else is asked for. */
+  readonly runtimeLayers?: readonly PushedLayer[];
   readonly staticClusters: StaticClusters;
   /** istio.networking.nds.v1.NameTable, where Istio's DNS proxy is on. */
   readonly onNameTable?: (table: Json) => void;
@@ -29,8 +32,11 @@ export interface XdsOptions {
   readonly random?: () => number;
 }
 
-interface Wildcard {
+/** What a start waits for. */
+interface Awaited {
   readonly type: XdsType;
+  /** '': everything of the type. */
+  readonly name: string;
   isGiven: boolean;
   timer: NodeJS.Timeout | undefined;
 }
@@ -54,7 +60,7 @@ export class XdsSource implements ConfigSource {
   readonly #known = new Map<string, Map<string, KnownVersion>>();
   /** What is subscribed to: by key, how to let go, and where its statistics stand. */
   readonly #wanted = new Map<string, { readonly dependency: Dependency; unsubscribe(): void }>();
-  readonly #awaited: Wildcard[] = [];
+  readonly #awaited: Awaited[] = [];
   readonly #warnedFields = new Set<string>();
   /** The last one of each resource that is bad now. */
   readonly #complaints = new Map<string, string>();
@@ -71,17 +77,18 @@ export class XdsSource implements ConfigSource {
     ] as const) {
       if (source !== undefined) this.#resolve(new Fields(source, field));
     }
+    for (const { source } of options.runtimeLayers ?? []) this.#resolve(source);
   }
 
   start(on: ConfigSink): void {
     this.#sink = on;
     this.#isStarted = true;
     on.statistics.gauge('control_plane.connected_state').set(0);
-    const { clusters, listeners, onNameTable, ads } = this.#options;
-    const cds = clusters === undefined ? undefined : this.#await(CLUSTER, clusters);
-    const lds = listeners === undefined ? undefined : this.#await(LISTENER, listeners);
-    if (cds !== undefined && clusters !== undefined) this.#subscribeAll(CLUSTER, clusters);
-    if (lds !== undefined && listeners !== undefined && cds === undefined) this.#subscribeAll(LISTENER, listeners);
+    const { clusters, listeners, onNameTable, ads, runtimeLayers = [] } = this.#options;
+    if (clusters !== undefined) this.#await(CLUSTER, '', clusters);
+    if (listeners !== undefined) this.#await(LISTENER, '', listeners);
+    for (const { resource, source } of runtimeLayers) this.#subscribeLayer(resource, source);
+    if (!this.#isAwaited(RUNTIME)) this.#subscribeFirst();
     if (onNameTable !== undefined && ads !== undefined) this.#stream(ads, NAME_TABLE, '').subscribeAll(NAME_TABLE);
     for (const stream of this.#streams.values()) stream.start();
     if (this.#awaited.length === 0) on.initialized();
@@ -136,37 +143,64 @@ export class XdsSource implements ConfigSource {
     return source.has('ads') || source.has('self') ? this.#options.ads : undefined;
   }
 
-  #await(type: XdsType, source: Json): Wildcard {
-    const awaited: Wildcard = { type, isGiven: false, timer: undefined };
+  #await(type: XdsType, name: string, source: Json): void {
+    const awaited: Awaited = { type, name, isGiven: false, timer: undefined };
     const timeoutMs = new Fields(source).durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
     if (timeoutMs > 0) {
       awaited.timer = setTimeout(() => {
         this.#counts(type).fetchTimeout();
-        this.#options.log('warning', `No ${type.resource}s were pushed within ${timeoutMs / 1000} s: starting without`);
-        this.#given(type);
+        const what = name === '' ? `No ${type.resource}s were` : `The runtime layer "${name}" was not`;
+        this.#options.log('warning', `${what} pushed within ${timeoutMs / 1000} s: starting without`);
+        this.#given(type, (waiting) => waiting === name);
       }, timeoutMs).unref();
     }
     this.#awaited.push(awaited);
-    return awaited;
+  }
+
+  #isAwaited(type: XdsType): boolean {
+    return this.#awaited.some((entry) => entry.type === type && !entry.isGiven);
   }
 
   /** The first push of a type was dealt with, or did not come in time. */
-  #given(type: XdsType): void {
-    const awaited = this.#awaited.find((entry) => entry.type === type && !entry.isGiven);
-    if (awaited === undefined) return;
-    awaited.isGiven = true;
-    clearTimeout(awaited.timer);
+  #given(type: XdsType, isMeant: (name: string) => boolean): void {
+    let isNews = false;
+    for (const awaited of this.#awaited) {
+      if (awaited.type !== type || awaited.isGiven || !isMeant(awaited.name)) continue;
+      awaited.isGiven = true;
+      clearTimeout(awaited.timer);
+      isNews = true;
+    }
+    if (!isNews) return;
     const { listeners } = this.#options;
+    if (type === RUNTIME && !this.#isAwaited(RUNTIME)) this.#subscribeFirst();
     if (type === CLUSTER && listeners !== undefined) {
       this.#sink?.whenWarmed(() => this.#subscribeAll(LISTENER, listeners));
     }
     if (this.#awaited.every(({ isGiven }) => isGiven)) this.#sink?.initialized();
   }
 
+  /** Clusters; listeners follow when those are warm. */
+  #subscribeFirst(): void {
+    const { clusters, listeners } = this.#options;
+    if (clusters !== undefined) this.#subscribeAll(CLUSTER, clusters);
+    else if (listeners !== undefined) this.#subscribeAll(LISTENER, listeners);
+  }
+
+  #subscribeLayer(resource: string, source: Fields): void {
+    const server = this.#resolve(source);
+    if (server === undefined) {
+      this.#options.log('warning', `The runtime layer "${resource}" stays empty: its rtds_config names no server`);
+      return;
+    }
+    this.#await(RUNTIME, resource, source.json);
+    if (typeof server === 'string') this.#path(server, RUNTIME).subscribe(resource);
+    else this.#stream(server, RUNTIME, '').subscribe(RUNTIME, resource);
+  }
+
   #subscribeAll(type: XdsType, source: Json): void {
     const server = this.#resolve(new Fields(source));
     if (server === undefined) {
-      this.#given(type);
+      this.#given(type, () => true);
       return;
     }
     if (typeof server === 'string') this.#path(server, type).subscribeAll();
@@ -186,7 +220,7 @@ export class XdsSource implements ConfigSource {
         onUnreadable: (reason) => {
           this.#counts(type).rejected();
           this.#options.log('error', reason);
-          this.#given(type);
+          this.#given(type, () => true);
         },
       });
       this.#paths.set(key, found);
@@ -238,7 +272,7 @@ export class XdsSource implements ConfigSource {
       names: type.isWildcard ? undefined : names,
       origin,
       known,
-      check: (resource) => sink.check(resource),
+      check: (resource) => (type.resource === undefined ? complaintOf(type, resource) : sink.check(resource)),
       pause: () => (this.#slices.over ? this.#slices.next() : undefined),
     });
     this.#warnOfUnknown(read.unknownFields, origin);
@@ -264,7 +298,10 @@ export class XdsSource implements ConfigSource {
     for (const [name, version] of read.hashes) if (isWanted({ name })) known.set(name, version);
     for (const name of removed) known.delete(name);
     for (const { name } of good) this.#complaints.delete(`${type.message} ${name}`);
-    if (type.resource === undefined) {
+    if (type === RUNTIME) {
+      for (const { name, json } of changed) sink.runtimeLayer(name, (json['layer'] ?? {}) as Json);
+      for (const name of removed) sink.runtimeLayer(name, {});
+    } else if (type.resource === undefined) {
       for (const { json } of changed) this.#options.onNameTable?.(json);
     } else if (changed.length > 0 || removed.length > 0) {
       const { resource } = type;
@@ -278,7 +315,8 @@ export class XdsSource implements ConfigSource {
       }
     }
     this.#count(type, push, bad, changed);
-    this.#given(type);
+    const told = new Set([...good, ...bad].map(({ name }) => name).concat(removed));
+    this.#given(type, (name) => name === '' || told.has(name));
     return { accepted: good.filter(isWanted), removed, errors: bad.map(({ reason }) => reason) };
   }
 
@@ -337,7 +375,9 @@ export class XdsSource implements ConfigSource {
   }
 
   /** Envoy's scopes. */
-  #prefix({ resource }: XdsType, name: string): string {
+  #prefix(type: XdsType, name: string): string {
+    if (type === RUNTIME) return 'runtime.';
+    const { resource } = type;
     switch (resource) {
       case 'cluster':
         return 'cluster_manager.cds.';
@@ -366,5 +406,17 @@ export class XdsSource implements ConfigSource {
       const [message, number] = field.split(' ');
       this.#options.log('warning', `${origin} sends field ${number} of ${message}, which this version does not know`);
     }
+  }
+}
+
+/** Of what is no resource of the data plane. */
+function complaintOf(type: XdsType, { name, json, origin }: Resource): string | undefined {
+  if (type !== RUNTIME) return undefined;
+  try {
+    layerValues(json['layer']);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return `Cannot use runtime layer "${name}" (${origin}): ${error.message}`;
   }
 }

@@ -39,6 +39,7 @@ class Watched {
       check: () => undefined,
       refused: () => {},
       claimAddresses: () => Promise.resolve(new Map()),
+      runtimeLayer: () => {},
       initialized: () => {},
       whenWarmed: (callback) => callback(),
       statistics: { counter: () => ({ inc() {}, add() {} }), gauge: () => ({ set() {} }), text: () => {} },

@@ -14,6 +14,7 @@ export const TYPES = {
   routes: 'envoy.config.route.v3.RouteConfiguration',
   secrets: 'envoy.extensions.transport_sockets.tls.v3.Secret',
   extensions: 'envoy.config.core.v3.TypedExtensionConfig',
+  runtimes: 'envoy.service.runtime.v3.Runtime',
   names: 'istio.networking.nds.v1.NameTable',
 } as const;
 export type List = keyof typeof TYPES;
@@ -48,6 +49,8 @@ const METHODS = {
   '/envoy.service.listener.v3.ListenerDiscoveryService/DeltaListeners': 'delta',
   '/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes': 'sotw',
   '/envoy.service.route.v3.RouteDiscoveryService/DeltaRoutes': 'delta',
+  '/envoy.service.runtime.v3.RuntimeDiscoveryService/StreamRuntime': 'sotw',
+  '/envoy.service.runtime.v3.RuntimeDiscoveryService/DeltaRuntime': 'delta',
 } as const;
 
 export class AdsServer {

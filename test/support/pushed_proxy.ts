@@ -23,12 +23,14 @@ export interface PushedOptions {
   /** Added to dynamic_resources. */
   readonly dynamic?: Json;
   readonly statics?: readonly Json[];
+  /** layered_runtime.layers. */
+  readonly layers?: readonly Json[];
 }
 
 /** A bootstrap that names a control plane on loopback. */
 export function bootstrapFor(
   port: number,
-  { protocol = 'delta', initialFetchTimeout = '0s', dynamic, statics = [] }: PushedOptions = {},
+  { protocol = 'delta', initialFetchTimeout = '0s', dynamic, statics = [], layers }: PushedOptions = {},
 ): Json {
   const source = { ads: {}, resource_api_version: 'V3', initial_fetch_timeout: initialFetchTimeout };
   return {
@@ -44,6 +46,7 @@ export function bootstrapFor(
       ...dynamic,
     },
     static_resources: { clusters: [grpcCluster('xds', port), ...statics] },
+    ...(layers !== undefined && { layered_runtime: { layers } }),
   };
 }
 
@@ -64,13 +67,18 @@ export async function startPushedProxy(t: Scope, options: PushedOptions = {}): P
   const ads = options.ads ?? (await AdsServer.start(t));
   if (options.first !== undefined) ads.set(options.first);
   const logs: string[] = [];
+  const bootstrap = bootstrapFor(ads.port, options);
   const source = xdsSource(
-    bootstrapFor(ads.port, options),
+    bootstrap,
     { id: '', cluster: '', version: 'test' },
     { log: (level, message) => void logs.push(`${level}: ${message}`) },
   );
   const { concurrency = 1 } = options;
-  const proxy = beginTestProxy(t, [], { sources: [source], concurrency });
+  const proxy = beginTestProxy(t, [], {
+    sources: [source],
+    concurrency,
+    ...(options.layers !== undefined && { bootstrap }),
+  });
   proxy.running.ready.catch(() => {});
   return { ads, proxy, logs, ready: proxy.running.ready };
 }

@@ -56,6 +56,8 @@ export class SecretSink implements ConfigSink {
     this.rejections.push(reason);
   }
 
+  runtimeLayer(): void {}
+
   initialized(): void {}
 
   whenWarmed(callback: () => void): void {
