@@ -2,6 +2,7 @@
 import { ConfigError } from '../proxy/config_error.ts';
 import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { parseWatchdogs } from '../proxy/watchdog.ts';
 import type { Json } from './resources.ts';
 
 /** Field, and what to do instead. */
@@ -43,6 +44,12 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
   ] as const) {
     const typeUrl = innerType(fields.message(field)?.message('typed_config'));
     if (typeUrl !== '' && typeUrl !== known) return { field, sentence: `${shortName(typeUrl)} is not supported` };
+  }
+  try {
+    parseWatchdogs(fields);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { field: error.path.split('.', 1)[0] ?? '', sentence: error.message };
   }
   try {
     parseOverload(bootstrap['overload_manager'], undefined);

@@ -24,6 +24,7 @@ import {
 } from './upstream/host_reports.ts';
 import type { HealthCheck, ProbeAnswer } from './upstream/health_check.ts';
 import type { OutlierCause } from './upstream/outlier_config.ts';
+import { createHeartbeat, type Heartbeat } from './watchdog.ts';
 import { usedSlotsOf } from './upstream/shared_slots.ts';
 import {
   type BreakerMemory,
@@ -61,6 +62,7 @@ interface DataThread {
   readonly row: BreakerRow;
   readonly reportRow: ReportRow;
   readonly bucketRow: SharedArrayBuffer;
+  readonly heartbeat: Heartbeat;
   readonly ready: Promise<void>;
   readonly died: () => void;
   alive: boolean;
@@ -100,6 +102,11 @@ export class DataThreads {
   /** What living threads counted of hosts. */
   get reportRows(): readonly ReportRow[] {
     return this.#threads.flatMap(({ alive, reportRow }) => (alive ? [reportRow] : []));
+  }
+
+  /** By thread; undefined: dead. */
+  heartbeats(): readonly (Heartbeat | undefined)[] {
+    return this.#threads.map(({ alive, heartbeat }) => (alive ? heartbeat : undefined));
   }
 
   get count(): number {
@@ -209,12 +216,14 @@ export class DataThreads {
     const row = createBreakerRow();
     const reportRow = createReportRow(this.reports);
     const bucketRow = createBucketRow(this.#buckets);
+    const heartbeat = createHeartbeat();
     const slab = aggregate.addSlab();
     const start: ThreadStart = {
       threadIndex: index,
       breakers: this.breakers,
       breakerRow: row,
       overload: this.overload,
+      heartbeat,
       buckets: this.#buckets,
       bucketRow,
       reports: this.reports,
@@ -243,6 +252,7 @@ export class DataThreads {
       row,
       reportRow,
       bucketRow,
+      heartbeat,
       ready: ready.promise,
       died: slab.died,
       alive: true,

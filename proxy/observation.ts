@@ -6,11 +6,13 @@ import type { DataThreads } from './data_threads.ts';
 import { Profilers } from './admin/profilers.ts';
 import type { HeldResource } from './held_resource.ts';
 import type { ProxyOptions } from './proxy_options.ts';
+import { Fields } from './resource_fields.ts';
 import { RuntimeLayers } from './runtime_layers.ts';
 import { Aggregate } from './telemetry/aggregate.ts';
 import { ServerStatistics } from './telemetry/server_statistics.ts';
 import { EXPIRY_SWEEP_MS } from './telemetry/slab.ts';
 import { parseStatsConfig, type StatsRules } from './telemetry/stats_config.ts';
+import { parseWatchdogs, Watchdog } from './watchdog.ts';
 
 /** Certificates are looked at again this long after a change, and this often. */
 const CERTIFICATES_SOON_MS = 200;
@@ -30,6 +32,7 @@ export class Observation {
   readonly server: ServerStatistics;
   readonly profilers: Profilers;
   readonly #surroundings: Surroundings;
+  readonly #watchdog: Watchdog;
   readonly #timers: NodeJS.Timeout[];
   #soon: NodeJS.Timeout | undefined = undefined;
 
@@ -53,6 +56,9 @@ export class Observation {
     this.profilers = new Profilers(bootstrap.admin?.profile_path ?? join(tmpdir(), `pillion-${process.pid}`), () =>
       surroundings.threads().workers(),
     );
+    this.#watchdog = new Watchdog(parseWatchdogs(new Fields(bootstrap)), this.aggregate.own, options.concurrency, () =>
+      surroundings.threads().heartbeats(),
+    );
     this.#timers = [
       setInterval(() => this.aggregate.expire(performance.now()), EXPIRY_SWEEP_MS).unref(),
       setInterval(() => this.certificatesChanged(), CERTIFICATES_AGAIN_MS).unref(),
@@ -71,6 +77,7 @@ export class Observation {
   }
 
   stop(): void {
+    this.#watchdog.stop();
     for (const timer of this.#timers) clearInterval(timer);
     clearTimeout(this.#soon);
   }

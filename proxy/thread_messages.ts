@@ -6,6 +6,7 @@ import type { NodeIdentity } from './proxy_options.ts';
 import type { OtelLogConfig, OtelLogRecord } from './telemetry/otel_logs/otel_log_config.ts';
 import type { SpanRecord } from './telemetry/tracing/span.ts';
 import type { TracerConfig } from './telemetry/tracing/tracing_config.ts';
+import type { Heartbeat } from './watchdog.ts';
 import type { RuntimeValues } from './runtime_layers.ts';
 import type { SlabMessage } from './telemetry/slab.ts';
 import type { LogLevel } from './telemetry/log.ts';
@@ -24,6 +25,7 @@ export interface ThreadStart {
   readonly breakers: BreakerMemory;
   readonly breakerRow: BreakerRow;
   readonly overload: OverloadMemory;
+  readonly heartbeat: Heartbeat;
   readonly buckets: BucketMemory;
   readonly bucketRow: SharedArrayBuffer;
   readonly reports: ReportMemory;

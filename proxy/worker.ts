@@ -34,6 +34,7 @@ import { probeHost } from './upstream/health_probe.ts';
 import { HostReports } from './upstream/host_reports.ts';
 import { HostVerdicts } from './upstream/host_verdicts.ts';
 import { SharedBreakers } from './upstream/shared_breakers.ts';
+import { startBeating } from './watchdog.ts';
 
 /** Access-log bytes on their way to the writer; beyond, lines are dropped and counted. */
 /** Connections of all listeners are counted as those of a cluster without a name. */
@@ -112,6 +113,7 @@ const overload = new ThreadOverload(
   Math.random,
 );
 overload.watchLag();
+startBeating(start.heartbeat);
 const services: ThreadServices = {
   threadIndex: start.threadIndex,
   statistics,
