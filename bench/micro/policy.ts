@@ -82,8 +82,28 @@ const KINDS: Readonly<Record<string, (index: number) => object>> = {
       },
     ],
   }),
-  'regexes only (no index helps)': (index) => ({
+  'regexes only': (index) => ({
     permissions: [{ url_path: { path: { safe_regex: { regex: `/api/v[0-9]+/thing-${index}` } } } }],
+    principals: [any],
+  }),
+  'regexes without a literal': (index) => ({
+    permissions: [
+      {
+        url_path: {
+          path: {
+            safe_regex: {
+              regex: `/[a-z]+/[a-z0-9]+/[a-z]+-${String(index).replace(/\d/g, '[$&x]')}`,
+            },
+          },
+        },
+      },
+    ],
+    principals: [any],
+  }),
+  'regexes of headers': (index) => ({
+    permissions: [
+      { header: { name: 'x-kind', string_match: { safe_regex: { regex: `k[a-z]*-${index}(-[a-z]+)?` } } } },
+    ],
     principals: [any],
   }),
 };
@@ -104,6 +124,7 @@ const headers = new RequestHeaders();
 headers.method = 'GET';
 headers.path = '/api/v1/thing-7';
 headers.authority = 'shop.example';
+headers.append('x-kind', 'kind-7-x');
 const subject = {
   connection,
   requestHeaders: headers,

@@ -3,7 +3,7 @@ import { ConfigError } from '../config_error.ts';
 import type { Fields } from '../resource_fields.ts';
 import { type Glob, globOf } from './glob_regex.ts';
 import type { Headers } from './headers.ts';
-import { compileRe2, type Re2 } from '../re2.ts';
+import { compileRe2, type Re2, requiredLiterals } from '../re2.ts';
 
 /** envoy.type.matcher.v3.StringMatcher. */
 export interface StringMatcher {
@@ -35,6 +35,16 @@ export class Regex implements StringMatcher {
         cause: error,
       });
     }
+  }
+
+  /** A text that matches holds at least one of each list; empty: nothing is known of it. */
+  get requiredLiterals(): readonly (readonly string[])[] {
+    return requiredLiterals(this.#compiled);
+  }
+
+  /** Instructions: what an automaton of it grows with. */
+  get programSize(): number {
+    return this.#compiled.programSize();
   }
 
   matches(text: string): boolean {
@@ -96,6 +106,8 @@ export interface HeaderMatcher {
   readonly name: string;
   /** The exact value it asks for, if that is all it asks: for indexes. */
   readonly exact: string | undefined;
+  /** The regex that one value must match, if that is all it asks. */
+  readonly regex: Regex | undefined;
   matches(headers: Headers): boolean;
   /** The same for one value of the field; undefined where only presence is asked for. */
   readonly matchesValue: ((value: string) => boolean) | undefined;
@@ -108,15 +120,18 @@ export function parseHeaderMatcher(fields: Fields): HeaderMatcher {
   const present = fields.boolean('present_match');
   if (present !== undefined) {
     const wanted = present !== invert;
-    return { name, exact: undefined, matches: (headers) => headers.has(name) === wanted, matchesValue: undefined };
+    return presence(name, wanted);
   }
-  const test = parseHeaderTest(fields);
-  if (test === undefined) {
-    return { name, exact: undefined, matches: (headers) => headers.has(name) !== invert, matchesValue: undefined };
+  const parsed = parseHeaderTest(fields);
+  if (parsed === undefined) {
+    return presence(name, !invert);
   }
+  const { matches: test, matcher } = parsed;
+  const plain = !invert && !missingIsEmpty;
   return {
     name,
-    exact: invert || missingIsEmpty ? undefined : exactValue(fields),
+    exact: plain ? exactValue(fields) : undefined,
+    regex: plain && matcher instanceof Regex ? matcher : undefined,
     matches(headers) {
       // Each value of a repeated field counts by itself: a second one must not hide the first from a rule
       // (CVE-2026-26308, attacks.md row 41; Envoy since 1.39).
@@ -136,18 +151,34 @@ export function parseHeaderMatcher(fields: Fields): HeaderMatcher {
   };
 }
 
+function presence(name: string, wanted: boolean): HeaderMatcher {
+  const matches = (headers: Headers): boolean => headers.has(name) === wanted;
+  return { name, exact: undefined, regex: undefined, matches, matchesValue: undefined };
+}
+
 function exactValue(fields: Fields): string | undefined {
   const matcher = fields.message('string_match');
   if (matcher !== undefined) return matcher.boolean('ignore_case') === true ? undefined : matcher.string('exact');
   return fields.string('exact_match');
 }
 
-function parseHeaderTest(fields: Fields): ((value: string) => boolean) | undefined {
-  const matcher = fields.message('string_match');
-  if (matcher !== undefined) {
-    const parsed = parseStringMatcher(matcher);
-    return (value) => parsed.matches(value);
-  }
+interface HeaderTest {
+  matches(value: string): boolean;
+  /** undefined: one of the older forms. */
+  readonly matcher: StringMatcher | undefined;
+}
+
+function parseHeaderTest(fields: Fields): HeaderTest | undefined {
+  const nested = fields.message('string_match');
+  const regex = fields.message('safe_regex_match');
+  const matcher =
+    nested !== undefined ? parseStringMatcher(nested) : regex !== undefined ? parseRegex(regex) : undefined;
+  if (matcher !== undefined) return { matcher, matches: (value) => matcher.matches(value) };
+  const matches = parseOlderTest(fields);
+  return matches === undefined ? undefined : { matcher, matches };
+}
+
+function parseOlderTest(fields: Fields): ((value: string) => boolean) | undefined {
   const exact = fields.string('exact_match');
   if (exact !== undefined) return (value) => value === exact;
   const prefix = fields.string('prefix_match');
@@ -156,11 +187,6 @@ function parseHeaderTest(fields: Fields): ((value: string) => boolean) | undefin
   if (suffix !== undefined) return (value) => value.endsWith(suffix);
   const contains = fields.string('contains_match');
   if (contains !== undefined) return (value) => value.includes(contains);
-  const regex = fields.message('safe_regex_match');
-  if (regex !== undefined) {
-    const parsed = parseRegex(regex);
-    return (value) => parsed.matches(value);
-  }
   const range = fields.message('range_match');
   if (range !== undefined) {
     const start = range.number('start') ?? 0;

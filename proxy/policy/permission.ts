@@ -3,6 +3,7 @@ import { parseHeaderMatcher, parseStringMatcher } from '../http/matchers.ts';
 import { parseCidr } from '../net/cidr.ts';
 import type { Fields } from '../resource_fields.ts';
 import { compileUriTemplate } from '../router/uri_template.ts';
+import { guard, regexGuards, textGuards } from './guard.ts';
 import { address, and, ANYTHING, header, leaf, not, or, type RuleNode, urlPath } from './rule_node.ts';
 import { claimGuards, parseMetadataMatcher } from './value_matcher.ts';
 
@@ -26,7 +27,7 @@ export function parsePermission(fields: Fields): RuleNode {
   if (port !== undefined) {
     return leaf(
       ({ subject }) => subject.connection.localAddress.port === port,
-      [{ kind: 'port', key: String(port), header: '' }],
+      [[guard({ place: 'port' }, 'exact', String(port))]],
     );
   }
   return parseRarePermission(fields);
@@ -45,7 +46,10 @@ function parseRarePermission(fields: Fields): RuleNode {
   const serverName = fields.message('requested_server_name');
   if (serverName !== undefined) {
     const matcher = parseStringMatcher(serverName);
-    return leaf(({ subject }) => matcher.matches(subject.connection.requestedServerName ?? ''));
+    return leaf(
+      ({ subject }) => matcher.matches(subject.connection.requestedServerName ?? ''),
+      textGuards(serverName, matcher, { place: 'serverName' }),
+    );
   }
   const template = fields.message('uri_template');
   if (template !== undefined) return uriTemplate(template);
@@ -64,14 +68,14 @@ function uriTemplate(fields: Fields): RuleNode {
   const { regex, literalPrefix } = compileUriTemplate(typed.requiredString('path_template'), typed.at('path_template'));
   return leaf(
     ({ path }) => path !== undefined && regex.matches(path),
-    [{ kind: 'prefix', key: literalPrefix, header: '' }],
+    [[guard({ place: 'path' }, 'prefix', literalPrefix)], ...regexGuards(regex, { place: 'path' })],
   );
 }
 
 /** What permissions and principals may both ask for; undefined: none of it. */
 export function parseCommon(fields: Fields): RuleNode | undefined {
   const field = fields.message('header');
-  if (field !== undefined) return header(parseHeaderMatcher(field));
+  if (field !== undefined) return header(parseHeaderMatcher(field), field);
   const path = fields.message('url_path');
   if (path !== undefined) {
     const text = path.requiredMessage('path');

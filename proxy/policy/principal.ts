@@ -3,8 +3,9 @@ import { parseStringMatcher, type StringMatcher } from '../http/matchers.ts';
 import { parseCidr } from '../net/cidr.ts';
 import type { Fields } from '../resource_fields.ts';
 import type { PolicyFacts } from './facts.ts';
+import { textGuards } from './guard.ts';
 import { names, nonEmpty, parseCommon } from './permission.ts';
-import { address, and, ANYTHING, type Guard, leaf, not, or, type RuleNode, textGuards } from './rule_node.ts';
+import { address, and, ANYTHING, leaf, not, or, type RuleNode } from './rule_node.ts';
 
 /** @throws {ConfigError} when it has no identifier that this version knows: a rule is never skipped. */
 export function parsePrincipal(fields: Fields): RuleNode {
@@ -40,20 +41,13 @@ function parseAuthenticated(fields: Fields): RuleNode {
   const name = fields.message('principal_name');
   if (name === undefined) return leaf(({ subject }) => subject.connection.tls?.mutual === true);
   const matcher = parseStringMatcher(name);
-  return leaf((facts) => anyMatches(matcher, facts), [...textGuards(name, 'principal', undefined), ...namespace(name)]);
+  return leaf((facts) => anyMatches(matcher, facts), textGuards(name, matcher, { place: 'principal' }));
 }
 
 function anyMatches(matcher: StringMatcher, facts: PolicyFacts): boolean {
   const { principals } = facts;
   for (let i = 0; i < principals.length; i++) if (matcher.matches(principals[i] as string)) return true;
   return false;
-}
-
-/** The namespace that istiod's regexes for namespaces and service accounts name literally. */
-function namespace(name: Fields): Guard[] {
-  const regex = name.message('safe_regex')?.string('regex') ?? '';
-  const found = /^(?:\.\*|spiffe:\/\/\.\+)\/ns\/([a-z0-9-]+)\//.exec(regex);
-  return found === null ? [] : [{ kind: 'namespace', key: found[1] as string, header: '' }];
 }
 
 /** envoy.type.matcher.v3.FilterStateMatcher. */

@@ -1,31 +1,53 @@
 /**
  * Finds the first of many rules that matches without asking all of them.
  *
- * Each rule is filed under the rarest of the things that a request must show for it to match: a path, the beginning of
- * one, a peer's name or namespace, a host, a header's value, a port, a method. What can be filed under nothing is
- * always asked. A thousand rules then cost what the few filed under the request's own things cost.
+ * Each rule is filed under the rarest of the things that a request must show for it to match: a path or the beginning,
+ * the end or a part of one, a peer's name, a host, a header's value, a claim, a port, an address range. What can be
+ * filed under nothing is always asked. A thousand rules then cost what the few filed under the request's own things cost.
  */
 import { ipv4, maskedIpv4 } from '../net/cidr.ts';
 import type { PolicyFacts } from './facts.ts';
-import { type Guard, rangeKey, type RuleNode } from './rule_node.ts';
+import { type Guard, type Guards, nameOf, type Place, rangeKey, weight } from './guard.ts';
+import type { RuleNode } from './rule_node.ts';
+import { type AskRules, TextIndex } from './text_index.ts';
 import { claimAt } from './value_matcher.ts';
 
 const NONE = Number.MAX_SAFE_INTEGER;
 /** Below this many rules asking all is cheaper than looking anything up. */
 const LEAST_RULES = 8;
 
+/** Rules filed by texts of one place. */
+interface Shelf {
+  readonly place: Place;
+  readonly name: string;
+  /** Of a claim: its path, taken apart. */
+  readonly path: readonly string[];
+  readonly fold: boolean;
+  readonly index: TextIndex;
+}
+
+/** Rules filed by address ranges. */
+interface Ranges {
+  readonly place: 'peer' | 'client';
+  readonly byKey: Map<string, number[]>;
+  lengths: readonly number[];
+}
+
 export class RuleIndex {
   readonly #rules: readonly RuleNode[];
   readonly #always: number[] = [];
-  readonly #byKind = new Map<string, Map<string, number[]>>();
-  readonly #byHeader = new Map<string, Map<string, number[]>>();
-  /** By where the claim stands. */
-  readonly #byClaim = new Map<string, Map<string, number[]>>();
-  readonly #claimPaths: (readonly [path: readonly string[], values: Map<string, number[]>])[] = [];
-  #prefixLengths: number[] = [];
-  #suffixLengths: number[] = [];
-  #peerLengths: number[] = [];
-  #clientLengths: number[] = [];
+  readonly #shelves: Shelf[] = [];
+  readonly #ranges: Ranges[] = [];
+  /** During one `find`. */
+  #facts!: PolicyFacts;
+  readonly #ask: AskRules = (rules, limit) => {
+    for (let i = 0; i < rules.length; i++) {
+      const rule = rules[i] as number;
+      if (rule >= limit) return limit;
+      if ((this.#rules[rule] as RuleNode).matches(this.#facts)) return rule;
+    }
+    return limit;
+  };
 
   /** Rules in the order in which they win. */
   constructor(rules: readonly RuleNode[]) {
@@ -36,171 +58,142 @@ export class RuleIndex {
     }
     const frequency = countGuards(rules);
     rules.forEach((rule, index) => {
-      this.#file(rarest(rule, frequency), index);
+      this.#file(rarest(rule.guards, frequency), index);
     });
-    this.#prefixLengths = keyLengths(this.#byKind.get('prefix'));
-    this.#suffixLengths = keyLengths(this.#byKind.get('suffix'));
-    this.#peerLengths = rangeLengths(this.#byKind.get('peer'));
-    this.#clientLengths = rangeLengths(this.#byKind.get('client'));
-    for (const [path, values] of this.#byClaim) this.#claimPaths.push([JSON.parse(path) as string[], values]);
+    for (const { index } of this.#shelves) index.finish();
+    for (const ranges of this.#ranges) ranges.lengths = rangeLengths(ranges.byKey);
   }
 
   /** Index of the first rule that matches; −1 if none. */
   find(facts: PolicyFacts): number {
-    let best = this.#first(this.#always, facts, NONE);
-    for (const [kind, map] of this.#byKind) best = this.#inKind(kind as Guard['kind'], map, facts, best);
-    const headers = facts.subject.requestHeaders;
-    if (headers !== undefined) {
-      for (const [name, values] of this.#byHeader) {
-        const { fields } = headers;
-        for (let i = 0; i < fields.length; i += 2) {
-          if (fields[i] === name) best = this.#first(values.get(fields[i + 1] as string), facts, best);
-        }
-      }
+    this.#facts = facts;
+    let best = this.#ask(this.#always, NONE);
+    for (let i = 0; i < this.#shelves.length; i++) best = this.#onShelf(this.#shelves[i] as Shelf, facts, best);
+    for (let i = 0; i < this.#ranges.length; i++) {
+      const ranges = this.#ranges[i] as Ranges;
+      const ip = ranges.place === 'peer' ? facts.peerIp : facts.subject.info.remoteAddress.ip;
+      best = this.#inRanges(ranges, ip, best);
     }
-    for (const [path, values] of this.#claimPaths) best = this.#inClaim(claimAt(facts, path), values, facts, best);
     return best === NONE ? -1 : best;
   }
 
-  #inClaim(value: unknown, values: Map<string, number[]>, facts: PolicyFacts, limit: number): number {
-    if (typeof value === 'string') return this.#first(values.get(value), facts, limit);
-    if (!Array.isArray(value)) return limit;
-    let best = limit;
-    for (const item of value) if (typeof item === 'string') best = this.#first(values.get(item), facts, best);
-    return best;
-  }
-
-  #inKind(kind: Guard['kind'], map: Map<string, number[]>, facts: PolicyFacts, limit: number): number {
-    const { path, subject } = facts;
-    switch (kind) {
+  #onShelf(shelf: Shelf, facts: PolicyFacts, limit: number): number {
+    const { subject } = facts;
+    switch (shelf.place) {
       case 'path':
-        return path === undefined ? limit : this.#first(map.get(path), facts, limit);
-      case 'prefix':
-        return path === undefined ? limit : this.#underPrefixes(map, path, facts, limit);
-      case 'suffix':
-        return path === undefined ? limit : this.#underSuffixes(map, path, facts, limit);
-      case 'method':
-        return this.#first(map.get(subject.requestHeaders?.method ?? ''), facts, limit);
+        return facts.path === undefined ? limit : look(shelf, facts.path, limit);
       case 'port':
-        return this.#first(map.get(String(subject.connection.localAddress.port)), facts, limit);
+        return look(shelf, String(subject.connection.localAddress.port), limit);
+      case 'serverName':
+        return look(shelf, subject.connection.requestedServerName ?? '', limit);
       case 'host': {
         const { host } = facts;
         if (host === undefined) return limit;
-        const raw = (subject.requestHeaders?.authority ?? '').toLowerCase();
-        const best = this.#first(map.get(host), facts, limit);
-        return raw === host ? best : this.#first(map.get(raw), facts, best);
+        const raw = subject.requestHeaders?.authority ?? '';
+        const best = look(shelf, raw, limit);
+        return raw === host ? best : look(shelf, host, best);
       }
-      case 'principal':
-      case 'namespace': {
+      case 'principal': {
         let best = limit;
-        for (const name of facts.principals) {
-          if (kind === 'principal') best = this.#first(map.get(name), facts, best);
-          else best = this.#underNamespaces(map, name, facts, best);
-        }
+        const { principals } = facts;
+        for (let i = 0; i < principals.length; i++) best = look(shelf, principals[i] as string, best);
         return best;
       }
-      case 'peer':
-        return this.#inRanges(map, this.#peerLengths, facts.peerIp, facts, limit);
-      case 'client':
-        return this.#inRanges(map, this.#clientLengths, subject.info.remoteAddress.ip, facts, limit);
       case 'header':
+        return inHeader(shelf, facts, limit);
       case 'claim':
+        return inClaim(shelf, claimAt(facts, shelf.path), limit);
+      case 'peer':
+      case 'client':
         return limit;
       default:
-        return kind satisfies never;
+        return shelf.place satisfies never;
     }
   }
 
-  #inRanges(
-    map: Map<string, number[]>,
-    lengths: readonly number[],
-    ip: string,
-    facts: PolicyFacts,
-    limit: number,
-  ): number {
+  /** Ranges that hold the address, by their lengths; IPv4 only. */
+  #inRanges({ byKey, lengths }: Ranges, ip: string, limit: number): number {
     const value = ipv4(ip);
     if (value < 0) return limit;
     let best = limit;
-    for (const length of lengths) best = this.#first(map.get(rangeKey(maskedIpv4(value, length), length)), facts, best);
-    return best;
-  }
-
-  #underPrefixes(map: Map<string, number[]>, path: string, facts: PolicyFacts, limit: number): number {
-    let best = limit;
-    for (const length of this.#prefixLengths) {
-      if (length > path.length) break;
-      best = this.#first(map.get(path.slice(0, length)), facts, best);
+    for (let i = 0; i < lengths.length; i++) {
+      const length = lengths[i] as number;
+      const rules = byKey.get(rangeKey(maskedIpv4(value, length), length));
+      if (rules !== undefined) best = this.#ask(rules, best);
     }
     return best;
   }
 
-  #underSuffixes(map: Map<string, number[]>, path: string, facts: PolicyFacts, limit: number): number {
-    let best = limit;
-    for (const length of this.#suffixLengths) {
-      if (length > path.length) break;
-      best = this.#first(map.get(path.slice(path.length - length)), facts, best);
-    }
-    return best;
-  }
-
-  /** Every `/ns/NAME/` in a peer's name: the regexes ask for it anywhere. */
-  #underNamespaces(map: Map<string, number[]>, name: string, facts: PolicyFacts, limit: number): number {
-    let best = limit;
-    for (let at = name.indexOf('/ns/'); at >= 0; at = name.indexOf('/ns/', at + 1)) {
-      const end = name.indexOf('/', at + 4);
-      if (end < 0) break;
-      best = this.#first(map.get(name.slice(at + 4, end)), facts, best);
-    }
-    return best;
-  }
-
-  #first(indexes: readonly number[] | undefined, facts: PolicyFacts, limit: number): number {
-    if (indexes === undefined) return limit;
-    for (let i = 0; i < indexes.length; i++) {
-      const index = indexes[i] as number;
-      if (index >= limit) return limit;
-      if ((this.#rules[index] as RuleNode).matches(facts)) return index;
-    }
-    return limit;
-  }
-
-  #file(guards: readonly Guard[] | undefined, index: number): void {
+  #file(guards: readonly Guard[] | undefined, rule: number): void {
     if (guards === undefined) {
-      this.#always.push(index);
+      this.#always.push(rule);
       return;
     }
-    for (const { kind, key, header } of guards) {
-      const outer: Map<string, Map<string, number[]>> = kind === 'header'
-        ? this.#byHeader
-        : kind === 'claim'
-          ? this.#byClaim
-          : this.#byKind;
-      const name = kind === 'header' || kind === 'claim' ? header : kind;
-      let map = outer.get(name);
-      if (map === undefined) {
-        map = new Map();
-        outer.set(name, map);
-      }
-      const list = map.get(key);
-      if (list === undefined) map.set(key, [index]);
-      else if (list.at(-1) !== index) list.push(index);
+    for (const guard of guards) {
+      const { place } = guard;
+      if (place === 'peer' || place === 'client') this.#fileRange(place, guard.key, rule);
+      else this.#shelf(guard).index.file(guard, rule);
     }
+  }
+
+  #shelf({ place, name, fold }: Guard): Shelf {
+    let shelf = this.#shelves.find((one) => one.place === place && one.name === name && one.fold === fold);
+    if (shelf === undefined) {
+      const path = place === 'claim' ? (JSON.parse(name) as string[]) : [];
+      shelf = { place, name, path, fold, index: new TextIndex(this.#ask) };
+      this.#shelves.push(shelf);
+    }
+    return shelf;
+  }
+
+  #fileRange(place: Ranges['place'], key: string, rule: number): void {
+    let ranges = this.#ranges.find((one) => one.place === place);
+    if (ranges === undefined) {
+      ranges = { place, byKey: new Map(), lengths: [] };
+      this.#ranges.push(ranges);
+    }
+    const list = ranges.byKey.get(key);
+    if (list === undefined) ranges.byKey.set(key, [rule]);
+    else if (list.at(-1) !== rule) list.push(rule);
   }
 }
 
-/** Distinct lengths of the texts by which rules are filed, shortest first. */
-function keyLengths(map: ReadonlyMap<string, unknown> | undefined): number[] {
-  return [...new Set([...(map?.keys() ?? [])].map((key) => key.length))].sort((a, b) => a - b);
+function look({ index, fold }: Shelf, text: string, limit: number): number {
+  return index.find(fold ? text.toLowerCase() : text, limit);
+}
+
+/** Each value of a repeated field by itself, as header matchers see them. */
+function inHeader(shelf: Shelf, { subject }: PolicyFacts, limit: number): number {
+  const headers = subject.requestHeaders;
+  if (headers === undefined) return limit;
+  const { name } = shelf;
+  if (name.charCodeAt(0) === 58) {
+    const value = headers.get(name);
+    return value === undefined ? limit : look(shelf, value, limit);
+  }
+  const { fields } = headers;
+  let best = limit;
+  for (let i = 0; i < fields.length; i += 2) {
+    if (fields[i] === name) best = look(shelf, fields[i + 1] as string, best);
+  }
+  return best;
+}
+
+function inClaim(shelf: Shelf, value: unknown, limit: number): number {
+  if (typeof value === 'string') return look(shelf, value, limit);
+  if (!Array.isArray(value)) return limit;
+  let best = limit;
+  for (let i = 0; i < value.length; i++) {
+    const item: unknown = value[i];
+    if (typeof item === 'string') best = look(shelf, item, best);
+  }
+  return best;
 }
 
 /** Distinct prefix lengths of the ranges by which rules are filed. */
-function rangeLengths(map: ReadonlyMap<string, unknown> | undefined): number[] {
-  const lengths = [...(map?.keys() ?? [])].map((key) => Number(key.slice(key.indexOf('/') + 1)));
+function rangeLengths(byKey: ReadonlyMap<string, unknown>): number[] {
+  const lengths = [...byKey.keys()].map((key) => Number(key.slice(key.indexOf('/') + 1)));
   return [...new Set(lengths)];
-}
-
-function nameOf({ kind, key, header }: Guard): string {
-  return `${kind}\n${header}\n${key}`;
 }
 
 function countGuards(rules: readonly RuleNode[]): Map<string, number> {
@@ -211,16 +204,16 @@ function countGuards(rules: readonly RuleNode[]): Map<string, number> {
   return frequency;
 }
 
-/** The list that the fewest other rules share. */
-function rarest({ guards }: RuleNode, frequency: ReadonlyMap<string, number>): readonly Guard[] | undefined {
+/** The list that the fewest other rules share; of several the cheapest to look up. */
+function rarest(guards: Guards, frequency: ReadonlyMap<string, number>): readonly Guard[] | undefined {
   let best: readonly Guard[] | undefined;
-  let bestCount = Number.POSITIVE_INFINITY;
+  let bestCost = Number.POSITIVE_INFINITY;
   for (const list of guards) {
-    let count = 0;
-    for (const guard of list) count = Math.max(count, frequency.get(nameOf(guard)) ?? 0);
-    if (count < bestCount) {
+    let cost = 0;
+    for (const guard of list) cost = Math.max(cost, (frequency.get(nameOf(guard)) ?? 0) + weight(guard) / 8);
+    if (cost < bestCost) {
       best = list;
-      bestCount = count;
+      bestCost = cost;
     }
   }
   return best;

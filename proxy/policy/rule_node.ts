@@ -3,40 +3,21 @@ import type { Cidr } from '../net/cidr.ts';
 import type { HeaderMatcher, StringMatcher } from '../http/matchers.ts';
 import type { Fields } from '../resource_fields.ts';
 import type { PolicyFacts } from './facts.ts';
-
-/** Where a test is true, the request shows `key` at this place. */
-export interface Guard {
-  readonly kind:
-    | 'path'
-    | 'prefix'
-    | 'suffix'
-    | 'principal'
-    | 'namespace'
-    | 'host'
-    | 'port'
-    | 'method'
-    | 'header'
-    | 'claim'
-    | 'peer'
-    | 'client';
-  readonly key: string;
-  /** Of a header guard its name, lower-case; of a claim its path (`claimPath`); '' otherwise. */
-  readonly header: string;
-}
+import { type Guard, type Guards, guard, rangeKey, regexGuards, type Spot, textGuards, weight } from './guard.ts';
 
 export interface RuleNode {
   matches(facts: PolicyFacts): boolean;
   /** Alternatives to index by: where the node is true, at least one guard of each list holds. Empty: no such list. */
-  readonly guards: readonly (readonly Guard[])[];
+  readonly guards: Guards;
 }
 
-const NO_GUARDS: RuleNode['guards'] = [];
+export const NO_GUARDS: Guards = [];
 /** More would cost more to choose among than they gain. */
 const MAX_LISTS = 8;
 const MAX_GUARDS = 64;
 
-export function leaf(matches: RuleNode['matches'], guards: readonly Guard[] = []): RuleNode {
-  return { matches, guards: guards.length === 0 ? NO_GUARDS : [guards] };
+export function leaf(matches: RuleNode['matches'], guards: Guards = NO_GUARDS): RuleNode {
+  return { matches, guards };
 }
 
 export const ANYTHING: RuleNode = { matches: () => true, guards: NO_GUARDS };
@@ -70,11 +51,11 @@ export function or(nodes: readonly RuleNode[]): RuleNode {
 }
 
 /** One list that holds a list of every alternative; none where an alternative has none. */
-function guardsOfAny(nodes: readonly RuleNode[]): RuleNode['guards'] {
+export function guardsOfAny(nodes: readonly { readonly guards: Guards }[]): Guards {
   const all: Guard[] = [];
   for (const node of nodes) {
     let best: readonly Guard[] | undefined;
-    for (const list of node.guards) if (best === undefined || weight(list) < weight(best)) best = list;
+    for (const list of node.guards) if (best === undefined || sum(list) < sum(best)) best = list;
     if (best === undefined) return NO_GUARDS;
     all.push(...best);
     if (all.length > MAX_GUARDS) return NO_GUARDS;
@@ -82,61 +63,32 @@ function guardsOfAny(nodes: readonly RuleNode[]): RuleNode['guards'] {
   return all.length === 0 ? NO_GUARDS : [all];
 }
 
-const WEIGHTS: Readonly<Record<Guard['kind'], number>> = {
-  path: 1,
-  principal: 1,
-  header: 1,
-  claim: 1,
-  peer: 2,
-  client: 2,
-  namespace: 2,
-  prefix: 2,
-  suffix: 2,
-  host: 3,
-  port: 5,
-  method: 6,
-};
-
-function weight(list: readonly Guard[]): number {
-  let sum = 0;
-  for (const guard of list) sum += WEIGHTS[guard.kind];
-  return sum;
+function sum(list: readonly Guard[]): number {
+  let total = 0;
+  for (const guard of list) total += weight(guard);
+  return total;
 }
 
 // ── tests that permissions and principals share ───────────────────────────────────────────────────────────────────
 
 /** envoy.type.matcher.v3.PathMatcher: on the path without its query. A request without path matches nothing. */
 export function urlPath(matcher: StringMatcher, fields: Fields): RuleNode {
-  const suffix = fields.boolean('ignore_case') === true ? undefined : fields.string('suffix');
-  const guards: Guard[] =
-    suffix === undefined ? textGuards(fields, 'path', 'prefix') : [{ kind: 'suffix', key: suffix, header: '' }];
+  const guards = textGuards(fields, matcher, { place: 'path' });
   return leaf(({ path }) => path !== undefined && matcher.matches(path), guards);
 }
 
-export function address(range: Cidr, of: (facts: PolicyFacts) => string, kind?: 'peer' | 'client'): RuleNode {
-  const guards: Guard[] =
-    kind === undefined || range.network4 === undefined
-      ? []
-      : [{ kind, key: rangeKey(range.network4, range.prefixLength), header: '' }];
+export function address(range: Cidr, of: (facts: PolicyFacts) => string, place?: 'peer' | 'client'): RuleNode {
+  const guards: Guards =
+    place === undefined || range.network4 === undefined
+      ? NO_GUARDS
+      : [[guard({ place }, 'range', rangeKey(range.network4, range.prefixLength))]];
   return leaf((facts) => range.contains(of(facts)), guards);
 }
 
-/** Of an IPv4 range. */
-export function rangeKey(network: number, prefixLength: number): string {
-  return `${network}/${prefixLength}`;
-}
-
 /** `host` is another name of `:authority` (Envoy's header map has one field for both). */
-export function header(matcher: HeaderMatcher): RuleNode {
-  if (matcher.name === ':authority' || matcher.name === 'host') return hostHeader(matcher);
-  const guards: Guard[] =
-    matcher.exact === undefined || matcher.name === ':path'
-      ? []
-      : [
-          matcher.name === ':method'
-            ? { kind: 'method', key: matcher.exact, header: '' }
-            : { kind: 'header', key: matcher.exact, header: matcher.name },
-        ];
+export function header(matcher: HeaderMatcher, fields: Fields): RuleNode {
+  if (matcher.name === ':authority' || matcher.name === 'host') return hostHeader(matcher, fields);
+  const guards = headerGuards(matcher, fields, { place: 'header', name: matcher.name });
   return leaf(({ subject }) => httpMatches(matcher, subject.requestHeaders), guards);
 }
 
@@ -144,9 +96,21 @@ function httpMatches(matcher: HeaderMatcher, headers: PolicyFacts['subject']['re
   return headers !== undefined && matcher.matches(headers);
 }
 
+/** None where a value that is missing, or another one, may be what is asked for. */
+function headerGuards(matcher: HeaderMatcher, fields: Fields, spot: Spot): Guards {
+  if (matcher.regex !== undefined) return regexGuards(matcher.regex, spot);
+  if (matcher.exact !== undefined) return [[guard(spot, 'exact', matcher.exact)]];
+  const text = fields.message('string_match');
+  if (text === undefined) return NO_GUARDS;
+  if (fields.boolean('invert_match') === true || fields.boolean('treat_missing_header_as_empty') === true) {
+    return NO_GUARDS;
+  }
+  return textGuards(text, undefined, spot);
+}
+
 /** As it came, and in its normal form: `secret.com:80` must not slip by a rule about `secret.com` (attacks.md row 39). */
-function hostHeader(matcher: HeaderMatcher): RuleNode {
-  const { matchesValue, exact } = matcher;
+function hostHeader(matcher: HeaderMatcher, fields: Fields): RuleNode {
+  const { matchesValue } = matcher;
   if (matchesValue === undefined) return leaf(({ subject }) => httpMatches(matcher, subject.requestHeaders));
   return leaf(
     (facts) => {
@@ -156,15 +120,6 @@ function hostHeader(matcher: HeaderMatcher): RuleNode {
       const { host } = facts;
       return host !== undefined && host !== raw && matchesValue(host);
     },
-    exact === undefined ? [] : [{ kind: 'host', key: exact.toLowerCase(), header: '' }],
+    headerGuards(matcher, fields, { place: 'host' }),
   );
-}
-
-/** What a StringMatcher over this place needs to see: the exact text, or its beginning. */
-export function textGuards(fields: Fields, exactKind: Guard['kind'], prefixKind: Guard['kind'] | undefined): Guard[] {
-  if (fields.boolean('ignore_case') === true) return [];
-  const exact = fields.string('exact');
-  if (exact !== undefined) return [{ kind: exactKind, key: exact, header: '' }];
-  const prefix = fields.string('prefix');
-  return prefix !== undefined && prefixKind !== undefined ? [{ kind: prefixKind, key: prefix, header: '' }] : [];
 }

@@ -2,7 +2,8 @@
 import { parseStringMatcher } from '../http/matchers.ts';
 import type { Fields } from '../resource_fields.ts';
 import type { PolicyFacts } from './facts.ts';
-import type { Guard } from './rule_node.ts';
+import { type Guards, type Spot, textGuards } from './guard.ts';
+import { guardsOfAny, NO_GUARDS } from './rule_node.ts';
 
 /** `undefined`: the value is not there. */
 export type ValueTest = (value: unknown) => boolean;
@@ -67,32 +68,24 @@ export function parseMetadataMatcher(
   };
 }
 
-/** What the value must be, or hold, at the least: the exact texts among its matchers. Empty: more than texts may do. */
-export function claimGuards(fields: Fields): Guard[] {
-  if (fields.boolean('invert') === true) return [];
+/** What the value must show, if it is asked for a text or for one in a list. Empty: more than texts may do. */
+export function claimGuards(fields: Fields): Guards {
+  if (fields.boolean('invert') === true) return NO_GUARDS;
   const path = claimPath(
     fields.requiredString('filter'),
     fields.messages('path').map((step) => step.requiredString('key')),
   );
-  const texts = exactTexts(fields.requiredMessage('value'), true);
-  return texts === undefined ? [] : [...texts].map((key) => ({ kind: 'claim', key, header: path }));
+  return valueGuards(fields.requiredMessage('value'), { place: 'claim', name: path }, true);
 }
 
 /** `lists`: whether a list of texts will do. Lists of lists are not filed. */
-function exactTexts(fields: Fields, lists: boolean): Set<string> | undefined {
+function valueGuards(fields: Fields, spot: Spot, lists: boolean): Guards {
   const text = fields.message('string_match');
-  if (text !== undefined) {
-    const exact = text.boolean('ignore_case') === true ? undefined : text.string('exact');
-    return exact === undefined ? undefined : new Set([exact]);
-  }
+  if (text !== undefined) return textGuards(text, parseStringMatcher(text), spot);
   const item = fields.message('list_match')?.message('one_of');
-  if (item !== undefined) return lists ? exactTexts(item, false) : undefined;
-  const alternatives = fields
-    .message('or_match')
-    ?.messages('value_matchers')
-    .map((one) => exactTexts(one, lists));
-  if (alternatives === undefined || alternatives.length === 0 || alternatives.includes(undefined)) return undefined;
-  return new Set(alternatives.flatMap((texts) => [...(texts as Set<string>)]));
+  if (item !== undefined) return lists ? valueGuards(item, spot, false) : NO_GUARDS;
+  const alternatives = fields.message('or_match')?.messages('value_matchers') ?? [];
+  return guardsOfAny(alternatives.map((one) => ({ guards: valueGuards(one, spot, lists) })));
 }
 
 /** A place in dynamic metadata as one text. */

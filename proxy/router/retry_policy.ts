@@ -205,7 +205,7 @@ export function withRequestHeaders(route: RetryPolicy | undefined, headers: Requ
 
 function presence(text: string): HeaderMatcher {
   const name = text.trim().toLowerCase();
-  return { name, exact: undefined, matches: (headers) => headers.has(name), matchesValue: undefined };
+  return { name, exact: undefined, regex: undefined, matches: (headers) => headers.has(name), matchesValue: undefined };
 }
 
 /** When the upstream wants to be asked again, in ms from now; undefined: it does not say, or too far away. */
