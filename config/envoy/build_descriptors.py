@@ -175,6 +175,7 @@ ROOTS = [
     "envoy/extensions/upstreams/http/tcp/v3/",
     "envoy/extensions/upstreams/http/v3/",
     "envoy/extensions/upstreams/tcp/v3/",
+    "envoy/type/matcher/v3/",
     "udpa/type/v1/",
     "xds/type/v3/",
     "xds/type/matcher/v3/",
