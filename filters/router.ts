@@ -10,11 +10,17 @@ export default {
     return { suppressEnvoyHeaders: new Fields(json).boolean('suppress_envoy_headers') ?? false };
   },
   create(config, deps) {
+    const overloadReplies = deps.counter('rq_overload_local_reply');
     return createRouter(config, {
       clusters: deps.clusters,
       deadlines: deps.deadlines,
       nowMs: deps.nowMs,
       random: deps.random,
+      sheds() {
+        if (deps.shedsRouting?.() !== true) return false;
+        overloadReplies.inc();
+        return true;
+      },
       sentAgain: (method, route, reason) =>
         deps.statistics.counter('pillion_requests_sent_again_total', { method, route, reason }),
       statistics: {

@@ -36,6 +36,8 @@ export class ListenerRuntime {
   readonly #maker: FilterMaker;
   readonly #find: FindListener;
   readonly #acceptors: Acceptor[] = [];
+  /** Nothing is to be accepted, and there is a queue that cannot be left alone. */
+  #refuses = false;
   readonly #connections = new Set<ListenerConnection>();
   readonly #statistics: ListenerStatistics;
   readonly #host: ListenerHost;
@@ -95,7 +97,21 @@ export class ListenerRuntime {
         this.#services.log.log('warning', 'listener', `Listener "${this.config.name}": ${error.message}`),
     });
     this.#acceptors.push(acceptor);
-    return acceptor.whenListening().then(() => acceptor.port);
+    return acceptor.whenListening().then(() => {
+      const { port: real } = acceptor;
+      this.pauseAccepting();
+      return real;
+    });
+  }
+
+  /** Accepts, or leaves connections in the kernel's queue, as overload says now. */
+  pauseAccepting(): void {
+    const pause = this.#services.overload.stopsAccepting && !this.config.bypassOverload;
+    this.#refuses = false;
+    for (const acceptor of this.#acceptors) {
+      if (!pause) acceptor.resume();
+      else if (!acceptor.pause()) this.#refuses = true;
+    }
   }
 
   /**
@@ -163,7 +179,10 @@ export class ListenerRuntime {
           services,
           direction: config.direction,
           drains: () =>
-            services.drain.closes(config.direction, config.drainType) || services.overload.closesConnections(),
+            services.drain.closes(config.direction, config.drainType) ||
+            (!config.bypassOverload && services.overload.closesConnections()),
+          shedsRequest: () => !config.bypassOverload && services.overload.shedsRequest(),
+          shedsAt: (point) => !config.bypassOverload && services.overload.shedsAt(point),
           bufferLimitBytes: config.bufferLimitBytes,
           createHttpFilter: (parsed, deps) => maker.http(parsed, deps),
         },
@@ -174,8 +193,15 @@ export class ListenerRuntime {
 
   /** `handOff`: may go on at the listener of its original destination. */
   #accepted(stream: SocketStream, handOff: boolean): void {
-    if (!this.#services.overload.acceptsConnection()) {
-      this.#statistics.cxGlobalOverflow.inc();
+    const { overload } = this.#services;
+    const acceptance = this.#refuses
+      ? 'shed'
+      : this.config.bypassOverload
+        ? overload.acceptAnyway()
+        : overload.accept();
+    if (acceptance !== 'accepted') {
+      const { cxOverloadReject, cxGlobalOverflow } = this.#statistics;
+      (acceptance === 'shed' ? cxOverloadReject : cxGlobalOverflow).inc();
       stream.close('reset');
       return;
     }

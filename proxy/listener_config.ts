@@ -25,6 +25,8 @@ export interface ListenerConfig {
   /** For connections: each, when it ends. */
   readonly accessLogs: readonly AccessLogConfig[];
   /** Default 1 MiB. */
+  /** Its connections and requests are taken whatever the load (bypass_overload_manager). */
+  readonly bypassOverload: boolean;
   readonly bufferLimitBytes: number;
   readonly drainType: 'default' | 'modify_only';
   /** What was put right on the way in; sentences for the operator. */

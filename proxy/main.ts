@@ -111,7 +111,7 @@ class ControlThread {
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
     const { overloadConfig = parseOverload(undefined, undefined) } = options;
-    this.#overload = new OverloadManager(overloadConfig, this.#threads.overload, this.#aggregate.own, log);
+    this.#overload = new OverloadManager(overloadConfig, this.#threads, this.#aggregate.own, log);
     this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log, buildLoadAssignment);
     this.#opener = new ListenerOpener({
       threads: options.concurrency,

@@ -72,6 +72,8 @@ export type ToThread =
     }
   /** Until the thread's end; `elapsedMs`: it began so long ago. */
   | { readonly kind: 'drain'; readonly order: DrainOrder; readonly elapsedMs: number }
+  /** Overload says whether new connections are taken, in its memory. */
+  | { readonly kind: 'accepting' }
   | { readonly kind: 'stop-accepting'; readonly scope: DrainScope }
   /** /healthcheck/fail and /healthcheck/ok. */
   | { readonly kind: 'health'; readonly failed: boolean }

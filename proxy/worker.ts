@@ -111,6 +111,7 @@ const overload = new ThreadOverload(
   start.overload,
   breakers.open(CONNECTIONS_OF_ALL, 'default', UNLIMITED),
   Math.random,
+  (name) => statistics.counter(name),
 );
 overload.watchLag();
 startBeating(start.heartbeat);
@@ -232,6 +233,9 @@ function receive(message: ToThread): void {
       break;
     case 'drain':
       beginDrain(message.order, message.elapsedMs);
+      break;
+    case 'accepting':
+      for (const listener of cells.listeners.values()) listener.pauseAccepting();
       break;
     case 'stop-accepting':
       for (const listener of listenersIn(message.scope)) listener.stopAccepting();

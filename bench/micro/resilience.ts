@@ -96,6 +96,7 @@ function one(action: object, outlier: OutlierReporter | undefined): () => void {
         rqDirectResponse: statistics.counter('e'),
       },
       sentAgain: (method, route, reason) => statistics.counter('sent_again', { method, route, reason }),
+      sheds: () => false,
       random: Math.random,
       nowMs: () => performance.now(),
     },

@@ -59,6 +59,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
     ],
     filterChains,
     defaultFilterChain: fallback === undefined ? undefined : buildChain(fallback, context),
+    bypassOverload: fields.boolean('bypass_overload_manager') ?? false,
     bufferLimitBytes: fields.integer('per_connection_buffer_limit_bytes', 1) ?? DEFAULT_BUFFER_LIMIT_BYTES,
     drainType:
       fields.oneOf('drain_type', ['DEFAULT', 'MODIFY_ONLY'], 'DEFAULT') === 'DEFAULT' ? 'default' : 'modify_only',
@@ -68,7 +69,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
 
 /** What would change where or how connections are taken, and is not done. */
 function refuseUnsupported(listener: Fields): void {
-  for (const flag of ['transparent', 'freebind', 'use_proxy_proto', 'bypass_overload_manager']) {
+  for (const flag of ['transparent', 'freebind', 'use_proxy_proto']) {
     if (listener.boolean(flag) === true) listener.fail(flag, 'is not supported');
   }
   for (const message of ['internal_listener', 'api_listener', 'udp_listener_config', 'fcds_config']) {

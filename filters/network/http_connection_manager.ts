@@ -162,6 +162,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
     statistics: services.statistics,
     direction: deps.direction ?? 'outbound',
     node: services.node,
+    shedsRouting: () => deps.shedsAt('http_downstream_filter_check'),
   };
   const filters = config.httpFilters.map((parsed) => ({
     name: parsed.name,
@@ -192,7 +193,8 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
           }),
     routes: 'table' in routes ? () => routes.table : () => services.routes.get(routes.rdsName),
     drains: deps.drains,
-    sheds: () => services.overload.shedsRequest(),
+    sheds: () => deps.shedsRequest(),
+    shedsAt: (point) => deps.shedsAt(point),
     random: services.random,
     nowMs: services.nowMs,
     onFilterError: (filter, error) => {

@@ -46,6 +46,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   readonly #streams = new OpenStreams<HttpStream>();
   readonly #callCluster: StreamHost['call'];
   readonly #overTls: boolean;
+  #spoken = false;
   #remoteEnd = false;
   #draining = false;
   #closing = false;
@@ -72,7 +73,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     this.#side = new ProtocolChoice(this);
     stream.onData = (bytes) => {
       statistics.cxRxBytes.add(bytes.length);
-      if (!this.#closing) this.#side.received(bytes);
+      this.received(bytes);
     };
     stream.onEnd = () => this.#peerEnded();
     stream.onClose = () => this.#ended();
@@ -129,11 +130,17 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     this.stream.close('reset');
   }
 
+  /** `bytes` are borrowed. */
+  received(bytes: Buffer): void {
+    if (!this.#closing && !this.#shedsInput()) this.#side.received(bytes);
+  }
+
   // ── from the side ───────────────────────────────────────────────────────────────────────────────────────────────
 
   /** The protocol is known. */
   speak(side: HttpSide): void {
     this.#side = side;
+    this.#spoken = true;
     if (this.#draining) side.drain();
   }
 
@@ -168,6 +175,24 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
           if (!this.#closed) this.stream.close('reset');
         }),
       );
+  }
+
+  /** @returns whether there is too much to do to read on: then the connection is about to close. */
+  #shedsInput(): boolean {
+    const { shedsAt, statistics } = this.runtime();
+    if (!this.#spoken) {
+      if (!shedsAt('hcm_ondata_creating_codec')) return false;
+      statistics.rqOverloadClose.inc();
+      this.destroy();
+      return true;
+    }
+    if (shedsAt('http2_server_go_away_and_close_on_dispatch')) {
+      this.drain();
+      this.close();
+      return true;
+    }
+    if (!this.#draining && shedsAt('http2_server_go_away_on_dispatch')) this.drain();
+    return false;
   }
 
   // ── from streams ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statist
 import type { RequestTracer } from '../telemetry/tracing/request_tracer.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 import type { RouteTable } from '../router/route.ts';
+import type { LoadShedPoint } from '../overload/overload_config.ts';
 import type { DeadlineList, Deadlines } from '../net/deadlines.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { Filter } from './filter.ts';
@@ -43,6 +44,7 @@ export class ConnectionManagerRuntime {
   readonly drains: () => boolean;
   /** Whether a new request is refused because there is too much to do. */
   readonly sheds: () => boolean;
+  readonly shedsAt: (point: LoadShedPoint) => boolean;
   readonly random: () => number;
   readonly nowMs: () => number;
   /** A hook threw: logged, never fatal. */
@@ -59,6 +61,7 @@ export class ConnectionManagerRuntime {
     routes: () => RouteTable | undefined;
     drains: () => boolean;
     sheds: () => boolean;
+    shedsAt: (point: LoadShedPoint) => boolean;
     random: () => number;
     nowMs: () => number;
     onFilterError: (filter: string, error: unknown) => void;
@@ -94,7 +97,12 @@ export class ConnectionManagerRuntime {
     this.deadlines = deadlines;
     this.routes = options.routes;
     this.drains = options.drains;
-    this.sheds = options.sheds;
+    this.sheds = () => {
+      if (!options.sheds()) return false;
+      this.statistics.rqOverloadClose.inc();
+      return true;
+    };
+    this.shedsAt = options.shedsAt;
     this.random = options.random;
     this.nowMs = options.nowMs;
     this.onFilterError = options.onFilterError;
@@ -146,6 +154,8 @@ export class ConnectionManagerStatistics {
   readonly rqHeaderTimeout: Counter;
   readonly rqIdleTimeout: Counter;
   readonly rqMaxDurationReached: Counter;
+  /** Refused, with its connection or alone, because there is too much to do. */
+  readonly rqOverloadClose: Counter;
   readonly rqTooLarge: Counter;
   readonly rsTooLarge: Counter;
   readonly rqWsOnNonWsRoute: Counter;
@@ -190,6 +200,7 @@ export class ConnectionManagerStatistics {
     this.rqHeaderTimeout = counter('downstream_rq_header_timeout');
     this.rqIdleTimeout = counter('downstream_rq_idle_timeout');
     this.rqMaxDurationReached = counter('downstream_rq_max_duration_reached');
+    this.rqOverloadClose = counter('downstream_rq_overload_close');
     this.rqTooLarge = counter('downstream_rq_too_large');
     this.rsTooLarge = counter('rs_too_large');
     this.rqWsOnNonWsRoute = counter('downstream_rq_ws_on_non_ws_route');

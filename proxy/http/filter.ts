@@ -65,6 +65,8 @@ export interface FilterDeps {
   readonly direction: 'inbound' | 'outbound';
   /** The workload beside which the proxy stands. */
   readonly node: NodeIdentity;
+  /** Whether a request is not sent upstream because there is too much to do. Default: never. */
+  shedsRouting?(): boolean;
 }
 
 export interface FilterContext {

@@ -12,6 +12,7 @@ const REASONS: Readonly<Record<number, string>> = {
   414: 'URI Too Long',
   426: 'Upgrade Required',
   431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
   501: 'Not Implemented',
 };
 
@@ -111,6 +112,12 @@ export class Http1Side implements HttpSide, CodecCallbacks {
   // ── inside ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #dispatch(bytes: Buffer): void {
+    const { shedsAt, statistics } = this.#connection.runtime();
+    if (this.#connection.activeCount === 0 && shedsAt('http1_server_abort_dispatch')) {
+      statistics.rqOverloadClose.inc();
+      this.#answerUnparsed(new CodecError(500, 'overload', 'envoy overloaded'));
+      return this.#connection.close();
+    }
     this.#dispatching = true;
     const result = this.#codec.dispatch(bytes);
     this.#dispatching = false;

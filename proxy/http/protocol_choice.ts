@@ -28,7 +28,7 @@ export class ProtocolChoice implements HttpSide {
     const side = chosen === 'http2' ? new Http2Side(connection) : new Http1Side(connection);
     connection.speak(side);
     const before = this.#seen;
-    side.received(before === '' ? bytes : Buffer.concat([Buffer.from(before, 'latin1'), bytes]));
+    connection.received(before === '' ? bytes : Buffer.concat([Buffer.from(before, 'latin1'), bytes]));
   }
 
   inputEnded(): void {}

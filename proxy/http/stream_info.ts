@@ -112,6 +112,16 @@ export class StreamInfo {
     this.requestHeadMs = nowMs;
   }
 
+  clusterChosen(cluster: {
+    readonly name: string;
+    readonly altStatName: string;
+    readonly metadata: Metadata | undefined;
+  }): void {
+    this.upstreamCluster = cluster.name;
+    this.upstreamClusterStatName = cluster.altStatName;
+    this.upstreamClusterMetadata = cluster.metadata;
+  }
+
   hostChosen(host: TriedHost & { readonly metadata: Metadata | undefined }, nowMs: number): void {
     if (this.upstreamHost !== undefined) {
       this.earlierHosts ??= [];

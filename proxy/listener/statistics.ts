@@ -22,8 +22,10 @@ export class ListenerStatistics {
   readonly preCxTimeout: Counter;
   readonly noFilterChain: Counter;
   readonly transportSocketTimeout: Counter;
-  /** Closed unseen: there are too many on this proxy, or too much to do. */
+  /** Closed unseen: there are too many on this proxy. */
   readonly cxGlobalOverflow: Counter;
+  /** Closed unseen: there is too much to do. */
+  readonly cxOverloadReject: Counter;
   /** Closed because a listener filter said so. */
   readonly filterRejected: Counter;
   /** Ours: more was peeked at than there is room for. */
@@ -39,6 +41,7 @@ export class ListenerStatistics {
     this.#workerActive = statistics.gauge(`${prefix}.worker_${threadIndex}.downstream_cx_active`);
     this.#serverConnections = statistics.gauge('server.total_connections');
     this.cxGlobalOverflow = statistics.counter(`${prefix}.downstream_global_cx_overflow`);
+    this.cxOverloadReject = statistics.counter(`${prefix}.downstream_cx_overload_reject`);
     this.preCxActive = statistics.gauge(`${prefix}.downstream_pre_cx_active`);
     this.preCxTimeout = statistics.counter(`${prefix}.downstream_pre_cx_timeout`);
     this.noFilterChain = statistics.counter(`${prefix}.no_filter_chain_match`);

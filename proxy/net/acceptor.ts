@@ -1,5 +1,6 @@
 /** Accepts connections on a descriptor that the control thread keeps, as SocketStreams. */
 import { createServer, Socket, type Server } from 'node:net';
+import { libc } from './libc.ts';
 import { type ConnectionInfo, socketAddress, type SocketAddress, type TlsInfo } from './connection_info.ts';
 import type { Peer } from '../telemetry/peer.ts';
 import type { Metadata } from '../http/stream_info.ts';
@@ -71,16 +72,22 @@ export interface AcceptorOptions {
 }
 
 export class Acceptor {
-  readonly #server: Server;
+  #server: Server;
   readonly #options: AcceptorOptions;
+  /** Keeps the kernel's queue open while nobody accepts from it. */
+  #kept: number | undefined = undefined;
 
   constructor(options: AcceptorOptions) {
     this.#options = options;
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true });
-    this.#server.on('error', options.onError);
-    this.#server.on('connection', (socket: Socket) => this.#accept(socket, undefined));
-    this.#server.on('listening', () => this.#acceptHandles());
-    this.#server.listen({ ...options.listen, backlog: 4096 });
+    this.#server = this.#listen(options.listen);
+  }
+
+  #listen(where: AcceptorOptions['listen']): Server {
+    const server = createServer({ allowHalfOpen: true, noDelay: true });
+    server.on('error', this.#options.onError);
+    server.on('connection', (socket: Socket) => this.#accept(socket, undefined));
+    server.on('listening', () => this.#acceptHandles(server));
+    return server.listen({ ...where, backlog: 4096 });
   }
 
   /** The address it listens at; for tests and where the port was 0. */
@@ -94,14 +101,35 @@ export class Acceptor {
     return new Promise((resolve) => this.#server.once('listening', () => resolve()));
   }
 
+  /**
+   * Accepts nothing until `resume`: what comes waits in the kernel's queue.
+   * @returns false where the queue would go with the server (no shared descriptor): it goes on accepting.
+   */
+  pause(): boolean {
+    if (this.#kept !== undefined) return true;
+    const { fd } = (this.#server as Server & { _handle?: { readonly fd?: number } | null })._handle ?? {};
+    if (!('fd' in this.#options.listen) || fd === undefined || fd < 0) return false;
+    this.#kept = libc().dup(fd);
+    this.#server.close();
+    return true;
+  }
+
+  resume(): void {
+    if (this.#kept === undefined) return;
+    this.#server = this.#listen({ fd: this.#kept });
+    this.#kept = undefined;
+  }
+
   /** Stops accepting; connections go on. */
   close(): void {
-    this.#server.close();
+    if (this.#kept === undefined) this.#server.close();
+    else libc().close(this.#kept);
+    this.#kept = undefined;
   }
 
   /** Takes accepted handles before node:net makes sockets of them, so that they can read into the shared buffer. */
-  #acceptHandles(): void {
-    const handle = (this.#server as Server & { _handle?: RawServerHandle | null })._handle;
+  #acceptHandles(server: Server): void {
+    const handle = (server as Server & { _handle?: RawServerHandle | null })._handle;
     if (handle === null || handle === undefined || typeof handle.onconnection !== 'function') return;
     handle.onconnection = (error, raw) => {
       if (error !== 0 || raw === undefined) {

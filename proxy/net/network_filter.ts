@@ -1,4 +1,5 @@
 /** The contract of network filters: the bytes of a connection, once its chain is chosen. */
+import type { LoadShedPoint } from '../overload/overload_config.ts';
 import type { BuildContext, ParsedHttpFilter } from '../build_context.ts';
 import type { MutableBody } from '../http/body.ts';
 import type { Filter, FilterDeps, FilterResult } from '../http/filter.ts';
@@ -69,6 +70,10 @@ export interface NetworkFilterDeps {
   readonly direction: 'inbound' | 'outbound' | undefined;
   /** Asked at each response: whether it should be the connection's last. */
   drains(): boolean;
+  /** Asked at each request: whether it is refused because there is too much to do. */
+  shedsRequest(): boolean;
+  /** Whether load is shed there, this time. */
+  shedsAt(point: LoadShedPoint): boolean;
   readonly bufferLimitBytes: number;
   createHttpFilter(parsed: ParsedHttpFilter, deps: FilterDeps): Filter<unknown>;
 }

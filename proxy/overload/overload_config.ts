@@ -10,6 +10,23 @@ export const OVERLOAD_ACTIONS = [
 ] as const;
 export type OverloadAction = (typeof OVERLOAD_ACTIONS)[number];
 
+/** Where load is shed apart from actions. Envoy's names behind `envoy.load_shed_points.`. */
+export const LOAD_SHED_POINTS = [
+  'tcp_listener_accept',
+  'hcm_ondata_creating_codec',
+  'http1_server_abort_dispatch',
+  'http2_server_go_away_on_dispatch',
+  'http2_server_go_away_and_close_on_dispatch',
+  'http_connection_manager_decode_headers',
+  'http_downstream_filter_check',
+  'connection_pool_new_connection',
+] as const;
+export type LoadShedPoint = (typeof LOAD_SHED_POINTS)[number];
+
+/** What pressure can switch on. */
+export type OverloadSignal = OverloadAction | LoadShedPoint;
+export const OVERLOAD_SIGNALS: readonly OverloadSignal[] = [...OVERLOAD_ACTIONS, ...LOAD_SHED_POINTS];
+
 export type ResourceMonitor =
   /** fixed_heap, and cgroup_memory: used / most, of the resident memory of the process. */
   | { readonly name: string; readonly kind: 'memory'; readonly mostBytes: number }
@@ -17,7 +34,7 @@ export type ResourceMonitor =
   | { readonly name: string; readonly kind: 'file'; readonly path: string };
 
 export interface OverloadTrigger {
-  readonly action: OverloadAction;
+  readonly signal: OverloadSignal;
   readonly monitor: string;
   /** Pressure at which it begins. */
   readonly from: number;
@@ -35,6 +52,7 @@ export interface OverloadConfig {
 
 const TYPE = 'type.googleapis.com/envoy.extensions.resource_monitors';
 const ACTION = 'envoy.overload_actions.';
+const POINT = 'envoy.load_shed_points.';
 /** V8 gives memory back by itself. */
 const NOTHING_TO_DO = new Set(['shrink_heap']);
 const MEMORY = 'envoy.resource_monitors.fixed_heap';
@@ -76,9 +94,21 @@ export function parseOverload(json: unknown, memoryLimitBytes: number | undefine
   return {
     refreshMs: fields.durationMs('refresh_interval') ?? 1000,
     monitors,
-    triggers: fields.messages('actions').flatMap((action) => parseAction(action, monitors)),
+    triggers: [
+      ...fields.messages('actions').flatMap((action) => parseAction(action, monitors)),
+      ...fields.messages('loadshed_points').flatMap((point) => parsePoint(point, monitors)),
+    ],
     maxConnections,
   };
+}
+
+/** As Envoy names it. */
+export function fullName(signal: OverloadSignal): string {
+  return `${isPoint(signal) ? POINT : ACTION}${signal}`;
+}
+
+export function isPoint(signal: OverloadSignal): signal is LoadShedPoint {
+  return (LOAD_SHED_POINTS as readonly string[]).includes(signal);
 }
 
 function bytes(config: Fields, name: string): number {
@@ -91,6 +121,21 @@ function parseAction(fields: Fields, monitors: readonly ResourceMonitor[]): Over
   if (NOTHING_TO_DO.has(short)) return [];
   const action = OVERLOAD_ACTIONS.find((known) => known === short);
   if (action === undefined) return fields.fail('name', `overload action "${name}" is not supported`);
+  return parseTriggers(fields, action, monitors);
+}
+
+function parsePoint(fields: Fields, monitors: readonly ResourceMonitor[]): OverloadTrigger[] {
+  const name = fields.requiredString('name');
+  const point = LOAD_SHED_POINTS.find((known) => `${POINT}${known}` === name);
+  if (point === undefined) return fields.fail('name', `load shed point "${name}" is not supported`);
+  return parseTriggers(fields, point, monitors);
+}
+
+function parseTriggers(
+  fields: Fields,
+  signal: OverloadSignal,
+  monitors: readonly ResourceMonitor[],
+): OverloadTrigger[] {
   return fields.messages('triggers').map((trigger) => {
     const monitor = trigger.requiredString('name');
     if (!monitors.some((known) => known.name === monitor)) {
@@ -104,15 +149,15 @@ function parseAction(fields: Fields, monitors: readonly ResourceMonitor[]): Over
       trigger.fail('threshold', 'one of threshold, scaled is required');
     }
     if (scaled !== undefined && from >= to) scaled.fail('saturation_threshold', 'must be above scaling_threshold');
-    return { action, monitor, from, to };
+    return { signal, monitor, from, to };
   });
 }
 
 /** Connections close first, then requests are answered 503, then connections are refused: before the kernel kills. */
 function byMemoryLimit(limitBytes: number | undefined): OverloadConfig {
   if (limitBytes === undefined) return { refreshMs: 1000, monitors: [], triggers: [], maxConnections: undefined };
-  const trigger = (action: OverloadAction, at: number): OverloadTrigger => ({
-    action,
+  const trigger = (signal: OverloadAction, at: number): OverloadTrigger => ({
+    signal,
     monitor: MEMORY,
     from: at,
     to: at,

@@ -3,27 +3,47 @@ import { readFileSync } from 'node:fs';
 import { connectionsByDescriptors } from '../net/descriptor_limit.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Gauge, Statistics } from '../telemetry/statistics.ts';
-import { OVERLOAD_ACTIONS, type OverloadAction, type OverloadConfig, type ResourceMonitor } from './overload_config.ts';
+import {
+  fullName,
+  isPoint,
+  OVERLOAD_SIGNALS,
+  type OverloadAction,
+  type OverloadConfig,
+  type OverloadSignal,
+  type ResourceMonitor,
+} from './overload_config.ts';
 import { type OverloadMemory, setLevel, setMaxConnections } from './overload_state.ts';
+
+/** The data threads. */
+export interface OverloadedThreads {
+  /** Where they look. */
+  readonly overload: OverloadMemory;
+  /** They have to look at once. */
+  broadcast(message: { readonly kind: 'accepting' }): void;
+}
 
 export class OverloadManager {
   readonly #config: OverloadConfig;
-  readonly #memory: OverloadMemory;
+  readonly #threads: OverloadedThreads;
   readonly #log: Logger;
   readonly #pressure = new Map<string, Gauge>();
-  readonly #active = new Map<OverloadAction, Gauge>();
-  readonly #level = new Map<OverloadAction, number>();
+  readonly #active = new Map<OverloadSignal, { readonly active: Gauge | undefined; readonly scale: Gauge }>();
+  readonly #level = new Map<OverloadSignal, number>();
   readonly #timer: NodeJS.Timeout | undefined;
 
-  constructor(config: OverloadConfig, memory: OverloadMemory, statistics: Statistics, log: Logger) {
+  constructor(config: OverloadConfig, threads: OverloadedThreads, statistics: Statistics, log: Logger) {
     this.#config = config;
-    this.#memory = memory;
+    this.#threads = threads;
     this.#log = log;
     // Where nothing is said: more would leave no descriptor for health and the admin interface.
-    setMaxConnections(memory, config.maxConnections ?? connectionsByDescriptors());
+    setMaxConnections(threads.overload, config.maxConnections ?? connectionsByDescriptors());
     for (const { name } of config.monitors) this.#pressure.set(name, statistics.gauge(`overload.${name}.pressure`));
-    for (const action of new Set(config.triggers.map((trigger) => trigger.action))) {
-      this.#active.set(action, statistics.gauge(`overload.envoy.overload_actions.${action}.active`));
+    for (const signal of new Set(config.triggers.map((trigger) => trigger.signal))) {
+      const prefix = `overload.${fullName(signal)}`;
+      this.#active.set(signal, {
+        active: isPoint(signal) ? undefined : statistics.gauge(`${prefix}.active`),
+        scale: statistics.gauge(`${prefix}.scale_percent`),
+      });
     }
     this.#timer = config.triggers.length > 0 ? setInterval(() => this.look(), config.refreshMs).unref() : undefined;
   }
@@ -40,34 +60,38 @@ export class OverloadManager {
       pressures.set(monitor.name, pressure);
       this.#pressure.get(monitor.name)?.set(Math.round(pressure * 100));
     }
-    for (const action of OVERLOAD_ACTIONS) {
+    for (const signal of OVERLOAD_SIGNALS) {
       let level = 0;
       for (const trigger of this.#config.triggers) {
         const pressure = pressures.get(trigger.monitor);
-        if (trigger.action !== action || pressure === undefined || pressure < trigger.from) continue;
+        if (trigger.signal !== signal || pressure === undefined || pressure < trigger.from) continue;
         const share = trigger.to > trigger.from ? (pressure - trigger.from) / (trigger.to - trigger.from) : 1;
         level = Math.max(level, Math.min(1, share));
       }
-      this.#set(action, level);
+      this.#set(signal, level);
     }
   }
 
-  #set(action: OverloadAction, level: number): void {
-    const before = this.#level.get(action) ?? 0;
+  #set(signal: OverloadSignal, level: number): void {
+    const before = this.#level.get(signal) ?? 0;
     if (level === before) return;
-    this.#level.set(action, level);
-    setLevel(this.#memory, action, level);
-    this.#active.get(action)?.set(level >= 1 ? 1 : 0);
+    this.#level.set(signal, level);
+    setLevel(this.#threads.overload, signal, level);
+    const gauges = this.#active.get(signal);
+    gauges?.active?.set(level >= 1 ? 1 : 0);
+    gauges?.scale.set(Math.round(level * 100));
+    if (signal === 'stop_accepting_connections') this.#threads.broadcast({ kind: 'accepting' });
     if (level > 0 === before > 0) return;
-    if (level > 0) this.#log.log('warning', 'overload', `Overload: ${WORDS[action]}`);
-    else this.#log.log('info', 'overload', `No longer: ${WORDS[action]}`);
+    const words = isPoint(signal) ? `load is shed at ${fullName(signal)}` : WORDS[signal];
+    if (level > 0) this.#log.log('warning', 'overload', `Overload: ${words}`);
+    else this.#log.log('info', 'overload', `No longer: ${words}`);
   }
 }
 
 const WORDS: Readonly<Record<OverloadAction, string>> = {
   disable_http_keepalive: 'connections close after their responses',
   stop_accepting_requests: 'new requests are answered 503',
-  stop_accepting_connections: 'new connections are not served',
+  stop_accepting_connections: 'new connections wait in the kernel',
   reject_incoming_connections: 'new connections are closed',
 };
 

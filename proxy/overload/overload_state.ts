@@ -1,28 +1,43 @@
 /** What overload asks of a data thread: read from shared memory at each request and connection, and the thread's own lag. */
+import type { Counter } from '../telemetry/statistics.ts';
 import type { Breaker } from '../upstream/circuit_breakers.ts';
-import { OVERLOAD_ACTIONS, type OverloadAction } from './overload_config.ts';
+import { fullName, type LoadShedPoint, OVERLOAD_SIGNALS, type OverloadSignal } from './overload_config.ts';
 
-/** Levels of actions in millionths, by their index; then the most connections, 0: any number. */
+/** How many signals are up; the most connections, 0: any number; levels in millionths, by their signal's index. */
 export type OverloadMemory = SharedArrayBuffer;
 
 /** In the table of circuit breakers, as no cluster is called: all connections of all threads. */
 export const CONNECTIONS_OF_ALL = '';
 
 const FULL = 1_000_000;
-const MOST_CONNECTIONS = OVERLOAD_ACTIONS.length;
+const SIGNALS_UP = 0;
+const MOST_CONNECTIONS = 1;
+const LEVELS = 2;
 
 export function createOverloadMemory(): OverloadMemory {
-  return new SharedArrayBuffer((OVERLOAD_ACTIONS.length + 1) * 4);
+  return new SharedArrayBuffer((LEVELS + OVERLOAD_SIGNALS.length) * 4);
 }
 
-/** 0: not active; 1: complete. */
-export function setLevel(memory: OverloadMemory, action: OverloadAction, level: number): void {
-  Atomics.store(new Int32Array(memory), OVERLOAD_ACTIONS.indexOf(action), Math.round(level * FULL));
+/** 0: not active; 1: complete. Only the control thread sets it. */
+export function setLevel(memory: OverloadMemory, signal: OverloadSignal, level: number): void {
+  const words = new Int32Array(memory);
+  const before = Atomics.exchange(words, indexOf(signal), Math.round(level * FULL));
+  if (level > 0 === before > 0) return;
+  Atomics.add(words, SIGNALS_UP, level > 0 ? 1 : -1);
 }
 
 export function setMaxConnections(memory: OverloadMemory, most: number | undefined): void {
   Atomics.store(new Int32Array(memory), MOST_CONNECTIONS, Math.min(most ?? 0, 2 ** 31 - 1));
 }
+
+function indexOf(signal: OverloadSignal): number {
+  return LEVELS + OVERLOAD_SIGNALS.indexOf(signal);
+}
+
+const KEEPALIVE = indexOf('disable_http_keepalive');
+const REQUESTS = indexOf('stop_accepting_requests');
+const ACCEPTING = indexOf('stop_accepting_connections');
+const CONNECTIONS = indexOf('reject_incoming_connections');
 
 /** A thread that comes to its timers this late sheds requests, until it comes half as late. */
 const LATE_MS = 1500;
@@ -30,17 +45,23 @@ const TICK_MS = 200;
 /** How often in a row it has to be late: one long task is no overload. */
 const LATE_TICKS = 2;
 
+/** shed: there is too much to do. overflow: there are as many as there may be. */
+export type Acceptance = 'accepted' | 'shed' | 'overflow';
+
 export class ThreadOverload {
-  readonly #levels: Int32Array;
+  readonly #words: Int32Array;
   readonly #connections: Breaker;
   readonly #random: () => number;
+  readonly #counter: (name: string) => Counter;
+  readonly #shed = new Map<LoadShedPoint, Counter>();
   #late = false;
 
   /** `connections`: counts those of all threads. */
-  constructor(memory: OverloadMemory, connections: Breaker, random: () => number) {
-    this.#levels = new Int32Array(memory);
+  constructor(memory: OverloadMemory, connections: Breaker, random: () => number, counter: (name: string) => Counter) {
+    this.#words = new Int32Array(memory);
     this.#connections = connections;
     this.#random = random;
+    this.#counter = counter;
   }
 
   /** Looks at the thread's own lag from now on. */
@@ -59,30 +80,54 @@ export class ThreadOverload {
 
   /** A new request is answered 503 (OM) at once. */
   shedsRequest(): boolean {
-    return this.#late || this.#is(1);
+    return this.#late || this.#is(REQUESTS) || this.shedsAt('http_connection_manager_decode_headers');
   }
 
   /** Responses are their connections' last. */
   closesConnections(): boolean {
-    return this.#late || this.#is(0) || this.#is(1);
+    return this.#late || this.#is(KEEPALIVE) || this.#is(REQUESTS);
   }
 
-  /** @returns false: the connection is closed unseen. Otherwise `connectionClosed` follows. */
-  acceptsConnection(): boolean {
-    if (this.#is(2) || this.#is(3)) return false;
-    const most = this.#levels[MOST_CONNECTIONS] as number;
+  /** New connections stay in the kernel's queue. */
+  get stopsAccepting(): boolean {
+    return Atomics.load(this.#words, ACCEPTING) >= FULL;
+  }
+
+  /** Where it is not accepted, the connection is closed unseen. Otherwise `connectionClosed` follows. */
+  accept(): Acceptance {
+    if (this.#is(CONNECTIONS) || this.shedsAt('tcp_listener_accept')) return 'shed';
+    const most = this.#words[MOST_CONNECTIONS] as number;
     this.#connections.acquire('connections');
-    if (most === 0 || this.#connections.count('connections') <= most) return true;
+    if (most === 0 || this.#connections.count('connections') <= most) return 'accepted';
     this.#connections.release('connections');
-    return false;
+    return 'overflow';
+  }
+
+  /** A connection that is accepted whatever the load. */
+  acceptAnyway(): Acceptance {
+    this.#connections.acquire('connections');
+    return 'accepted';
   }
 
   connectionClosed(): void {
     this.#connections.release('connections');
   }
 
-  #is(action: number): boolean {
-    const level = Atomics.load(this.#levels, action);
+  /** Whether load is shed at this point, this time; counted. */
+  shedsAt(point: LoadShedPoint): boolean {
+    // Mostly nothing is up: one look is enough.
+    if (Atomics.load(this.#words, SIGNALS_UP) === 0 || !this.#is(indexOf(point))) return false;
+    let counter = this.#shed.get(point);
+    if (counter === undefined) {
+      counter = this.#counter(`overload.${fullName(point)}.shed_load_count`);
+      this.#shed.set(point, counter);
+    }
+    counter.inc();
+    return true;
+  }
+
+  #is(index: number): boolean {
+    const level = Atomics.load(this.#words, index);
     return level !== 0 && (level >= FULL || this.#random() * FULL < level);
   }
 }

@@ -89,10 +89,9 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
       statistics.noCluster.inc();
       return this.#fail({ ...failures.clusterNotFound, status: forward.clusterNotFoundStatus });
     }
+    stream.info.clusterChosen(cluster);
+    if (this.#deps.sheds()) return this.#fail(failures.overload);
     this.#cluster = cluster;
-    stream.info.upstreamCluster = cluster.name;
-    stream.info.upstreamClusterStatName = cluster.altStatName;
-    stream.info.upstreamClusterMetadata = cluster.metadata;
     if (forward.idleTimeoutMs !== undefined) stream.setIdleTimeout(forward.idleTimeoutMs);
     this.hashBy(forward.hashPolicy);
     stream.info.originalPath = headers.path;

@@ -22,6 +22,8 @@ export interface RouterDeps {
   readonly statistics: RouterStatistics;
   /** The ledger: what was sent more than once, by method and route. */
   sentAgain(method: string, route: string, reason: string): Counter;
+  /** Whether there is too much to do to send this one. */
+  sheds(): boolean;
   /** [0, 1) */
   random(): number;
   nowMs(): number;

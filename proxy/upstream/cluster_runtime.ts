@@ -257,8 +257,9 @@ export class ClusterRuntime implements Cluster {
     transport: UpstreamTransport | undefined,
   ): PoolOptions {
     const { config } = this;
-    const { deadlines, nowMs } = this.#services;
+    const { deadlines, nowMs, overload } = this.#services;
     return {
+      sheds: () => overload.shedsAt('connection_pool_new_connection'),
       protocol,
       host,
       breaker: this.#breakers[priority],

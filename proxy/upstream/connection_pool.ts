@@ -210,6 +210,10 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   #connectIfNeeded(): void {
     const { breaker, statistics } = this.options;
     while (this.#connecting.size * Math.max(1, this.peerMaxStreams) < this.#pending.length) {
+      if (this.options.sheds()) {
+        if (this.connections === 0) this.#failPending('overflow', '');
+        return;
+      }
       if (!breaker.tryAcquire('connections')) {
         statistics.cxOverflow.inc();
         // A thread without any connection to this host opens one over the limit: its requests would starve.

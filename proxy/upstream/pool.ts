@@ -37,6 +37,8 @@ export interface Pool {
 }
 
 export interface PoolOptions {
+  /** Asked before a new connection: whether there is too much to do for one. */
+  sheds(): boolean;
   /** auto: each connection speaks what ALPN chose, HTTP/1.1 without. */
   readonly protocol: 'http1' | 'http2' | 'auto' | 'tcp';
   readonly host: Host;

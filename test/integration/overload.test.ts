@@ -1,13 +1,12 @@
 /** Too much to do: requests are answered 503 (OM), connections close or are refused, the admin goes on, and it ends by itself. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { unsupportedPart } from '../../config/bootstrap_support.ts';
 import { parseOverload } from '../../proxy/overload/overload_config.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { eventually } from '../support/eventually.ts';
+import { Pressure } from '../support/pressure.ts';
 import { answering, RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { LogFile, startTestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
@@ -21,11 +20,8 @@ const action = (name: string, trigger: Json): Json => ({
 
 /** A proxy whose pressure a file says. */
 async function start(t: Scope, actions: readonly Json[], more: readonly Json[] = []) {
-  const folder = mkdtempSync(join(tmpdir(), 'pillion-overload-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const filename = join(folder, 'pressure');
-  const press = (value: number): void => writeFileSync(filename, String(value));
-  press(0);
+  const pressure = new Pressure(t);
+  const press = (value: number): void => pressure.set(value);
   const log = new LogFile(t);
   const upstream = await RawUpstream.start(t, answering());
   const proxy = await startTestProxy(
@@ -42,13 +38,7 @@ async function start(t: Scope, actions: readonly Json[], more: readonly Json[] =
       overloadConfig: parseOverload(
         {
           refresh_interval: '0.02s',
-          resource_monitors: [
-            {
-              name: 'pressure',
-              typed_config: { '@type': `${MONITORS}.injected_resource.v3.InjectedResourceConfig`, filename },
-            },
-            ...more,
-          ],
+          resource_monitors: [...pressure.monitors, ...more],
           actions,
         },
         undefined,
@@ -119,6 +109,35 @@ test('connections are refused, and then taken again', async (t) => {
   assert.equal(proxy.errors.length, 0);
 });
 
+test('connections wait in the kernel while none are accepted, and are served afterwards, in order', async (t) => {
+  const { proxy, press } = await start(t, [action('stop_accepting_connections', { threshold: { value: 0.9 } })]);
+  const request = 'GET / HTTP/1.1\r\nhost: a\r\n\r\n';
+  const before = new RawClient(t, proxy.port()).send(request);
+  await before.until((received) => received.endsWith('ok'));
+  press(1);
+  const active = 'overload.envoy.overload_actions.stop_accepting_connections.active';
+  await eventually('it is up', () => proxy.value(active) === 1);
+  await proxy.counted();
+  const waiting = Array.from({ length: 20 }, () => new RawClient(t, proxy.port()).send(request));
+  // What was open goes on, and the admin answers; a thread that starts anew leaves the queue alone too.
+  before.send(request);
+  await before.until((received) => received.split('ok').length === 3);
+  const admin = proxy.running.addresses.get('admin');
+  assert.equal((await fetch(`http://127.0.0.1:${admin?.port}/ready`)).status, 200);
+  await proxy.running.threads.kill(0);
+  await eventually(
+    'both threads are there',
+    async () => ((await proxy.running.threads.describe()) as unknown[]).length === 2,
+  );
+  assert.deepEqual(
+    waiting.map(({ received, closed }) => `${received} ${closed}`),
+    waiting.map(() => ' false'),
+  );
+  press(0);
+  for (const client of waiting) await client.until((received) => received.endsWith('ok'));
+  assert.deepEqual(proxy.errors, []);
+});
+
 test('no more connections than global_downstream_max_connections, over both threads', async (t) => {
   const { proxy, ask } = await start(
     t,
@@ -153,6 +172,33 @@ test('no more connections than global_downstream_max_connections, over both thre
   assert.match(await ask(), /^200 ok/);
 });
 
+test('a listener that bypasses the overload manager takes all', async (t) => {
+  const pressure = new Pressure(t);
+  const upstream = await RawUpstream.start(t, answering());
+  const listener = httpListener({ routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'up' } }]) });
+  const proxy = await startTestProxy(
+    t,
+    [{ ...listener, json: { ...listener.json, bypass_overload_manager: true } }, staticCluster('up', [upstream.port])],
+    {
+      overloadConfig: parseOverload(
+        {
+          refresh_interval: '0.02s',
+          resource_monitors: pressure.monitors,
+          actions: ['stop_accepting_requests', 'stop_accepting_connections', 'reject_incoming_connections'].map(
+            (name) => action(name, { threshold: { value: 0.9 } }),
+          ),
+        },
+        undefined,
+      ),
+    },
+  );
+  pressure.set(1);
+  await eventually('it is up', () => proxy.value('overload.pressure.pressure') === 100);
+  await proxy.counted();
+  const response = await fetch(`http://127.0.0.1:${proxy.port()}/`);
+  assert.equal(`${response.status} ${await response.text()} ${response.headers.get('connection')}`, '200 ok null');
+});
+
 test('what is not executed is refused by name, and a memory limit alone is enough', () => {
   const monitor = (type: string, config: Json = {}): Json => ({
     overload_manager: {
@@ -178,11 +224,15 @@ test('what is not executed is refused by name, and a memory limit alone is enoug
     /reduce_timeouts" is not supported/,
   );
   assert.equal(
+    unsupportedPart({ overload_manager: { loadshed_points: [{ name: 'envoy.load_shed_points.mine' }] } })?.sentence,
+    'overload_manager.loadshed_points[0].name: load shed point "envoy.load_shed_points.mine" is not supported',
+  );
+  assert.equal(
     unsupportedPart({ overload_manager: { actions: [{ name: 'envoy.overload_actions.shrink_heap', triggers: [] }] } }),
     undefined,
   );
   assert.deepEqual(
-    parseOverload(undefined, 1000).triggers.map(({ action: name, from }) => [name, from]),
+    parseOverload(undefined, 1000).triggers.map(({ signal, from }) => [signal, from]),
     [
       ['disable_http_keepalive', 0.92],
       ['stop_accepting_requests', 0.95],

@@ -30,12 +30,16 @@ export interface EnvoyProcess {
   readonly process: ChildProcess;
 }
 
-/** Starts and waits until every listener listens. */
-export async function startEnvoy(scope: Scope, resources: readonly Resource[]): Promise<EnvoyProcess> {
+/** Starts and waits until every listener listens. `bootstrap`: more of it. */
+export async function startEnvoy(
+  scope: Scope,
+  resources: readonly Resource[],
+  bootstrap: Json = {},
+): Promise<EnvoyProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'pillion-envoy-'));
   const config = join(folder, 'envoy.json');
   const adminFile = join(folder, 'admin');
-  writeFileSync(config, JSON.stringify(bootstrapOf(resources)));
+  writeFileSync(config, JSON.stringify({ ...bootstrapOf(resources), ...bootstrap }));
   const child = spawn(
     'envoy',
     [
