@@ -1,7 +1,7 @@
 /** What every source gives and the data plane executes: Envoy v3 resources by type and name, as plain protobuf JSON. */
 
-/** listener, route configuration, cluster, load assignment, secret, extension (ECDS). */
-export type ResourceType = 'listener' | 'route' | 'cluster' | 'endpoint' | 'secret' | 'extension';
+/** listener, route configuration, cluster, load assignment, secret, extension (ECDS), scope (SRDS). */
+export type ResourceType = 'listener' | 'route' | 'cluster' | 'endpoint' | 'secret' | 'extension' | 'scope';
 
 export const RESOURCE_TYPES = [
   'cluster',
@@ -10,6 +10,7 @@ export const RESOURCE_TYPES = [
   'listener',
   'route',
   'extension',
+  'scope',
 ] as const satisfies readonly ResourceType[];
 
 /** A protobuf message in JSON form with the proto's own (snake_case) field names; `Any` as an object with `@type`. */
@@ -25,13 +26,22 @@ export interface Resource {
   readonly origin: string;
   /** From the static part of a bootstrap; absent: dynamic. */
   readonly isStatic?: boolean;
+  /** Of a scope: from where the route configurations come that it names. */
+  readonly routeSource?: Json;
 }
+
+/**
+ * The name of what stands for the first push of scopes: served when the route configurations that those name are there,
+ * so that listeners wait for all of them. Its JSON: `route_configuration_names`.
+ */
+export const ALL_SCOPES = '*';
 
 export type ResourceKey = Pick<Resource, 'type' | 'name'>;
 
 /** A resource that another one names: what it is served without only after a wait. */
 export interface Dependency {
-  readonly type: 'endpoint' | 'route' | 'secret' | 'extension';
+  readonly type: 'endpoint' | 'route' | 'secret' | 'extension' | 'scope';
+  /** Of scopes `*`: they are asked for together. */
   readonly name: string;
   /** envoy.config.core.v3.ConfigSource, as it stands in the dependant. */
   readonly configSource: Json;
@@ -39,6 +49,8 @@ export interface Dependency {
   readonly initialFetchTimeoutMs: number;
   /** There is a default: nothing waits for it. */
   readonly withoutWarming?: boolean;
+  /** Of scopes: from where the route configurations come that they name. */
+  readonly routeSource?: Json;
   /** Where its statistics stand, where the name alone does not say: `http.outbound.rds.9080.`. */
   readonly statPrefix?: string;
 }

@@ -4,10 +4,13 @@ import { buildLoadAssignment } from '../config/build/endpoints.ts';
 import { buildListener } from '../config/build/listener.ts';
 import { buildRouteTable } from '../config/build/route_configuration.ts';
 import { perFilterConfig } from '../config/build/extensions.ts';
+import { buildScope } from '../config/build/scope.ts';
 import { buildSecret } from '../config/build/tls.ts';
+import { ALL_SCOPES } from '../config/resources.ts';
 import { PackedResource, type Update } from './distribution.ts';
 import type { ListenerConfig } from './listener_config.ts';
 import { type FilterMaker, ListenerRuntime } from './listener.ts';
+import { ScopeCells } from './scope_cells.ts';
 import { type SocketAddress, socketAddress } from './net/connection_info.ts';
 import type { SecretCell } from './net/tls/secrets.ts';
 import type { Secret } from './net/tls/tls_config.ts';
@@ -50,6 +53,7 @@ export class Cells implements ClusterLookup {
   /** Which built clusters want a load assignment: by its name. */
   readonly #wantEndpoints = new Map<string, Set<ClusterRuntime>>();
   readonly #routes = new Map<string, RouteCell>();
+  readonly #scopes = new ScopeCells(buildScope, (name) => this.routes.get(name));
   readonly #secrets = new Map<string, PackedSecret>();
   readonly #listeners = new Map<string, ListenerRuntime>();
   readonly #listenerCells = new Map<string, ListenerCell>();
@@ -89,6 +93,11 @@ export class Cells implements ClusterLookup {
       return cell.table;
     },
   };
+
+  /** Route tables by the key of a request. */
+  get scopes(): { get(key: string): RouteTable | undefined } {
+    return this.#scopes;
+  }
 
   /** Read by TLS contexts at each new connection: a secret that changes holds for the next one. */
   readonly secrets = {
@@ -133,6 +142,9 @@ export class Cells implements ClusterLookup {
         case 'secret':
           this.#secrets.set(packed.name, { version: packed.version, packed, secret: undefined });
           break;
+        case 'scope':
+          if (packed.name !== ALL_SCOPES) this.#scopes.set(packed);
+          break;
         case 'extension':
           this.#extensions.set(packed.name, packed);
           this.#rebuildUsersOf(packed.name);
@@ -155,6 +167,7 @@ export class Cells implements ClusterLookup {
     else if (type === 'route') this.#routes.delete(name);
     else if (type === 'secret') this.#secrets.delete(name);
     else if (type === 'extension') this.#extensions.delete(name);
+    else if (type === 'scope') this.#scopes.delete(name);
     else if (type === 'listener') {
       const listener = this.#listeners.get(name);
       this.#listeners.delete(name);

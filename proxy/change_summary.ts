@@ -40,6 +40,7 @@ const nouns = {
   listener: 'listener',
   route: 'route',
   extension: 'extension',
+  scope: 'scope',
 } as const;
 
 function phrase(what: string, number: number): string {

@@ -9,7 +9,7 @@ export function countResources(configuration: ConfigurationState, own: Statistic
   let warmingListeners = 0;
   for (const { type } of configuration.warming()) {
     if (type === 'cluster') warmingClusters++;
-    else warmingListeners++;
+    else if (type === 'listener') warmingListeners++;
   }
   own.gauge('cluster_manager.warming_clusters').set(warmingClusters);
   own.gauge('listener_manager.total_listeners_warming').set(warmingListeners);

@@ -20,7 +20,7 @@ export interface DistributorOptions {
 }
 
 /** What names comes after what it names. */
-const ORDER: readonly ResourceType[] = ['endpoint', 'secret', 'extension', 'cluster', 'route', 'listener'];
+const ORDER: readonly ResourceType[] = ['endpoint', 'secret', 'extension', 'cluster', 'route', 'scope', 'listener'];
 /** A thread applies this many in one task: about 3 ms. */
 const MAX_ENTRIES = 1000;
 

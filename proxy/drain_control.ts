@@ -1,4 +1,6 @@
 /** Draining as the control thread orders it: of all data threads, and of those that are started meanwhile. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { DrainOrder, DrainScope, DrainStrategy } from './drain.ts';
 import type { ToThread } from './thread_messages.ts';
 
@@ -62,4 +64,10 @@ export class DrainControl {
     if (this.stopped !== undefined) messages.push({ kind: 'stop-accepting', scope: this.stopped });
     return messages;
   }
+}
+
+/** Envoy: a file `drain` in the folder flags_path lets it start with its health check failed. */
+export function hasDrainFlag(bootstrap: unknown): boolean {
+  const { flags_path } = (bootstrap ?? {}) as { readonly flags_path?: string };
+  return flags_path !== undefined && existsSync(join(flags_path, 'drain'));
 }

@@ -1,6 +1,4 @@
 /** The control thread: configuration in, data threads told, admin and drain. Composition root. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { inspectResource, type Inspection } from '../config/build/check.ts';
 import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
 import { buildLoadAssignment } from '../config/build/endpoints.ts';
@@ -12,7 +10,7 @@ import { ConfigurationState, keyOf, parseKey } from './configuration_state.ts';
 import { DataThreads } from './data_threads.ts';
 import type { NameTableData } from './dns/name_table.ts';
 import { type Batch, Distributor } from './distributor.ts';
-import { DrainControl } from './drain_control.ts';
+import { DrainControl, hasDrainFlag } from './drain_control.ts';
 import type { HeldResource } from './held_resource.ts';
 import type { ListenerConfig } from './listener_config.ts';
 import { ListenerOpener } from './listener_opener.ts';
@@ -280,7 +278,7 @@ class ControlThread {
   /** Builds it once for its complaints; what it is distributed with is kept until then. */
   #inspect(resource: Resource): Inspection | ConfigError {
     const found = inspectResource(resource);
-    if (!(found instanceof ConfigError) && (resource.type === 'cluster' || resource.type === 'listener')) {
+    if (!(found instanceof ConfigError) && isKeptBuilt(resource)) {
       this.#built.set(keyOf(resource), found);
     }
     return found;
@@ -342,7 +340,7 @@ class ControlThread {
     for (const resource of changed) {
       if (resource.type === 'endpoint') this.#hostHealth.endpoints(resource);
       if (resource.type === 'listener') addressesChanged = true;
-      if (resource.type !== 'cluster' && resource.type !== 'listener') continue;
+      if (!isKeptBuilt(resource)) continue;
       const { cluster } = this.#built.get(keyOf(resource)) ?? {};
       // A newer version may have been checked meanwhile: that one stays until it is distributed itself.
       if (this.#configuration.newestVersion(resource) === resource.version) this.#built.delete(keyOf(resource));
@@ -492,8 +490,7 @@ class ControlThread {
   }
 }
 
-/** Envoy: a file `drain` in the folder flags_path lets it start with its health check failed. */
-function hasDrainFlag(bootstrap: unknown): boolean {
-  const { flags_path } = (bootstrap ?? {}) as { readonly flags_path?: string };
-  return flags_path !== undefined && existsSync(join(flags_path, 'drain'));
+/** What names others, or is needed again when it is served. */
+function isKeptBuilt({ type }: ResourceKey): boolean {
+  return type === 'cluster' || type === 'listener' || type === 'scope';
 }

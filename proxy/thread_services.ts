@@ -25,6 +25,8 @@ export interface ThreadServices {
   readonly clusters: ClusterLookup;
   /** Live RDS cells; undefined while a name has not arrived. */
   readonly routes: { get(name: string): RouteTable | undefined };
+  /** Live scopes: the table of a request's key. */
+  readonly scopes: { get(key: string): RouteTable | undefined };
   readonly breakers: CircuitBreakers;
   readonly tokenBuckets: TokenBuckets;
   readonly overload: ThreadOverload;

@@ -120,6 +120,7 @@ const services: ThreadServices = {
   statistics,
   clusters: cells,
   routes: cells.routes,
+  scopes: cells.scopes,
   secrets: cells.secrets,
   ticketSecret: { bytes: start.ticketSecret },
   breakers,

@@ -2,12 +2,13 @@
 import { ConfigError } from '../../proxy/config_error.ts';
 import type { ListenerConfig } from '../../proxy/listener_config.ts';
 import type { ClusterConfig } from '../../proxy/upstream/cluster_config.ts';
-import type { Dependency, Resource } from '../resources.ts';
+import { ALL_SCOPES, type Dependency, type Resource } from '../resources.ts';
 import { buildCluster } from './cluster.ts';
 import { dependenciesOf } from './dependencies.ts';
 import { parseExtension } from './discovered_filter.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { perFilterConfig } from './extensions.ts';
+import { buildScope } from './scope.ts';
 import { buildListener } from './listener.ts';
 import { buildSecret, checkSecret } from './tls.ts';
 import { buildRouteTable } from './route_configuration.ts';
@@ -40,6 +41,9 @@ export function inspectResource(resource: Resource): Inspection | ConfigError {
       case 'extension':
         parseExtension(json);
         break;
+      case 'scope':
+        if (name !== ALL_SCOPES) buildScope(json, origin);
+        return { dependencies: dependenciesOf(resource) };
       default:
         resource.type satisfies never;
     }

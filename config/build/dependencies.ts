@@ -1,17 +1,22 @@
 /** Which resources a cluster or a listener names, and from where they are to come: what it warms for. */
 import { Fields } from '../../proxy/resource_fields.ts';
 import { fileSecretName } from '../../proxy/net/tls/secrets.ts';
-import type { Dependency, Json, Resource } from '../resources.ts';
+import { ALL_SCOPES, type Dependency, type Json, type Resource } from '../resources.ts';
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
 /** Below this nothing is looked for: deeper than any of Envoy's messages nests. */
 const MAX_DEPTH = 64;
 
 /** Each once. @throws {ConfigError} with the field's path. */
-export function dependenciesOf({ type, json }: Pick<Resource, 'type' | 'json'>): Dependency[] {
-  if (type !== 'cluster' && type !== 'listener' && type !== 'secret') return [];
+export function dependenciesOf({
+  type,
+  json,
+  routeSource,
+}: Pick<Resource, 'type' | 'json' | 'routeSource'>): Dependency[] {
+  if (type !== 'cluster' && type !== 'listener' && type !== 'secret' && type !== 'scope') return [];
   const found = new Map<string, Dependency>();
-  if (type === 'secret') collectFiles(json, found, 0);
+  if (type === 'scope') addRoutesOfScopes([json], routeSource, found);
+  else if (type === 'secret') collectFiles(json, found, 0);
   else if (type === 'cluster') {
     const fields = new Fields(json);
     if (fields.raw('type') === 'EDS') {
@@ -57,6 +62,8 @@ function collect(value: unknown, found: Map<string, Dependency>, depth: number):
     const manager = String(json['stat_prefix'] ?? '').replace(/;$/, '');
     add(found, 'route', routes, rds['config_source'], { statPrefix: `http.${manager}.rds.${routes}.` });
   }
+  const scoped = json['scoped_routes'] as Json | undefined;
+  if (scoped !== null && typeof scoped === 'object') collectScopes(scoped, String(json['stat_prefix'] ?? ''), found);
   const ecds = json['config_discovery'] as Json | undefined;
   if (ecds !== null && typeof ecds === 'object' && typeof name === 'string') {
     const withoutWarming = ecds['apply_default_config_without_warming'] === true;
@@ -65,12 +72,41 @@ function collect(value: unknown, found: Map<string, Dependency>, depth: number):
   for (const key of Object.keys(json)) collect(json[key], found, depth + 1);
 }
 
+/** Scopes that are listed name route configurations; those that are pushed are a dependency themselves. */
+function collectScopes(scoped: Json, statPrefix: string, found: Map<string, Dependency>): void {
+  const fields = new Fields(scoped, 'scoped_routes');
+  const routeSource = fields.message('rds_config_source')?.json;
+  const list = fields.message('scoped_route_configurations_list');
+  if (list !== undefined) {
+    addRoutesOfScopes(
+      list.messages('scoped_route_configurations').map(({ json }) => json),
+      routeSource,
+      found,
+    );
+    return;
+  }
+  const source = fields.message('scoped_rds')?.raw('scoped_rds_config_source');
+  const prefix = `http.${statPrefix.replace(/;$/, '')}.scoped_rds.${fields.string('name') ?? ''}.`;
+  add(found, 'scope', ALL_SCOPES, source, { statPrefix: prefix, ...(routeSource !== undefined && { routeSource }) });
+}
+
+function addRoutesOfScopes(scopes: readonly Json[], source: Json | undefined, found: Map<string, Dependency>): void {
+  for (const scope of scopes) {
+    const name = scope['route_configuration_name'];
+    if (typeof name === 'string' && name !== '') add(found, 'route', name, source, { statPrefix: `rds.${name}.` });
+    // The set as a whole: see ALL_SCOPES.
+    for (const each of (scope['route_configuration_names'] as readonly string[] | undefined) ?? []) {
+      add(found, 'route', each, source, { statPrefix: `rds.${each}.` });
+    }
+  }
+}
+
 function add(
   found: Map<string, Dependency>,
   type: Dependency['type'],
   name: string,
   configSource: unknown,
-  more: Pick<Dependency, 'withoutWarming' | 'statPrefix'> = {},
+  more: Pick<Dependency, 'withoutWarming' | 'statPrefix' | 'routeSource'> = {},
 ): void {
   const key = `${type} ${name}`;
   if (found.has(key)) return;

@@ -63,6 +63,12 @@ const NAMED = {
     'envoy.service.extension.v3.ExtensionConfigDiscoveryService',
     'ExtensionConfigs',
   ]),
+  scope: type(
+    'scope',
+    'envoy.config.route.v3.ScopedRouteConfiguration',
+    ['envoy.service.route.v3.ScopedRoutesDiscoveryService', 'ScopedRoutes'],
+    true,
+  ),
 } as const;
 
 export type NamedType = keyof typeof NAMED;

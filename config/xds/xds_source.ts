@@ -5,13 +5,15 @@
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import { layerValues, type PushedLayer } from '../../proxy/runtime_layers.ts';
-import type { ConfigSink, ConfigSource, Dependency, Json, Resource, ResourceKey } from '../resources.ts';
+import { ALL_SCOPES, type ConfigSink, type ConfigSource, type Dependency, type Json } from '../resources.ts';
+import type { Resource, ResourceKey } from '../resources.ts';
 import { Slices } from '../../proxy/telemetry/slices.ts';
 import { Backoff, STREAM_BACKOFF } from './backoff.ts';
 import { ConfigStream, type PushOutcome } from './config_stream.ts';
 import type { Push } from './discovery_messages.ts';
 import { PathSubscription } from './path_subscription.ts';
 import { type BadResource, type KnownVersion, readResources } from './pushed_resources.ts';
+import { PushedScopes } from './pushed_scopes.ts';
 import { AGGREGATED, CLUSTER, LISTENER, NAME_TABLE, namedType, RUNTIME, type XdsType } from './resource_types.ts';
 import { type ConfigServer, readConfigServer, type StaticClusters } from './servers.ts';
 import { UpdateCounts } from './update_statistics.ts';
@@ -61,6 +63,9 @@ export class XdsSource implements ConfigSource {
   /** What is subscribed to: by key, how to let go, and where its statistics stand. */
   readonly #wanted = new Map<string, { readonly dependency: Dependency; unsubscribe(): void }>();
   readonly #awaited: Awaited[] = [];
+  readonly #scopes = new PushedScopes();
+  /** Where scopes come from, once somebody wants them. */
+  #scopeServer: string | undefined = undefined;
   readonly #warnedFields = new Set<string>();
   /** The last one of each resource that is bad now. */
   readonly #complaints = new Map<string, string>();
@@ -112,6 +117,7 @@ export class XdsSource implements ConfigSource {
     }
     if (server === undefined) return false;
     const xdsType = namedType(type);
+    if (xdsType.isWildcard) return this.#subscribeScopes(dependency, server);
     if (typeof server === 'string') {
       const path = this.#path(server, xdsType);
       path.subscribe(name);
@@ -131,6 +137,23 @@ export class XdsSource implements ConfigSource {
     this.#wanted.get(key)?.unsubscribe();
     this.#wanted.delete(key);
     this.#known.get(namedType(type).url)?.delete(name);
+  }
+
+  /** All of them, of one server: they stay subscribed to. */
+  #subscribeScopes(dependency: Dependency, server: ConfigServer | string): boolean {
+    const key = typeof server === 'string' ? server : `${server.address.target} ${server.protocol}`;
+    if (this.#scopeServer !== undefined && this.#scopeServer !== key) {
+      this.#options.log('warning', 'Scopes come from one server: those of another scoped_rds are not asked for');
+      return false;
+    }
+    this.#scopeServer = key;
+    this.#wanted.set(`scope ${dependency.name}`, { dependency, unsubscribe: () => {} });
+    this.#subscribeAll(namedType('scope'), dependency.configSource);
+    this.#scopes.wanted(dependency, (whole) => {
+      this.#sink?.check(whole);
+      this.#sink?.update({ upserts: [whole], removed: [], full: false, atomic: false, checked: true });
+    });
+    return true;
   }
 
   /** @returns a server, or the path of a file. undefined: the source names nobody. @throws {ConfigError} */
@@ -272,7 +295,10 @@ export class XdsSource implements ConfigSource {
       names: type.isWildcard ? undefined : names,
       origin,
       known,
-      check: (resource) => (type.resource === undefined ? complaintOf(type, resource) : sink.check(resource)),
+      check: (resource) => {
+        if (type.resource === undefined) return complaintOf(type, resource);
+        return sink.check(type.resource === 'scope' ? this.#scopes.sourced(resource) : resource);
+      },
       pause: () => (this.#slices.over ? this.#slices.next() : undefined),
     });
     this.#warnOfUnknown(read.unknownFields, origin);
@@ -280,10 +306,13 @@ export class XdsSource implements ConfigSource {
     const removed = (
       type.isWildcard && push.removed.length === 0 ? this.#missing(push, read, known) : push.removed
     ).filter((name) => !contested.has(name));
-    const unbound = await this.#unbound(type, read.changed, removed, origin);
-    const bad = [...read.bad, ...unbound];
-    const isUnbound = new Set(unbound.map(({ name }) => name));
-    const good = read.good.filter(({ name }) => !isUnbound.has(name));
+    const isScope = type.resource === 'scope';
+    const conflicting = isScope
+      ? this.#scopes.conflicting(read.changed, removed, origin)
+      : await this.#unbound(type, read.changed, removed, origin);
+    const bad = [...read.bad, ...conflicting];
+    const isOut = new Set(conflicting.map(({ name }) => name));
+    const good = read.good.filter(({ name }) => !isOut.has(name));
     for (const { name, version, reason, json } of bad) {
       this.#complainOf(type, name, reason);
       if (type.resource === undefined) continue;
@@ -292,8 +321,7 @@ export class XdsSource implements ConfigSource {
       sink.refused({ type: type.resource, name, version, reason, json: shown });
     }
     // Let go while it was read.
-    const isWanted = ({ name }: { name: string }): boolean =>
-      !isUnbound.has(name) && (type.isWildcard || names.has(name));
+    const isWanted = ({ name }: { name: string }): boolean => !isOut.has(name) && (type.isWildcard || names.has(name));
     const changed = read.changed.filter(isWanted);
     for (const [name, version] of read.hashes) if (isWanted({ name })) known.set(name, version);
     for (const name of removed) known.delete(name);
@@ -314,6 +342,7 @@ export class XdsSource implements ConfigSource {
         if (!isLast) await this.#slices.next();
       }
     }
+    if (isScope) this.#scopes.taken(changed, removed, sink);
     this.#count(type, push, bad, changed);
     const told = new Set([...good, ...bad].map(({ name }) => name).concat(removed));
     this.#given(type, (name) => name === '' || told.has(name));
@@ -389,6 +418,8 @@ export class XdsSource implements ConfigSource {
         return name === '' ? 'cluster_manager.eds.' : `cluster.${name}.`;
       case 'secret':
         return name === '' ? 'sds.' : `sds.${name}.`;
+      case 'scope':
+        return this.#wanted.get(`scope ${ALL_SCOPES}`)?.dependency.statPrefix ?? 'scoped_rds.';
       case 'extension':
         return name === '' ? 'extension_config_discovery.' : `extension_config_discovery.http_filter.${name}.`;
       default:

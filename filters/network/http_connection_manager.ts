@@ -13,6 +13,7 @@ import { isTerminal, type TerminalFilter } from '../../proxy/http/terminal.ts';
 import type { NetworkFilter, NetworkFilterDeps, NetworkFilterFactory } from '../../proxy/net/network_filter.ts';
 import { RequestTracer } from '../../proxy/telemetry/tracing/request_tracer.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
+import { parseScopedRoutes, requestKey } from '../../proxy/router/scoped_routes.ts';
 
 const ROUTER = 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router';
 const DEFAULT_STREAM_IDLE_MS = 300_000;
@@ -142,9 +143,9 @@ function parseRoutes(fields: Fields, build: BuildContext): ConnectionManagerConf
   if (inline !== undefined) return { table: build.routeTable(inline, 'route_config') };
   const rds = fields.message('rds');
   if (rds !== undefined) return { rdsName: rds.requiredString('route_config_name') };
-  if (fields.has('scoped_routes'))
-    return fields.fail('scoped_routes', 'scoped routes are not supported: use rds or route_config');
-  return fields.fail('route_config', 'rds or route_config is required');
+  const scoped = fields.message('scoped_routes');
+  if (scoped !== undefined) return { scoped: parseScopedRoutes(scoped, build.routeTable) };
+  return fields.fail('route_config', 'rds, route_config or scoped_routes is required');
 }
 
 function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps): ConnectionManagerRuntime {
@@ -191,7 +192,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
             sink: services.spans,
             random: services.random,
           }),
-    routes: 'table' in routes ? () => routes.table : () => services.routes.get(routes.rdsName),
+    routes: routesOf(routes, services),
     drains: deps.drains,
     sheds: () => deps.shedsRequest(),
     shedsAt: (point) => deps.shedsAt(point),
@@ -202,4 +203,21 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
       services.log.log('error', 'filter', `HTTP filter "${filter}" failed: ${detail}`);
     },
   });
+}
+
+function routesOf(
+  routes: ConnectionManagerConfig['routes'],
+  { routes: byName, scopes: pushed }: Pick<NetworkFilterDeps['services'], 'routes' | 'scopes'>,
+): ConnectionManagerRuntime['routes'] {
+  if ('table' in routes) return () => routes.table;
+  if ('rdsName' in routes) return () => byName.get(routes.rdsName);
+  const { fragments, scopes } = routes.scoped;
+  return (request) => {
+    const key = requestKey(request, fragments);
+    if (key === undefined) return undefined;
+    if (scopes === undefined) return pushed.get(key);
+    const found = scopes.get(key);
+    if (found === undefined) return undefined;
+    return 'table' in found ? found.table : byName.get(found.rdsName);
+  };
 }

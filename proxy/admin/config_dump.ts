@@ -2,7 +2,7 @@
  * /config_dump: what is configured, in the shapes that istioctl decodes, written a slice at a time.
  * Source: envoy.admin.v3 config_dump.proto and config_dump_shared.proto.
  */
-import type { Json, ResourceType } from '../../config/resources.ts';
+import { ALL_SCOPES, type Json, type ResourceType } from '../../config/resources.ts';
 import type { FailedVersion } from '../configuration_state.ts';
 import type { HeldResource } from '../held_resource.ts';
 import { redactJson } from '../telemetry/redaction.ts';
@@ -21,6 +21,7 @@ const TYPES: Readonly<Record<ResourceType, string>> = {
   route: 'envoy.config.route.v3.RouteConfiguration',
   secret: 'envoy.extensions.transport_sockets.tls.v3.Secret',
   extension: 'envoy.config.core.v3.TypedExtensionConfig',
+  scope: 'envoy.config.route.v3.ScopedRouteConfiguration',
 };
 /** The repeated fields of each dump, and the message each element is. */
 const ELEMENTS: Readonly<Record<string, string>> = {
@@ -244,7 +245,11 @@ async function sectionsOf(
         ['dynamic_listeners', () => listenerElements(of('listener'), of('listener', warming), failed)],
       ],
     },
-    { type: dump('ScopedRoutesConfigDump'), fields: {}, lists: [] },
+    {
+      type: dump('ScopedRoutesConfigDump'),
+      fields: {},
+      lists: [['dynamic_scoped_route_configs', () => scopes(of('scope'))]],
+    },
     {
       type: dump('RoutesConfigDump'),
       fields: {},
@@ -283,6 +288,14 @@ function bootstrapJson(state: AdminState): unknown {
     ...given,
     node: { ...((given['node'] as Json | undefined) ?? {}), ...nodeJson(state.options) },
   };
+}
+
+function* scopes(resources: readonly HeldResource[]): Generator<Json> {
+  for (const resource of resources) {
+    if (resource.name === ALL_SCOPES) continue;
+    const { name, version, updatedMs } = resource;
+    yield { name, version_info: version, scoped_route_configs: [any(resource)], last_updated: time(updatedMs) };
+  }
 }
 
 function* statics(resources: readonly HeldResource[], field: string): Generator<Json> {

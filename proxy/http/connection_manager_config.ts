@@ -2,6 +2,7 @@
 import type { ClientCertConfig, ClientCertDetails } from './client_certificate_header.ts';
 import type { ParsedHttpFilter } from '../build_context.ts';
 import type { RouteTable } from '../router/route.ts';
+import type { ScopedRoutesConfig } from '../router/scoped_routes.ts';
 import type { TracingConfig } from '../telemetry/tracing/tracing_config.ts';
 import type { AccessLogConfig } from '../telemetry/access_log_config.ts';
 import type { InternalAddresses } from './internal_request.ts';
@@ -13,8 +14,11 @@ import type { PathNormalization } from './path_normalization.ts';
 export interface ConnectionManagerConfig {
   readonly statPrefix: string;
   readonly codecType: 'auto' | 'http1' | 'http2';
-  /** By RDS name, read live; or inline. */
-  readonly routes: { readonly rdsName: string } | { readonly table: RouteTable };
+  /** By RDS name, read live; inline; or by what the request says. */
+  readonly routes:
+    | { readonly rdsName: string }
+    | { readonly table: RouteTable }
+    | { readonly scoped: ScopedRoutesConfig };
   readonly httpFilters: readonly ParsedHttpFilter[];
   readonly accessLogs: readonly AccessLogConfig[];
   /** undefined: nothing is traced. */

@@ -8,6 +8,7 @@ import type { LoadShedPoint } from '../overload/overload_config.ts';
 import type { DeadlineList, Deadlines } from '../net/deadlines.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { Filter } from './filter.ts';
+import type { RequestHeaders } from './headers.ts';
 import type { FilterSlot } from './filter_pass.ts';
 import type { TerminalFilter } from './terminal.ts';
 
@@ -39,7 +40,7 @@ export class ConnectionManagerRuntime {
   readonly connectionMax: DeadlineList | undefined;
   readonly streamMax: DeadlineList | undefined;
   readonly deadlines: Deadlines;
-  readonly routes: () => RouteTable | undefined;
+  readonly routes: (request: RequestHeaders) => RouteTable | undefined;
   /** Whether the response at hand should be its connection's last. */
   readonly drains: () => boolean;
   /** Whether a new request is refused because there is too much to do. */
@@ -58,7 +59,7 @@ export class ConnectionManagerRuntime {
     tracer?: RequestTracer | undefined;
     statistics: Statistics;
     deadlines: Deadlines;
-    routes: () => RouteTable | undefined;
+    routes: (request: RequestHeaders) => RouteTable | undefined;
     drains: () => boolean;
     sheds: () => boolean;
     shedsAt: (point: LoadShedPoint) => boolean;

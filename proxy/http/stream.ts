@@ -137,7 +137,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
       headers.remove('expect');
       this.#encoder.encode1xx(interimHead(100));
     }
-    this.#table = this.#runtime.routes();
+    this.#table = this.#runtime.routes(headers);
     if (this.upgrade !== undefined && !mayUpgrade(this.upgrade, this.route(), config)) {
       statistics.rqWsOnNonWsRoute.inc();
       this.#host.closeAfterResponse();
@@ -316,7 +316,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     if (this.#routeKnown) return this.#route;
     this.#routeKnown = true;
     // A stream pins the table it began with; later configuration is for later streams.
-    this.#table ??= this.#runtime.routes();
+    this.#table ??= this.#runtime.routes(this.requestHeaders);
     this.#route = timedMatch(this.#table, this.requestHeaders, this);
     const route = this.#route;
     this.info.routed(route);

@@ -13,6 +13,7 @@ export const TYPES = {
   listeners: 'envoy.config.listener.v3.Listener',
   routes: 'envoy.config.route.v3.RouteConfiguration',
   secrets: 'envoy.extensions.transport_sockets.tls.v3.Secret',
+  scopes: 'envoy.config.route.v3.ScopedRouteConfiguration',
   extensions: 'envoy.config.core.v3.TypedExtensionConfig',
   runtimes: 'envoy.service.runtime.v3.Runtime',
   names: 'istio.networking.nds.v1.NameTable',
