@@ -15,6 +15,7 @@ import { buildHealthChecks } from './health_checks.ts';
 import { buildSlowStart, buildSubsets, isLocalityWeighted } from './load_balancing.ts';
 import { buildOutlierDetection } from './outlier_detection.ts';
 import { buildUpstreamTls } from './tls.ts';
+import { buildProxyHeaderConfig } from './proxy_header.ts';
 import { buildSocketOptions } from './socket_options.ts';
 
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
@@ -346,7 +347,15 @@ function buildSocket(socket: Fields, origin: string): TransportSocket {
     return { kind: 'tls', json, tls: buildUpstreamTls(json, socket.at('typed_config'), origin) };
   }
   if (typeUrl === `${TYPE}envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport`) {
-    return { kind: 'unavailable', json };
+    return buildProxyHeader(new Fields(json, socket.at('typed_config')), json, origin);
   }
   return socket.fail('typed_config', `transport socket ${typeUrl.replace(TYPE, '')} is not supported`);
+}
+
+/** envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport: a header before another socket's bytes. */
+function buildProxyHeader(fields: Fields, json: unknown, origin: string): TransportSocket {
+  const inner = buildSocket(fields.requiredMessage('transport_socket'), origin);
+  if (inner.proxyHeader !== undefined)
+    fields.fail('transport_socket', 'one PROXY header inside another is not supported');
+  return { ...inner, json, proxyHeader: buildProxyHeaderConfig(fields.messageOrEmpty('config')) };
 }

@@ -26,6 +26,7 @@ import {
 import { VirtualHosts } from '../../proxy/router/virtual_hosts.ts';
 import type { Json } from '../resources.ts';
 import { parseMirrorPolicies } from './mirror_policies.ts';
+import { buildProxyHeaderConfig } from './proxy_header.ts';
 import { parseRetryPolicy } from './retry_policy.ts';
 
 export interface RouteTableOptions {
@@ -222,6 +223,7 @@ function parseForward(
   const maxDuration = action.message('max_stream_duration');
   const upgrades = new Map<string, boolean>();
   let terminatesConnect = false;
+  let connectHeader: ForwardAction['connectHeader'];
   for (const upgrade of action.messages('upgrade_configs')) {
     const type = upgrade.requiredString('upgrade_type').toLowerCase();
     if (upgrades.has(type)) upgrade.fail('upgrade_type', `"${type}" stands twice`);
@@ -229,7 +231,8 @@ function parseForward(
     const connect = upgrade.message('connect_config');
     if (connect === undefined) continue;
     if (type !== 'connect') upgrade.fail('connect_config', 'is for upgrade_type CONNECT');
-    if (connect.has('proxy_protocol_config')) connect.fail('proxy_protocol_config', 'is not supported');
+    const header = connect.message('proxy_protocol_config');
+    if (header !== undefined) connectHeader = buildProxyHeaderConfig(header);
     if (connect.boolean('allow_post') === true) connect.fail('allow_post', 'is not supported: use CONNECT');
     terminatesConnect = true;
   }
@@ -259,6 +262,7 @@ function parseForward(
     autoHostRewrite: action.boolean('auto_host_rewrite') ?? false,
     upgradeAllowed: (type) => upgrades.get(type),
     terminatesConnect,
+    connectHeader,
     includeAttemptCountInRequest: host.boolean('include_request_attempt_count') ?? false,
     includeAttemptCountInResponse: host.boolean('include_attempt_count_in_response') ?? false,
     includeTimeoutRetryHeader: host.boolean('include_is_timeout_retry_header') ?? false,

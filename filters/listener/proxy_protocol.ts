@@ -6,6 +6,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { socketAddress } from '../../proxy/net/connection_info.ts';
 import type { ConnectionFacts, ListenerFilterFactory } from '../../proxy/net/listener_filter.ts';
+import { parsePassThrough, PROXY_TLVS, type Tlv, type TlvTypes } from '../../proxy/net/proxy_header.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 
 interface Config {
@@ -13,9 +14,19 @@ interface Config {
   readonly allowWithout: boolean;
   readonly disallowed: ReadonlySet<1 | 2>;
   readonly statPrefix: string;
+  /** TLVs that become dynamic metadata of the connection. */
+  readonly rules: readonly TlvRule[];
+  /** TLVs that PROXY headers to hosts may repeat. */
+  readonly passThrough: TlvTypes;
 }
 
-type Verdict = 'more' | 'reject' | 'absent' | { readonly consumed: number };
+interface TlvRule {
+  readonly type: number;
+  readonly namespace: string;
+  readonly key: string;
+}
+
+type Verdict = 'more' | 'reject' | 'absent' | { readonly consumed: number; readonly tlvs?: Buffer };
 
 const V1_START = Buffer.from('PROXY ', 'latin1');
 /** The longest line there can be, its end included. */
@@ -32,11 +43,12 @@ export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol'],
   parse(json): Config {
     const fields = new Fields(json);
-    for (const name of ['rules', 'pass_through_tlvs']) {
-      if (fields.has(name))
-        fields.fail(name, 'TLVs of PROXY headers are checked and dropped: nothing can be made of them');
+    if (fields.oneOf('tlv_location', ['DYNAMIC_METADATA', 'FILTER_STATE'], 'DYNAMIC_METADATA') === 'FILTER_STATE') {
+      fields.fail('tlv_location', 'FILTER_STATE is not supported: rules make dynamic metadata');
     }
     return {
+      rules: fields.messages('rules').map(parseRule),
+      passThrough: parsePassThrough(fields.message('pass_through_tlvs')),
       allowWithout: fields.boolean('allow_requests_without_proxy_protocol') ?? false,
       disallowed: new Set(
         fields.list('disallowed_versions').map((version) => (version === 'V1' || version === 0 ? 1 : 2)),
@@ -44,7 +56,7 @@ export default {
       statPrefix: fields.string('stat_prefix') ?? '',
     };
   },
-  create({ allowWithout, disallowed, statPrefix }, deps) {
+  create({ allowWithout, disallowed, statPrefix, rules, passThrough }, deps) {
     const prefix = statPrefix === '' ? 'proxy_proto' : `proxy_proto.${statPrefix}`;
     const byVersion = (name: string) => [1, 2].map((version) => deps.counter(`${prefix}.versions.v${version}.${name}`));
     const [found, refused, barred] = [byVersion('found'), byVersion('error'), byVersion('disallowed')];
@@ -72,6 +84,7 @@ export default {
         }
         found[version - 1]?.inc();
         facts.consumedBytes += verdict.consumed;
+        if (verdict.tlvs !== undefined) keepTlvs(verdict.tlvs, rules, passThrough, facts);
         return 'done';
       },
       // Half a header is none; half a signature may be a client that says little.
@@ -129,7 +142,8 @@ function readV2(bytes: Buffer, facts: ConnectionFacts): Verdict {
   if (bytes.length < consumed) return 'more';
   // LOCAL: the balancer speaks for itself, and what follows is to be skipped.
   if (isLocal) return { consumed };
-  if (!areTlvs(bytes.subarray(V2_HEADER + addressBytes, consumed))) return 'reject';
+  const tlvs = bytes.subarray(V2_HEADER + addressBytes, consumed);
+  if (!areTlvs(tlvs)) return 'reject';
   const size = (addressBytes - 4) / 2;
   const at = V2_HEADER;
   restore(
@@ -139,7 +153,7 @@ function readV2(bytes: Buffer, facts: ConnectionFacts): Verdict {
     ipText(bytes.subarray(at + size, at + 2 * size)),
     bytes.readUInt16BE(at + 2 * size + 2),
   );
-  return { consumed };
+  return { consumed, tlvs };
 }
 
 /** type, length (2), value; one after the other up to the end. */
@@ -150,6 +164,42 @@ function areTlvs(bytes: Buffer): boolean {
     at += 3 + bytes.readUInt16BE(at + 1);
   }
   return at === bytes.length;
+}
+
+const METADATA_NAMESPACE = 'envoy.filters.listener.proxy_protocol';
+
+/** `bytes` are borrowed, and well formed (areTlvs). */
+function keepTlvs(bytes: Buffer, rules: readonly TlvRule[], passThrough: TlvTypes, facts: ConnectionFacts): void {
+  const passed: Tlv[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const type = bytes.readUInt8(at);
+    const end = at + 3 + bytes.readUInt16BE(at + 1);
+    const value = bytes.subarray(at + 3, end);
+    for (const rule of rules) {
+      if (rule.type !== type) continue;
+      facts.dynamicMetadata ??= new Map();
+      // Like Envoy: text as it stands, what is no UTF-8 replaced.
+      facts.dynamicMetadata.set(rule.namespace, {
+        ...facts.dynamicMetadata.get(rule.namespace),
+        [rule.key]: value.toString('utf8'),
+      });
+    }
+    if (passThrough === 'all' || passThrough.has(type)) passed.push({ type, value: Buffer.from(value) });
+    at = end;
+  }
+  if (passed.length === 0) return;
+  facts.filterState ??= new Map();
+  facts.filterState.set(PROXY_TLVS, passed);
+}
+
+/** envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol.Rule. */
+function parseRule(rule: Fields): TlvRule {
+  const made = rule.requiredMessage('on_tlv_present');
+  return {
+    type: rule.integer('tlv_type', 0, 255) ?? 0,
+    namespace: made.string('metadata_namespace') || METADATA_NAMESPACE,
+    key: made.requiredString('key'),
+  };
 }
 
 function ipText(bytes: Buffer): string {

@@ -74,9 +74,7 @@ class InternalCall implements PoolRequest, ClusterRequest {
     if (cluster === undefined) return this.#fail('there is no such cluster');
     const host = cluster.chooseHost(this);
     if (host === undefined) return this.#fail(failures.noHealthyUpstream.body);
-    const pool = cluster.pool(host, 'default', 'HTTP/1.1');
-    if (typeof pool === 'string') this.#fail(pool);
-    else pool.request(this);
+    cluster.pool(host, 'default', 'HTTP/1.1').request(this);
   }
 
   shouldSkip(): boolean {

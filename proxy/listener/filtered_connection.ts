@@ -57,6 +57,7 @@ export class FilteredConnection implements ConnectionContext, ConnectionOwner {
     this.connection = stream.info;
     this.info = new StreamInfo(stream.info, Date.now(), options.nowMs());
     this.info.protocol = '';
+    this.info.dynamicMetadata = stream.info.dynamicMetadata;
     this.#inner = new InnerStream(asFlushing(stream), (bytes, end) => this.#send(bytes, end));
     this.#stations = options.filters.map((filter) => ({
       filter,

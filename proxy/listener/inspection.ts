@@ -168,6 +168,7 @@ export class SocketFacts implements ConnectionFacts {
   consumedBytes = 0;
   wantedBytes = 0;
   filterState: Map<string, unknown> | undefined = undefined;
+  dynamicMetadata: Map<string, Record<string, unknown>> | undefined = undefined;
   readonly #stream: SocketStream;
 
   constructor(stream: SocketStream) {
@@ -196,6 +197,7 @@ export class SocketFacts implements ConnectionFacts {
     info.requestedServerName = this.serverName;
     if (this.fingerprints !== undefined) info.fingerprints = this.fingerprints;
     if (this.filterState !== undefined) info.filterState = this.filterState;
+    if (this.dynamicMetadata !== undefined) info.dynamicMetadata = this.dynamicMetadata;
   }
 }
 

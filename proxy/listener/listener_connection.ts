@@ -247,6 +247,7 @@ export class ListenerConnection {
     // The monotonic clock says how long ago the connection began, the other what time that was.
     const facts = new StreamInfo(info, Date.now() - (this.#host.services.nowMs() - info.startMs), info.startMs);
     facts.protocol = '';
+    facts.dynamicMetadata = info.dynamicMetadata;
     return facts;
   }
 

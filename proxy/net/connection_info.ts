@@ -61,6 +61,8 @@ export interface ConnectionInfo {
   peer?: Peer | undefined;
   /** Envoy's filter state, by key. Made when first used. */
   filterState: Map<string, unknown> | undefined;
+  /** What listener filters found out, by namespace. */
+  dynamicMetadata?: Map<string, Record<string, unknown>> | undefined;
 }
 
 export interface TlsInfo {

@@ -1,7 +1,7 @@
 /** Opens connections to hosts, as SocketStreams. */
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { SocketInfo } from './acceptor.ts';
-import { socketAddress, type SocketAddress } from './connection_info.ts';
+import { type ConnectionInfo, socketAddress, type SocketAddress } from './connection_info.ts';
 import { applyKeepAlive, boundSocket, type SocketOptions, sourceFor } from './socket_options.ts';
 import { asOneEvent, descriptorOf, ReadTarget, SocketStream } from './socket_stream.ts';
 import type { UpstreamTransport } from './tls/upstream_tls.ts';
@@ -11,6 +11,8 @@ export interface ConnectOptions {
   readonly socket: SocketOptions;
   /** Laid over the socket before anybody else sees it; undefined: the bytes as they are. */
   readonly transport?: UpstreamTransport | undefined;
+  /** What is sent before anything else, before TLS too. */
+  readonly first?: ((own: ConnectionInfo) => Buffer) | undefined;
   nowMs(): number;
   onConnected(stream: SocketStream): void;
   /** The message says why in Envoy's words (`delayed connect error: Connection refused`). Never after onConnected. */
@@ -37,6 +39,7 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
     const local = socketAddress(socket.localAddress ?? '', socket.localPort ?? 0);
     const info = new SocketInfo(local, address, options.nowMs());
     if (options.socket.keepAlive !== undefined) applyKeepAlive(socket, descriptorOf(socket), options.socket.keepAlive);
+    if (options.first !== undefined) socket.write(options.first(info));
     if (transport === undefined) {
       done = true;
       options.onConnected(new SocketStream(socket, info, target));

@@ -37,6 +37,8 @@ export interface ConnectionFacts {
   wantedBytes: number;
   /** Becomes the connection's filter state. */
   filterState: Map<string, unknown> | undefined;
+  /** Becomes the connection's dynamic metadata: of its access log and its network filters. */
+  dynamicMetadata: Map<string, Record<string, unknown>> | undefined;
   /** What the kernel redirected; undefined where nothing was. One system call. */
   originalDestination(): SocketAddress | undefined;
 }

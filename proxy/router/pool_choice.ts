@@ -1,4 +1,5 @@
 /** Which pool carries a routed request: one of the cluster's, or for CONNECT that ends here a connection of its own. */
+import { proxyHeader } from '../net/proxy_header.ts';
 import type { TerminalContext } from '../http/terminal.ts';
 import type { Cluster, TransportWish } from '../upstream/cluster.ts';
 import { ConnectPool } from '../upstream/connect_pool.ts';
@@ -6,17 +7,18 @@ import type { Host } from '../upstream/host.ts';
 import type { Pool } from '../upstream/pool.ts';
 import type { ForwardAction } from './route.ts';
 
-/** A string says why there can be none. */
 export function poolOf(
   cluster: Cluster,
   host: Host,
-  { priority, terminatesConnect }: ForwardAction,
+  { priority, terminatesConnect, connectHeader: header }: ForwardAction,
   stream: TerminalContext,
   wish: TransportWish,
-): Pool | string {
+): Pool {
   if (!terminatesConnect || stream.upgrade !== 'connect') {
-    return cluster.pool(host, priority, stream.info.protocol, wish);
+    return cluster.pool(host, priority, stream.info.protocol, wish, stream.connection);
   }
-  const options = cluster.connectionOptions(host, priority);
-  return typeof options === 'string' ? options : new ConnectPool(options);
+  const { connection } = stream;
+  const options = cluster.connectionOptions(host, priority, undefined, connection);
+  if (header === undefined) return new ConnectPool(options);
+  return new ConnectPool({ ...options, first: (own) => proxyHeader(header, connection, own) });
 }

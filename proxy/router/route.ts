@@ -1,4 +1,5 @@
 /** What route matching gives: the contract between the route table, the filters and the router. */
+import type { ProxyHeaderConfig } from '../net/proxy_header.ts';
 import type { FormatInput } from '../http/formatter.ts';
 import type { RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import type { Metadata, StreamInfo } from '../http/stream_info.ts';
@@ -88,6 +89,8 @@ export interface ForwardAction {
   upgradeAllowed(type: string): boolean | undefined;
   /** connect_config: CONNECT is answered here, the host gets the tunnel's bytes; else it is forwarded as it is. */
   readonly terminatesConnect: boolean;
+  /** The PROXY header that the tunnel's connection to the host begins with; undefined: none. */
+  readonly connectHeader: ProxyHeaderConfig | undefined;
   readonly includeAttemptCountInRequest: boolean;
   readonly includeAttemptCountInResponse: boolean;
   /** x-envoy-is-timeout-retry on attempts after one that timed out. */

@@ -319,10 +319,6 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     info.hostChosen(host, this.#deps.nowMs());
     if (this.forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
     const pool = poolOf(cluster, host, this.forward, this.stream, this);
-    if (typeof pool === 'string') {
-      info.upstreamTransportFailureReason = pool;
-      return this.#fail(failures.upstreamConnectFailure);
-    }
     this.#attempt = new UpstreamRequest(this, cluster, host, pool);
     this.#attempt.distrustsIdle = move;
     this.#attempt.start();

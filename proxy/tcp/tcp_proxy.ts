@@ -19,6 +19,7 @@ import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
 import type { Host } from '../upstream/host.ts';
 import { Relay, type RelayObserver, type Side } from './relay.ts';
 import { CLUSTER_STATE_KEY, DYNAMIC_HOST_KEY, DYNAMIC_PORT_KEY } from './state_keys.ts';
+import type { TunnelConfig } from './tcp_proxy_config.ts';
 import type { TcpProxyRuntime } from './tcp_proxy_runtime.ts';
 import {
   TcpUpstream,
@@ -148,15 +149,11 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     this.attempt++;
     this.#info.upstreamRequestAttemptCount = this.attempt;
     if (config.tunnel === undefined) this.#open(cluster, host);
-    else this.#tunnel(cluster, host);
+    else this.#tunnel(cluster, host, config.tunnel);
   }
 
   #open(cluster: Cluster, host: Host): void {
-    const options = cluster.connectionOptions(host, 'default');
-    if (typeof options === 'string') {
-      this.#info.upstreamTransportFailureReason = options;
-      return this.#fail('UF');
-    }
+    const options = cluster.connectionOptions(host, 'default', undefined, this.#info.connection);
     if (!options.breaker.tryAcquire('connections')) {
       cluster.statistics.cxOverflow.inc();
       return this.#fail('UO');
@@ -167,13 +164,8 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     upstream.start();
   }
 
-  #tunnel(cluster: Cluster, host: Host): void {
-    const { tunnel } = this.#runtime.config;
-    const pool = cluster.pool(host, 'default', 'HTTP/1.1');
-    if (tunnel === undefined || typeof pool === 'string') {
-      this.#info.upstreamTransportFailureReason = pool as string;
-      return this.#fail('UF');
-    }
+  #tunnel(cluster: Cluster, host: Host, tunnel: TunnelConfig): void {
+    const pool = cluster.pool(host, 'default', 'HTTP/1.1', undefined, this.#info.connection);
     const input = {
       info: this.#info,
       requestHeaders: undefined,

@@ -2,6 +2,7 @@
 import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import type { Metadata } from '../http/stream_info.ts';
 import type { RequestHeaders } from '../http/headers.ts';
+import type { ProxiedConnection } from '../net/proxy_header.ts';
 import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { ClusterStatistics } from './cluster_statistics.ts';
 import type { Failure } from '../failures.ts';
@@ -21,12 +22,19 @@ export interface Cluster {
   /** Clusters whose hosts are made on demand (dynamic forward proxy): undefined where the host can be chosen at once. */
   resolve?(request: RequestHeaders): Promise<Failure | undefined> | undefined;
   /**
-   * The connections of this thread to a host. A string says why there can be none (a transport that is not available).
+   * The connections of this thread to a host.
    * `downstreamProtocol`: of the request, for clusters that use the same (`HTTP/1.1`, `HTTP/2`).
+   * `proxied`: for whom, where a PROXY header says so; undefined: the proxy asks for itself.
    */
-  pool(host: Host, priority: Priority, downstreamProtocol: string, wish?: TransportWish): Pool | string;
-  /** For connections outside any pool (TCP): how they are made. A string says why there can be none. */
-  connectionOptions(host: Host, priority: Priority, wish?: TransportWish): PoolOptions | string;
+  pool(
+    host: Host,
+    priority: Priority,
+    downstreamProtocol: string,
+    wish?: TransportWish,
+    proxied?: ProxiedConnection,
+  ): Pool;
+  /** For connections outside any pool (TCP): how they are made. */
+  connectionOptions(host: Host, priority: Priority, wish?: TransportWish, proxied?: ProxiedConnection): PoolOptions;
   breaker(priority: Priority): Breaker;
   /** undefined: no outlier detection. */
   readonly outlier: OutlierReporter | undefined;

@@ -3,6 +3,7 @@ import type { SlowStart } from '../load_balancers/live_hosts.ts';
 import type { LoadBalancerConfig } from '../load_balancers/load_balancer.ts';
 import type { Http2Config } from '../http/http2_config.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import type { ProxyHeaderConfig } from '../net/proxy_header.ts';
 import type { SocketOptions } from '../net/socket_options.ts';
 import type { UpstreamTlsConfig } from '../net/tls/tls_config.ts';
 import type { BreakerLimits } from './circuit_breakers.ts';
@@ -83,11 +84,12 @@ export interface DnsOptions {
 
 /** What cannot be executed is refused when a connection is wanted, never sent in the clear. */
 export interface TransportSocket {
-  /** `unavailable`: known, and not executed by this version. */
-  readonly kind: 'raw' | 'tls' | 'unavailable';
+  readonly kind: 'raw' | 'tls';
   readonly json: unknown;
   /** Of kind tls. */
   readonly tls?: UpstreamTlsConfig;
+  /** A PROXY header goes first, before TLS too. */
+  readonly proxyHeader?: ProxyHeaderConfig;
 }
 
 export interface TransportSocketMatch {

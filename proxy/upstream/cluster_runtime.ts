@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import type { Failure } from '../failures.ts';
 import type { RequestHeaders } from '../http/headers.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import { type ProxiedConnection, type ProxyHeaderConfig, proxiedKey, proxyHeader } from '../net/proxy_header.ts';
 import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import type { Breaker, Priority } from './circuit_breakers.ts';
@@ -27,7 +28,8 @@ interface HostPools {
   /** Of the host when they were made: another one may ask for another transport. */
   metadata: Metadata | undefined;
   readonly tls: UpstreamTls | undefined;
-  /** TLS with a request's own wishes: by priority, protocol, ALPN list and server name. */
+  readonly header: ProxyHeaderConfig | undefined;
+  /** TLS with a request's own wishes, PROXY headers: by priority, protocol, ALPN list, server name, and client. */
   special: Map<string, Pool> | undefined;
 }
 interface ProtocolPools {
@@ -38,6 +40,8 @@ interface ProtocolPools {
 
 /** Pools of a host for different server names and ALPN lists; the oldest goes. Names come from clients. */
 const MAX_SPECIAL_POOLS = 64;
+/** Pools of a host for different clients in PROXY headers: each has connections of its own. */
+const MAX_PROXIED_POOLS = 1024;
 /** Original-destination hosts kept at a time; the oldest goes. */
 const MAX_ORIGINAL_HOSTS = 1024;
 
@@ -158,33 +162,37 @@ export class ClusterRuntime implements Cluster {
     return this.#breakers[priority];
   }
 
-  pool(host: Host, priority: Priority, downstreamProtocol: string, wish?: TransportWish): Pool | string {
+  pool(
+    host: Host,
+    priority: Priority,
+    downstreamProtocol: string,
+    wish?: TransportWish,
+    proxied?: ProxiedConnection,
+  ): Pool {
     let pools = this.#pools.get(host);
     if (pools !== undefined && pools.metadata !== host.metadata) {
       pools.metadata = host.metadata;
-      if (pools.tls !== this.#tls.of(host)) {
+      if (pools.tls !== this.#tls.of(host) || pools.header !== this.#tls.proxyHeader(host)) {
         this.#dropPools(host);
         pools = undefined;
       }
     }
     if (pools === undefined) {
-      const tls = this.#tls.of(host);
-      if (typeof tls === 'string') return tls;
       pools = {
         default: { http1: undefined, http2: undefined, auto: undefined },
         high: { http1: undefined, http2: undefined, auto: undefined },
         metadata: host.metadata,
-        tls,
+        tls: this.#tls.of(host),
+        header: this.#tls.proxyHeader(host),
         special: undefined,
       };
       this.#pools.set(host, pools);
     }
     const configured = this.config.http.protocol;
     const protocol = configured === 'downstream' ? (downstreamProtocol === 'HTTP/2' ? 'http2' : 'http1') : configured;
-    if (pools.tls !== undefined && wish !== undefined) {
-      const key = this.#tls.key(wish, protocol);
-      if (key !== '') return this.#specialPool(host, pools, priority, protocol, wish, key);
-    }
+    let key = pools.tls !== undefined && wish !== undefined ? this.#tls.key(wish, protocol) : '';
+    if (pools.header !== undefined && proxied !== undefined) key += ` ${proxiedKey(proxied)}`;
+    if (key !== '') return this.#specialPool(host, pools, priority, protocol, wish, proxied, key);
     const byProtocol = pools[priority];
     let pool = byProtocol[protocol];
     if (pool === undefined) {
@@ -193,23 +201,23 @@ export class ClusterRuntime implements Cluster {
         priority,
         protocol,
         pools.tls?.transport(this.#tls.options(host, undefined, protocol)),
+        proxied,
       );
       byProtocol[protocol] = pool;
     }
     return pool;
   }
 
-  connectionOptions(host: Host, priority: Priority, wish?: TransportWish): PoolOptions | string {
+  connectionOptions(host: Host, priority: Priority, wish?: TransportWish, proxied?: ProxiedConnection): PoolOptions {
     const tls = this.#tls.of(host);
-    if (typeof tls === 'string') return tls;
-    if (tls === undefined) return this.#options(host, priority, 'tcp', undefined);
+    if (tls === undefined) return this.#options(host, priority, 'tcp', undefined, proxied);
     let known = wish === undefined ? this.#tcpTransports.get(host) : undefined;
     if (known?.tls !== tls) {
       // Kept with the host: its sessions are resumed.
       known = { tls, transport: tls.transport(this.#tls.options(host, wish, 'tcp')) };
       if (wish === undefined) this.#tcpTransports.set(host, known);
     }
-    return this.#options(host, priority, 'tcp', known.transport);
+    return this.#options(host, priority, 'tcp', known.transport, proxied);
   }
 
   #specialPool(
@@ -217,16 +225,18 @@ export class ClusterRuntime implements Cluster {
     pools: HostPools,
     priority: Priority,
     protocol: PoolOptions['protocol'],
-    wish: TransportWish,
+    wish: TransportWish | undefined,
+    proxied: ProxiedConnection | undefined,
     wishKey: string,
   ): Pool {
     pools.special ??= new Map();
     const key = `${priority} ${protocol} ${wishKey}`;
     let pool = pools.special.get(key);
     if (pool !== undefined) return pool;
-    pool = this.#makePool(host, priority, protocol, pools.tls?.transport(this.#tls.options(host, wish, protocol)));
+    const transport = pools.tls?.transport(this.#tls.options(host, wish, protocol));
+    pool = this.#makePool(host, priority, protocol, transport, proxied);
     pools.special.set(key, pool);
-    if (pools.special.size > MAX_SPECIAL_POOLS) {
+    if (pools.special.size > (pools.header === undefined ? MAX_SPECIAL_POOLS : MAX_PROXIED_POOLS)) {
       const [oldest] = pools.special;
       if (oldest !== undefined) {
         pools.special.delete(oldest[0]);
@@ -241,8 +251,9 @@ export class ClusterRuntime implements Cluster {
     priority: Priority,
     protocol: PoolOptions['protocol'],
     transport: UpstreamTransport | undefined,
+    proxied: ProxiedConnection | undefined,
   ): Pool {
-    const options = this.#options(host, priority, protocol, transport);
+    const options = this.#options(host, priority, protocol, transport, proxied);
     const speaksHttp2 = (alpn: string | undefined): boolean =>
       protocol === 'http2' || (protocol === 'auto' && alpn === 'h2');
     return new ConnectionPool(options, (holder, stream) =>
@@ -255,8 +266,10 @@ export class ClusterRuntime implements Cluster {
     priority: Priority,
     protocol: PoolOptions['protocol'],
     transport: UpstreamTransport | undefined,
+    proxied: ProxiedConnection | undefined,
   ): PoolOptions {
     const { config } = this;
+    const header = this.#tls.proxyHeader(host);
     const { deadlines, nowMs, overload } = this.#services;
     return {
       sheds: () => overload.shedsAt('connection_pool_new_connection'),
@@ -274,6 +287,7 @@ export class ClusterRuntime implements Cluster {
       http2: config.http.http2,
       socket: config.socket,
       transport,
+      first: header === undefined ? undefined : (own) => proxyHeader(header, proxied, own),
       deadlines,
       nowMs,
     };

@@ -1,6 +1,7 @@
 /** Which TLS a cluster's connections have: endpoint by endpoint, and as a request wishes. */
 import { type LogLimit, limitedLog } from '../telemetry/log_limit.ts';
 import { ownFrame } from '../telemetry/metadata_frame.ts';
+import type { ProxyHeaderConfig } from '../net/proxy_header.ts';
 import { TlsStatistics } from '../net/tls/tls_statistics.ts';
 import { type TransportOptions, UpstreamTls } from '../net/tls/upstream_tls.ts';
 import type { ThreadServices } from '../thread_services.ts';
@@ -25,13 +26,10 @@ export class ClusterTls {
     this.#takesAlpn = config.metadata?.['istio']?.['alpn_override'] !== 'false';
   }
 
-  /** undefined: raw. A string says why there can be no connection. */
-  of(host: Host): UpstreamTls | undefined | string {
+  /** undefined: raw. */
+  of(host: Host): UpstreamTls | undefined {
     const socket = this.#socketFor(host);
-    if (socket === undefined || socket.kind === 'raw') return undefined;
-    if (socket.tls === undefined) {
-      return `cluster "${this.#config.name}" wants a transport socket to ${host.address.text}, which this version does not execute`;
-    }
+    if (socket?.tls === undefined) return undefined;
     let made = this.#made.get(socket);
     if (made === undefined) {
       const { statistics, secrets, log } = this.#services;
@@ -45,6 +43,11 @@ export class ClusterTls {
       this.#made.set(socket, made);
     }
     return made;
+  }
+
+  /** undefined: connections begin with what is sent over them. */
+  proxyHeader(host: Host): ProxyHeaderConfig | undefined {
+    return this.#socketFor(host)?.proxyHeader;
   }
 
   /** Which connections a request with this wish may share: those of the same key. '': those without a wish. */

@@ -20,7 +20,7 @@ export class ConnectionAttempt {
 
   constructor(owner: AttemptOwner) {
     this.#owner = owner;
-    const { host, statistics, connectTimeout, socket, transport, nowMs, protocol, deadlines } = owner.options;
+    const { host, statistics, connectTimeout, socket, transport, first, nowMs, protocol, deadlines } = owner.options;
     const startMs = nowMs();
     statistics.cxTotal.inc();
     if (protocol === 'http1') statistics.cxHttp1Total.inc();
@@ -36,6 +36,7 @@ export class ConnectionAttempt {
       address: host.address,
       socket,
       transport,
+      first,
       nowMs,
       onConnected: (stream) => {
         this.#deadline.cancel();

@@ -45,10 +45,6 @@ function probeTcp(
   finish: Finish,
 ): () => void {
   const options = cluster.connectionOptions(host, 'default');
-  if (typeof options === 'string') {
-    finish(options);
-    return () => {};
-  }
   options.breaker.acquire('connections');
   let stream: ByteStream | undefined;
   const upstream = new TcpUpstream(options, {
@@ -87,10 +83,6 @@ function probeHttp(
 ): () => void {
   const isGrpc = check.kind === 'grpc';
   const pool = cluster.pool(host, 'default', isGrpc ? 'HTTP/2' : 'HTTP/1.1');
-  if (typeof pool === 'string') {
-    finish(pool);
-    return () => {};
-  }
   const request = new ProbeRequest(
     isGrpc ? grpcHead(check, cluster.name) : httpHead(check, cluster.name),
     isGrpc ? grpcBody(check.service) : undefined,

@@ -57,6 +57,8 @@ export interface PoolOptions {
   readonly socket: SocketOptions;
   /** undefined: the bytes as they are. */
   readonly transport: UpstreamTransport | undefined;
+  /** What a connection begins with, before TLS too. */
+  readonly first: ((own: ConnectionInfo) => Buffer) | undefined;
   readonly deadlines: { list(durationMs: number): DeadlineList };
   nowMs(): number;
 }

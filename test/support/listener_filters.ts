@@ -57,6 +57,7 @@ export function newFacts(original?: { readonly ip: string; readonly port: number
     consumedBytes: 0,
     wantedBytes: 0,
     filterState: undefined,
+    dynamicMetadata: undefined,
     originalDestination: () => (original === undefined ? undefined : socketAddress(original.ip, original.port)),
   };
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import proxyProtocol from '../../../filters/listener/proxy_protocol.ts';
 import { ConfigError } from '../../../proxy/config_error.ts';
+import { PROXY_TLVS } from '../../../proxy/net/proxy_header.ts';
 import { CountedFilter } from '../../support/listener_filters.ts';
 
 const signature = '0d0a0d0a000d0a515549540a';
@@ -115,8 +116,38 @@ test('proxy_protocol refuses a version that is disallowed', () => {
   });
 });
 
-test('proxy_protocol refuses by name to make metadata of TLVs', () => {
-  assert.throws(() => new CountedFilter(proxyProtocol, { rules: [{}] }), ConfigError);
+test('proxy_protocol makes dynamic metadata of TLVs, the last of a type holding, and keeps those to be passed on', () => {
+  const header = v2('21', '11', `${v4Addresses}020003616263e00001ffea0002c328020003646566`);
+  const { facts } = new CountedFilter(proxyProtocol, {
+    rules: [
+      { tlv_type: 2, on_tlv_present: { key: 'authority' } },
+      { tlv_type: 0xea, on_tlv_present: { metadata_namespace: 'aws', key: 'vpc' } },
+      { tlv_type: 3, on_tlv_present: { key: 'absent' } },
+    ],
+    pass_through_tlvs: { match_type: 'INCLUDE', tlv_type: [0xe0] },
+  }).inspect(header);
+  assert.deepEqual(Object.fromEntries(facts.dynamicMetadata ?? []), {
+    'envoy.filters.listener.proxy_protocol': { authority: 'def' },
+    // No UTF-8.
+    aws: { vpc: '\ufffd(' },
+  });
+  assert.deepEqual(facts.filterState?.get(PROXY_TLVS), [{ type: 0xe0, value: Buffer.from([0xff]) }]);
+});
+
+test('proxy_protocol makes nothing of TLVs behind LOCAL', () => {
+  const rules = [{ tlv_type: 2, on_tlv_present: { key: 'a' } }];
+  const { facts } = new CountedFilter(proxyProtocol, { rules, pass_through_tlvs: {} }).inspect(
+    v2('20', '11', `${v4Addresses}020003616263`),
+  );
+  assert.equal(facts.dynamicMetadata, undefined);
+  assert.equal(facts.filterState, undefined);
+});
+
+test('proxy_protocol refuses a rule without a key, and filter state of TLVs, by name', () => {
+  const parse = (config: object) => () => new CountedFilter(proxyProtocol, config);
+  assert.throws(parse({ rules: [{}] }), ConfigError);
+  assert.throws(parse({ rules: [{ tlv_type: 2, on_tlv_present: {} }] }), /key/);
+  assert.throws(parse({ tlv_location: 'FILTER_STATE' }), /tlv_location/);
 });
 
 test('proxy_protocol answers any bytes without throwing, and the same at any split', () => {
