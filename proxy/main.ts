@@ -409,7 +409,7 @@ class ControlThread {
       tags: this.#observed.rules.tags,
       runtime: this.#observed.runtime,
       profilers: this.#observed.profilers,
-      refreshStatistics: () => this.#observed.server.refresh(),
+      refreshStatistics: () => this.#observed.refresh(),
       unready: () => this.#unready(),
       resources: () => [...this.#configuration.active()],
       warming: () => [...this.#configuration.warming()],

@@ -18,6 +18,9 @@ import { parseWatchdogs, Watchdog } from './watchdog.ts';
 const CERTIFICATES_SOON_MS = 200;
 const CERTIFICATES_AGAIN_MS = 600_000;
 
+const DEFAULT_FLUSH_MS = 5000;
+const MAX_FLUSH_MS = 300_000;
+
 export interface Surroundings {
   readonly threads: () => DataThreads;
   resources(): Iterable<HeldResource>;
@@ -31,6 +34,8 @@ export class Observation {
   readonly runtime: RuntimeLayers;
   readonly server: ServerStatistics;
   readonly profilers: Profilers;
+  /** stats_flush_on_admin: intervals end when somebody looks. */
+  readonly #flushesOnAdmin: boolean;
   readonly #surroundings: Surroundings;
   readonly #watchdog: Watchdog;
   readonly #timers: NodeJS.Timeout[];
@@ -59,10 +64,24 @@ export class Observation {
     this.#watchdog = new Watchdog(parseWatchdogs(new Fields(bootstrap)), this.aggregate.own, options.concurrency, () =>
       surroundings.threads().heartbeats(),
     );
+    const flush = parseFlush(new Fields(bootstrap));
+    this.#flushesOnAdmin = flush === 'on admin';
     this.#timers = [
       setInterval(() => this.aggregate.expire(performance.now()), EXPIRY_SWEEP_MS).unref(),
       setInterval(() => this.certificatesChanged(), CERTIFICATES_AGAIN_MS).unref(),
     ];
+    if (flush !== 'on admin') this.#timers.push(setInterval(() => void this.#flush(), flush).unref());
+  }
+
+  /** Before somebody looks. */
+  async refresh(): Promise<void> {
+    this.server.refresh();
+    if (this.#flushesOnAdmin) await this.#flush();
+  }
+
+  /** Intervals of histograms end here. */
+  async #flush(): Promise<void> {
+    if (!(await this.aggregate.flush())) this.aggregate.own.counter('server.dropped_stat_flushes').inc();
   }
 
   /** Something was served that may hold certificates. */
@@ -87,6 +106,14 @@ interface BootstrapParts {
   readonly stats_config?: unknown;
   readonly layered_runtime?: unknown;
   readonly admin?: { readonly profile_path?: string };
+}
+
+/** Milliseconds between two flushes. Envoy: Bootstrap.stats_flush_interval (default 5 s, 1 ms to 5 minutes), stats_flush_on_admin. */
+function parseFlush(bootstrap: Fields): number | 'on admin' {
+  if (bootstrap.boolean('stats_flush_on_admin') === true) return 'on admin';
+  const ms = bootstrap.durationMs('stats_flush_interval') ?? DEFAULT_FLUSH_MS;
+  if (ms < 1 || ms >= MAX_FLUSH_MS) bootstrap.fail('stats_flush_interval', 'must be between 1 ms and 5 minutes');
+  return ms;
 }
 
 /** What istio_build says: the version of the mesh, `unknown` outside of one. */

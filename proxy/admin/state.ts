@@ -21,8 +21,8 @@ export interface AdminState {
   readonly tags: StatTags;
   readonly runtime: RuntimeLayers;
   readonly profilers: Profilers;
-  /** Sets the gauges that are only worth setting when somebody looks: uptime, memory. */
-  refreshStatistics(): void;
+  /** Sets the gauges that are only worth setting when somebody looks (uptime, memory); with stats_flush_on_admin, flushes. */
+  refreshStatistics(): Promise<void>;
   /** What is served. `json` of each is decoded when it is looked at. */
   resources(): readonly HeldResource[];
   /** Accepted, waiting for what they name. */

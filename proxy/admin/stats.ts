@@ -41,12 +41,13 @@ export const statsEndpoints: readonly AdminEndpoint[] = [
       histogram_buckets: 'Histogram bucket display mode; One of (cumulative, disjoint, detailed, summary)',
     },
     mutates: false,
-    answer(state, query) {
+    async answer(state, query) {
       const format = query.get('format') ?? 'text';
       if (!FORMATS.includes(format))
         return text('usage: /stats?format=(html|active-html|json|prometheus|text)\n\n', 400);
       const selection = selectionOf(query);
       if (typeof selection === 'string') return text(selection, 400);
+      await state.refreshStatistics();
       switch (format) {
         case 'prometheus':
           return prometheus(state, selection);
@@ -70,9 +71,11 @@ export const statsEndpoints: readonly AdminEndpoint[] = [
       histogram_buckets: 'Histogram bucket display mode; One of (cumulative, summary)',
     },
     mutates: false,
-    answer(state, query) {
+    async answer(state, query) {
       const selection = selectionOf(query);
-      return typeof selection === 'string' ? text(selection, 400) : prometheus(state, selection);
+      if (typeof selection === 'string') return text(selection, 400);
+      await state.refreshStatistics();
+      return prometheus(state, selection);
     },
   },
 ];
@@ -111,7 +114,6 @@ function selectionOf(query: URLSearchParams): Selection | string {
 }
 
 function* select(state: AdminState, { filter, invert, usedOnly, type }: Selection): Generator<SeriesView> {
-  state.refreshStatistics();
   for (const value of state.aggregate.values()) {
     if (type !== undefined && value.type !== type) continue;
     if (filter !== undefined && filter.test(shown(value)) === invert) continue;
@@ -186,19 +188,21 @@ async function* textBody(state: AdminState, selection: Selection): AsyncGenerato
 function textLine(value: SeriesView, { value: number, histogram }: Reading, mode: BucketMode | 'none'): string {
   if (histogram === undefined) return `${shown(value)}: ${number}\n`;
   if (histogram.count === 0) return `${shown(value)}: No recorded values\n`;
-  const summary = QUANTILES.map(
-    (quantile) => `P${percent(quantile)}(nan,${short(quantileOf(histogram, quantile))})`,
-  ).join(' ');
+  const recent = intervalOf(histogram);
+  const summary = QUANTILES.map((quantile) => {
+    const interval = recent === undefined ? 'nan' : short(quantileOf(recent, quantile));
+    return `P${percent(quantile)}(${interval},${short(quantileOf(histogram, quantile))})`;
+  }).join(' ');
   switch (mode) {
     case 'cumulative':
     case 'disjoint':
       return `${shown(value)}: ${displayed(histogram, mode)
-        .map(([bound, count]) => `B${short(bound)}(0,${count})`)
+        .map(({ bound, interval, count }) => `B${short(bound)}(${interval},${count})`)
         .join(' ')}\n`;
     case 'detailed':
-      return `${shown(value)}:\n  totals=${totals(histogram)
-        .map(([low, width, count]) => `${short(low)},${short(width)}:${count}`)
-        .join(', ')}\n  intervals=\n  summary=${summary}\n`;
+      return `${shown(value)}:\n  totals=${detailed(histogram)}\n  intervals=${
+        recent === undefined ? '' : detailed(recent)
+      }\n  summary=${summary}\n`;
     default:
       return `${shown(value)}: ${summary}\n`;
   }
@@ -220,13 +224,35 @@ function short(value: number): string {
   return String(Number(value.toPrecision(6)));
 }
 
-function displayed({ bounds, buckets }: Histogram, mode: 'cumulative' | 'disjoint'): [number, number][] {
+/** The last interval as a histogram of its own; undefined: nothing was recorded in it. */
+function intervalOf({ bounds, interval }: Histogram): Histogram | undefined {
+  if (interval === undefined) return undefined;
+  const buckets = [...interval.subarray(0, bounds.length + 1)];
+  const [sum = 0, count = 0] = interval.subarray(bounds.length + 1);
+  return { bounds, buckets, sum, count, interval: undefined };
+}
+
+interface DisplayedBucket {
+  readonly bound: number;
+  readonly interval: number;
+  readonly count: number;
+}
+
+function displayed({ bounds, buckets, interval }: Histogram, mode: 'cumulative' | 'disjoint'): DisplayedBucket[] {
   let sum = 0;
+  let recent = 0;
   return bounds.map((bound, i) => {
-    const here = buckets[i] as number;
+    const [here, now] = [buckets[i] as number, interval?.[i] ?? 0];
     sum += here;
-    return [bound, mode === 'cumulative' ? sum : here];
+    recent += now;
+    return mode === 'cumulative' ? { bound, interval: recent, count: sum } : { bound, interval: now, count: here };
   });
+}
+
+function detailed(histogram: Histogram): string {
+  return totals(histogram)
+    .map(([low, width, count]) => `${short(low)},${short(width)}:${count}`)
+    .join(', ');
 }
 
 /** Lower bound, width and count of each bucket that holds something. */
@@ -275,31 +301,36 @@ function histogramsHead(mode: BucketMode | 'none', separator: string): string {
 
 function histogramJson(value: SeriesView, histogram: Histogram, mode: BucketMode | 'none'): string {
   const name = shown(value);
+  const recent = intervalOf(histogram);
   const quantiles = QUANTILES.map((quantile) => ({
     cumulative: histogram.count === 0 ? null : quantileOf(histogram, quantile),
-    interval: null,
+    interval: recent === undefined ? null : quantileOf(recent, quantile),
   }));
   switch (mode) {
     case 'cumulative':
     case 'disjoint':
       return JSON.stringify({
         name,
-        buckets: displayed(histogram, mode).map(([bound, count]) => ({
+        buckets: displayed(histogram, mode).map(({ bound, interval, count }) => ({
           upper_bound: bound,
-          interval: 0,
+          interval,
           cumulative: count,
         })),
       });
     case 'detailed':
       return JSON.stringify({
         name,
-        totals: totals(histogram).map(([low, width, count]) => ({ lower_bound: low, width, count })),
-        intervals: [],
+        totals: totals(histogram).map(bucketJson),
+        intervals: recent === undefined ? [] : totals(recent).map(bucketJson),
         percentiles: quantiles,
       });
     default:
       return JSON.stringify({ name, values: quantiles });
   }
+}
+
+function bucketJson([low, width, count]: readonly [number, number, number]) {
+  return { lower_bound: low, width, count };
 }
 
 async function* htmlBody(state: AdminState, selection: Selection): AsyncGenerator<string> {

@@ -9,6 +9,7 @@ import {
   type SlabMessage,
   SlabStatistics,
 } from './slab.ts';
+import { Slices } from './slices.ts';
 import type { Labels, Statistics } from './statistics.ts';
 
 /** A series, summed up each time it is read: a scrape holds 50,000 of these and never their numbers. */
@@ -35,6 +36,8 @@ export interface HistogramValue {
   readonly buckets: readonly number[];
   readonly sum: number;
   readonly count: number;
+  /** Buckets, sum and count of the last interval between two flushes; undefined: nothing was recorded in it. */
+  readonly interval: Float64Array | undefined;
 }
 
 export interface SeriesNotes {
@@ -84,6 +87,9 @@ class Series implements SeriesView {
   carried: Float64Array | undefined = undefined;
   /** What counters and histograms had when they were last reset. */
   base: Float64Array | undefined = undefined;
+  /** What a histogram had at the last flush, and what had come since the one before. */
+  flushed: Float64Array | undefined = undefined;
+  interval: Float64Array | undefined = undefined;
   /** Since when no thread counts in it; 0: some do. */
   orphanMs = 0;
 
@@ -118,7 +124,28 @@ class Series implements SeriesView {
     if (bounds === undefined) return { value: sum[0] as number, histogram: undefined };
     const count = sum[bounds.length + 2] as number;
     const buckets = [...sum.subarray(0, bounds.length + 1)];
-    return { value: count, histogram: { bounds, buckets, sum: sum[bounds.length + 1] as number, count } };
+    const { interval } = this;
+    return { value: count, histogram: { bounds, buckets, sum: sum[bounds.length + 1] as number, count, interval } };
+  }
+
+  /** An interval ends here, another begins. */
+  flush(): void {
+    const last = widthOf(this.description) - 1;
+    const { flushed } = this;
+    if (this.#total(last) === (flushed?.[last] ?? 0)) {
+      this.interval = undefined;
+      return;
+    }
+    const now = this.sum();
+    this.flushed = now;
+    this.interval = flushed === undefined ? now : now.map((number, i) => number - (flushed[i] as number));
+  }
+
+  /** One number over all threads: most histograms stand still, and are asked for no more. */
+  #total(offset: number): number {
+    let total = this.carried?.[offset] ?? 0;
+    for (const { slab, chunk, slot } of this.places) total += slab.chunks[chunk]?.[slot + offset] ?? 0;
+    return total;
   }
 
   /** Of all threads, resets left aside. */
@@ -141,6 +168,7 @@ export class Aggregate {
   readonly #series = new Set<Series>();
   readonly #byName = new Map<string, Series>();
   readonly #sets = new Map<string, LabelSet>();
+  #flushing = false;
   /** The control thread's own. */
   readonly own: Statistics;
 
@@ -167,6 +195,23 @@ export class Aggregate {
   value(name: string, labels?: Labels): number {
     const series = labels === undefined ? this.#byName.get(name) : this.#sets.get(labelText(labels))?.byName.get(name);
     return series === undefined ? 0 : series.read().value;
+  }
+
+  /** Ends the interval of all histograms (stats_flush_interval), a slice at a time. @returns false: the last flush is still at it. */
+  async flush(): Promise<boolean> {
+    if (this.#flushing) return false;
+    this.#flushing = true;
+    try {
+      const slices = new Slices();
+      let count = 0;
+      for (const series of this.#series) {
+        if (series.description.bounds !== undefined) series.flush();
+        if ((++count & 63) === 0 && slices.over) await slices.next();
+      }
+    } finally {
+      this.#flushing = false;
+    }
+    return true;
   }
 
   /** Envoy's /reset_counters. */
