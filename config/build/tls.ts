@@ -30,7 +30,7 @@ export function buildUpstreamTls(json: unknown, path: string, origin: string): U
   const sni = fields.string('sni') ?? '';
   if (sni.length > 255) fields.fail('sni', `must have at most 255 characters, got ${sni.length}`);
   return {
-    common: buildCommon(fields.messageOrEmpty('common_tls_context'), origin),
+    common: buildCommon(fields.messageOrEmpty('common_tls_context'), origin, 'TLSv1.2'),
     sni,
     autoHostSni: fields.boolean('auto_host_sni') ?? false,
     autoSniSan: fields.boolean('auto_sni_san_validation') ?? false,
@@ -51,7 +51,7 @@ export function buildDownstreamTls(
   if (fields.oneOf('ocsp_staple_policy', OCSP_POLICIES, 'LENIENT_STAPLING') !== 'LENIENT_STAPLING') {
     fields.fail('ocsp_staple_policy', 'OCSP stapling is not supported');
   }
-  const common = buildCommon(fields.messageOrEmpty('common_tls_context'), origin);
+  const common = buildCommon(fields.messageOrEmpty('common_tls_context'), origin, 'TLSv1.3');
   if (common.certificates.length === 0) {
     fields.fail('common_tls_context', 'No TLS certificates found for server context');
   }
@@ -134,7 +134,8 @@ export function checkSecret(secret: Secret): void {
   }
 }
 
-function buildCommon(fields: Fields, origin: string): CommonTlsConfig {
+/** `newest`: TLS_AUTO's. */
+function buildCommon(fields: Fields, origin: string, newest: TlsVersion): CommonTlsConfig {
   refuse(fields, [
     'tls_certificate_certificate_provider',
     'tls_certificate_certificate_provider_instance',
@@ -148,7 +149,7 @@ function buildCommon(fields: Fields, origin: string): CommonTlsConfig {
   const params = fields.message('tls_params');
   if (params !== undefined) refuse(params, ['compliance_policies']);
   const minVersion = version(params, 'tls_minimum_protocol_version', 'TLSv1.2');
-  const maxVersion = version(params, 'tls_maximum_protocol_version', 'TLSv1.3');
+  const maxVersion = version(params, 'tls_maximum_protocol_version', newest);
   if (minVersion > maxVersion) params?.fail('tls_minimum_protocol_version', `is above ${maxVersion}, the maximum`);
   return {
     certificates: buildCertificates(fields),

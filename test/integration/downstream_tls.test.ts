@@ -95,47 +95,56 @@ for (const inspect of [true, false]) {
 }
 
 const revoked = Buffer.from([0x41, 9]);
-const refused: Readonly<Record<string, { options: ConnectionOptions; explained: RegExp; counted: string }>> = {
+const refused: Readonly<
+  Record<string, { options: ConnectionOptions; explained: RegExp; counted: string; alert: RegExp }>
+> = {
   'without a certificate': {
     options: {},
     explained: /it showed no certificate; wanted is spiffe:\/\/cluster\.local\/\*/,
     counted: 'fail_verify_no_cert',
+    alert: /CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE/,
   },
   'of another trust domain': {
     options: as(ca.issue('spiffe://elsewhere/ns/shop/sa/frontend')),
     explained:
       /its certificate is spiffe:\/\/elsewhere\/ns\/shop\/sa\/frontend; wanted is spiffe:\/\/cluster\.local\/\*/,
     counted: 'fail_verify_san',
+    alert: /CERTIFICATE_UNKNOWN/,
   },
   'whose certificate signed itself': {
     options: as(other.selfSigned(CLIENT)),
     explained: /self-signed certificate/,
     counted: 'fail_verify_error',
+    alert: /UNKNOWN_CA/,
   },
   'with a certificate of another CA': {
     options: as(other.issue(CLIENT)),
     explained: /is not accepted/,
     counted: 'fail_verify_error',
+    alert: /UNKNOWN_CA/,
   },
   'whose certificate has expired': {
     options: as(ca.issue(CLIENT, { fromMs: Date.now() - 7_200_000, lifetimeMs: 3_600_000 })),
     explained: /certificate has expired/,
     counted: 'fail_verify_error',
+    alert: /CERTIFICATE_EXPIRED/,
   },
   'whose certificate was revoked': {
     options: as(ca.issue(CLIENT, { serial: revoked })),
     explained: /certificate revoked/,
     counted: 'fail_verify_error',
+    alert: /CERTIFICATE_REVOKED/,
   },
   'with two URI names': {
     options: as(ca.issue(CLIENT, { uris: [CLIENT, 'spiffe://cluster.local/ns/shop/sa/admin'] })),
     explained: /has 2 URI names/,
     counted: 'fail_verify_san',
+    alert: /CERTIFICATE_UNKNOWN/,
   },
 };
 
 for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
-  for (const [what, { options, explained, counted }] of Object.entries(refused)) {
+  for (const [what, { options, explained, counted, alert }] of Object.entries(refused)) {
     test(`a client ${what} is refused (${maxVersion})`, async (t) => {
       const socket = downstreamTls({
         own,
@@ -146,7 +155,7 @@ for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
       const { proxy, port } = await serve(t, socket);
       const { text, error } = await askOverTls(port, { ...options, maxVersion });
       assert.equal(text, '');
-      assert.notEqual(error, undefined);
+      assert.match(error ?? '', alert);
       await proxy.counted();
       assert.equal(proxy.value(`listener.test.ssl.${counted}`), 1);
       assert.equal(proxy.value('listener.test.ssl.handshake'), 0);

@@ -1,5 +1,6 @@
 /** TLS towards hosts: who is accepted, what is offered, and what happens while a secret is not there. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { dnsName, uriName } from '../../proxy/identity/certificates.ts';
@@ -74,6 +75,8 @@ interface Refusal {
   readonly reason: RegExp;
   readonly explained: RegExp;
   readonly counted: string;
+  /** What the server is told; default certificate_unknown, as by Envoy. */
+  readonly alert?: RegExp;
 }
 const revoked = Buffer.from([0x41, 2, 3]);
 const refusals: Readonly<Record<string, Refusal>> = {
@@ -96,24 +99,28 @@ const refusals: Readonly<Record<string, Refusal>> = {
     reason: /verify_cert_failed:_X509_verify_cert:_certificate_verification_error_at_depth_0:_certificate_has_expired/,
     explained: /not accepted: certificate has expired/,
     counted: 'fail_verify_error',
+    alert: /ALERT_CERTIFICATE_EXPIRED/,
   },
   'is not valid yet': {
     shows: ca.issue(BACKEND, { fromMs: Date.now() + 3_600_000 }),
     reason: /certificate_is_not_yet_valid/,
     explained: /not yet valid/,
     counted: 'fail_verify_error',
+    alert: /ALERT_(?:CERTIFICATE_EXPIRED|BAD_CERTIFICATE)/,
   },
   'signed itself': {
     shows: ca.selfSigned(BACKEND),
     reason: /self-signed_certificate/,
     explained: /self-signed/,
     counted: 'fail_verify_error',
+    alert: /ALERT_UNKNOWN_CA/,
   },
   'is signed by another CA': {
     shows: other.issue(BACKEND),
     reason: /unable_to_(?:get_local_issuer|verify_the_first)_certificate/,
     explained: /not accepted/,
     counted: 'fail_verify_error',
+    alert: /ALERT_UNKNOWN_CA/,
   },
   'was revoked': {
     shows: ca.issue(BACKEND, { serial: revoked }),
@@ -121,6 +128,7 @@ const refusals: Readonly<Record<string, Refusal>> = {
     reason: /against_provided_CRLs_failed:_certificate_revoked/,
     explained: /certificate revoked/,
     counted: 'fail_verify_error',
+    alert: /ALERT_CERTIFICATE_REVOKED/,
   },
   'has two URI names': {
     shows: ca.issue(BACKEND, { uris: [BACKEND, 'spiffe://cluster.local/ns/shop/sa/other'] }),
@@ -160,15 +168,17 @@ const refusals: Readonly<Record<string, Refusal>> = {
     reason: /cert_hash_and_spki/,
     explained: /none of the hashes/,
     counted: 'fail_verify_cert_hash',
+    alert: /ALERT_BAD_CERTIFICATE/,
   },
 };
 
-for (const [what, { shows, validation, reason, explained, counted }] of Object.entries(refusals)) {
+for (const [what, { shows, validation, reason, explained, counted, alert }] of Object.entries(refusals)) {
   test(`a server whose certificate ${what} is refused`, async (t) => {
     const upstream = await startTlsUpstream(t, { cert: shows.chain, key: shows.key });
     const { proxy, log, get } = await proxyTo(t, upstream.port, {
       transport_socket: upstreamTls({ own, roots: ca.pem, uris: [BACKEND], ...(validation && { validation }) }),
     });
+    const told = once(upstream.server, 'tlsClientError') as Promise<[NodeJS.ErrnoException]>;
     assert.equal((await get()).status, 503);
     const [code, flags, ...rest] = ((await log.lines(1))[0] as string).split(' ');
     assert.deepEqual([code, flags], ['503', 'UF']);
@@ -176,6 +186,7 @@ for (const [what, { shows, validation, reason, explained, counted }] of Object.e
     await proxy.counted();
     assert.equal(proxy.value(`cluster.backend.ssl.${counted}`), 1);
     assert.equal(proxy.value('cluster.backend.ssl.handshake'), 0);
+    assert.match((await told)[0].code ?? '', alert ?? /ALERT_CERTIFICATE_UNKNOWN/);
     const [line = ''] = proxy.warnings;
     assert.match(line, explained);
     assert.match(line, /^tls: Cluster "backend" \(test:1\) at 127\.0\.0\.1:\d+: we offered mutual TLS as spiffe:/);
@@ -190,51 +201,69 @@ test('a server that speaks plain text is refused, and the log says so', async (t
   assert.match(proxy.warnings[0] ?? '', /takes plain text there/);
 });
 
-test('requests of one cluster resume their session, until the certificate or the roots change', async (t) => {
-  const upstream = await startTlsUpstream(t, { cert: backend.chain, key: backend.key, ca: ca.pem, requestCert: true });
-  const close = { max_requests_per_connection: 1 };
-  const identity = (pair: KeyPair) => resource('secret', { name: 'default', tls_certificate: inlineCertificate(pair) });
-  const roots = (pem: string) =>
-    resource('secret', { name: 'ROOTCA', validation_context: { trusted_ca: { inline_string: pem } } });
-  const cluster = {
-    ...close,
-    transport_socket: upstreamTls({
-      common: {
-        tls_certificate_sds_secret_configs: [{ name: 'default' }],
-        combined_validation_context: {
-          default_validation_context: {
-            match_typed_subject_alt_names: [{ san_type: 'URI', matcher: { exact: BACKEND } }],
-          },
-          validation_context_sds_secret_config: { name: 'ROOTCA' },
-        },
-      },
-    }),
-  };
-  const { proxy, get } = await proxyTo(t, upstream.port, cluster, [identity(own), roots(ca.pem)]);
-  const rest = [httpListener({ routes: toBackend }), staticCluster('backend', [upstream.port], cluster)];
-  for (let i = 0; i < 3; i++) assert.equal((await get()).status, 200);
-  assert.deepEqual(
-    upstream.seen.map(({ resumed }) => resumed),
-    [false, true, true],
-  );
-  proxy.set([identity(ca.issue(FRONTEND)), roots(ca.pem), ...rest]);
-  await proxy.settled();
-  for (let i = 0; i < 2; i++) assert.equal((await get()).status, 200);
-  assert.deepEqual(
-    upstream.seen.slice(3).map(({ resumed }) => resumed),
-    [false, true],
-  );
-  // Several roots at once: the old peers go on.
-  proxy.set([identity(ca.issue(FRONTEND)), roots(`${other.pem}${ca.pem}`), ...rest]);
-  await proxy.settled();
+test('a cluster without tls_params speaks TLS 1.2, as Envoy does', async (t) => {
+  const upstream = await startTlsUpstream(t, { cert: backend.chain, key: backend.key });
+  const transport_socket = upstreamTls({ own, roots: ca.pem, uris: [BACKEND], newest: 'TLS_AUTO' });
+  const { proxy, get } = await proxyTo(t, upstream.port, { transport_socket });
   assert.equal((await get()).status, 200);
-  assert.equal(upstream.seen.at(-1)?.resumed, false);
-  // The roots no longer hold the server's CA: a session made before must not help it.
-  proxy.set([identity(own), roots(other.pem), ...rest]);
-  await proxy.settled();
-  assert.equal((await get()).status, 503);
-  assert.ok(proxy.value('cluster.backend.client_ssl_socket_factory.ssl_context_update_by_sds') >= 3);
+  await proxy.counted();
+  assert.equal(proxy.value('cluster.backend.ssl.versions.TLSv1.2'), 1);
 });
+
+for (const newest of ['TLSv1_2', 'TLSv1_3'] as const) {
+  test(`requests of one cluster resume their session, until the certificate or the roots change (${newest})`, async (t) => {
+    const upstream = await startTlsUpstream(t, {
+      cert: backend.chain,
+      key: backend.key,
+      ca: ca.pem,
+      requestCert: true,
+    });
+    const close = { max_requests_per_connection: 1 };
+    const identity = (pair: KeyPair) =>
+      resource('secret', { name: 'default', tls_certificate: inlineCertificate(pair) });
+    const roots = (pem: string) =>
+      resource('secret', { name: 'ROOTCA', validation_context: { trusted_ca: { inline_string: pem } } });
+    const cluster = {
+      ...close,
+      transport_socket: upstreamTls({
+        newest,
+        common: {
+          tls_certificate_sds_secret_configs: [{ name: 'default' }],
+          combined_validation_context: {
+            default_validation_context: {
+              match_typed_subject_alt_names: [{ san_type: 'URI', matcher: { exact: BACKEND } }],
+            },
+            validation_context_sds_secret_config: { name: 'ROOTCA' },
+          },
+        },
+      }),
+    };
+    const { proxy, get } = await proxyTo(t, upstream.port, cluster, [identity(own), roots(ca.pem)]);
+    const rest = [httpListener({ routes: toBackend }), staticCluster('backend', [upstream.port], cluster)];
+    for (let i = 0; i < 3; i++) assert.equal((await get()).status, 200);
+    assert.deepEqual(
+      upstream.seen.map(({ resumed }) => resumed),
+      [false, true, true],
+    );
+    proxy.set([identity(ca.issue(FRONTEND)), roots(ca.pem), ...rest]);
+    await proxy.settled();
+    for (let i = 0; i < 2; i++) assert.equal((await get()).status, 200);
+    assert.deepEqual(
+      upstream.seen.slice(3).map(({ resumed }) => resumed),
+      [false, true],
+    );
+    // Several roots at once: the old peers go on.
+    proxy.set([identity(ca.issue(FRONTEND)), roots(`${other.pem}${ca.pem}`), ...rest]);
+    await proxy.settled();
+    assert.equal((await get()).status, 200);
+    assert.equal(upstream.seen.at(-1)?.resumed, false);
+    // The roots no longer hold the server's CA: a session made before must not help it.
+    proxy.set([identity(own), roots(other.pem), ...rest]);
+    await proxy.settled();
+    assert.equal((await get()).status, 503);
+    assert.ok(proxy.value('cluster.backend.client_ssl_socket_factory.ssl_context_update_by_sds') >= 3);
+  });
+}
 
 test('a cluster whose secret has not arrived refuses, naming it, and serves once it is there', async (t) => {
   const upstream = await startTlsUpstream(t, { cert: backend.chain, key: backend.key });

@@ -87,18 +87,22 @@ export interface UpstreamTlsOptions {
   readonly roots?: string | undefined;
   readonly uris?: readonly string[];
   readonly alpn?: readonly string[];
+  /** Default TLSv1_3, as istiod has it; TLS_AUTO: Envoy's own, 1.2. */
+  readonly newest?: 'TLSv1_2' | 'TLSv1_3' | 'TLS_AUTO';
   readonly validation?: Json;
   readonly common?: Json;
   readonly more?: Json;
 }
 
 /** transport_socket of a cluster. */
-export function upstreamTls({ own, roots, uris = [], alpn = [], validation, common, more }: UpstreamTlsOptions): Json {
+export function upstreamTls(options: UpstreamTlsOptions): Json {
+  const { own, roots, uris = [], alpn = [], newest = 'TLSv1_3', validation, common, more } = options;
   return {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
       '@type': `${TYPE}.UpstreamTlsContext`,
       common_tls_context: {
+        tls_params: { tls_maximum_protocol_version: newest },
         ...(own !== undefined && { tls_certificates: [inlineCertificate(own)] }),
         ...((roots !== undefined || validation !== undefined) && {
           validation_context: {

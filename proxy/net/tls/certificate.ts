@@ -9,6 +9,11 @@ export interface SubjectAltName {
 }
 
 const SUBJECT_ALT_NAME = '2.5.29.17';
+const KEY_USAGE = '2.5.29.15';
+const BASIC_CONSTRAINTS = '2.5.29.19';
+/** Bits 5 and 6 of KeyUsage, the first is the highest. */
+const KEY_CERT_SIGN = 0x04;
+const CRL_SIGN = 0x02;
 /** RFC 4514 §3, and what Envoy prints beside. */
 const SHORT_NAMES: Readonly<Record<string, string>> = {
   '2.5.4.3': 'CN',
@@ -81,6 +86,18 @@ export class Certificate {
 
   get validToMs(): number {
     return this.#parsed().validToMs;
+  }
+
+  /** Whether it is a CA's, or has the usage of one (RFC 5280 §4.2.1.3 and §4.2.1.9). */
+  get signsCertificates(): boolean {
+    const { extensions } = this.#parsed();
+    const constraints = extensionValue(extensions, BASIC_CONSTRAINTS);
+    // SEQUENCE { cA BOOLEAN DEFAULT FALSE, … }
+    const [isAuthority] = constraints === undefined ? [] : derChildren(readDer(constraints)?.body ?? NOTHING);
+    if (isAuthority?.tag === 0x01 && isAuthority.body[0] !== 0) return true;
+    const usage = extensionValue(extensions, KEY_USAGE);
+    const bits = usage === undefined ? undefined : readDer(usage)?.body;
+    return ((bits?.[1] ?? 0) & (KEY_CERT_SIGN | CRL_SIGN)) !== 0;
   }
 
   /** Hex SHA-256 of the certificate. */
@@ -164,14 +181,18 @@ function timeOf(element: DerElement | undefined): number {
 }
 
 function subjectAltNames(extensions: Buffer): SubjectAltName[] {
+  const value = extensionValue(extensions, SUBJECT_ALT_NAME);
+  const names = value === undefined ? undefined : readDer(value);
+  return names === undefined ? [] : derChildren(names.body).flatMap(nameOf);
+}
+
+/** The DER inside extnValue; undefined: the certificate has no such extension. */
+function extensionValue(extensions: Buffer, oid: string): Buffer | undefined {
   for (const extension of derChildren(extensions)) {
     const [id, ...rest] = derChildren(extension.body);
-    if (id === undefined || derOid(id.body) !== SUBJECT_ALT_NAME) continue;
-    const value = rest.at(-1);
-    const names = value === undefined ? undefined : readDer(value.body);
-    return names === undefined ? [] : derChildren(names.body).flatMap(nameOf);
+    if (id !== undefined && derOid(id.body) === oid) return rest.at(-1)?.body;
   }
-  return [];
+  return undefined;
 }
 
 /** GeneralName, RFC 5280 §4.2.1.6. */

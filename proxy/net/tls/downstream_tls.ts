@@ -7,7 +7,7 @@
  */
 import { hkdfSync } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
+import { createServer, type SecureContext, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import type {
   DownstreamTransportSocket,
   PeekedConnection,
@@ -15,16 +15,27 @@ import type {
 } from '../../listener/transport_socket.ts';
 import type { ConnectionInfo } from '../connection_info.ts';
 import { readIntoSharedBuffer, SocketStream } from '../socket_stream.ts';
-import { Certificate } from './certificate.ts';
-import { describe, handshakeError, type VerificationFailure, verifyPeer } from './peer_verification.ts';
+import type { Certificate } from './certificate.ts';
+import { openssl } from './openssl.ts';
+import { takeRefusal } from './peer_judge.ts';
+import { describe, handshakeError, type VerificationFailure } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
 import type { DownstreamTlsConfig } from './tls_config.ts';
-import { certificatesAbove, TlsConnectionInfo } from './tls_info.ts';
+import { TlsConnectionInfo } from './tls_info.ts';
+import { sessionFacts } from './tls_session.ts';
 import { peekHello } from './peek_hello.ts';
-import { MaterialError, ownCertificate, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
+import {
+  MaterialError,
+  ownCertificate,
+  prepareContext,
+  type TlsMaterial,
+  TlsMaterialSource,
+  unusable,
+} from './tls_material.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
 
 const SSL_OP_NO_TICKET = 0x4000;
+const NONE: readonly Certificate[] = [];
 
 /** What stands around the TLS of a chain. */
 export interface DownstreamTlsDeps {
@@ -164,22 +175,23 @@ export class DownstreamTls implements DownstreamTransportSocket {
   }
 
   #makeServer(material: TlsMaterial, alpn: string[] | undefined): Server {
-    const { common, tickets, sessionTimeoutS, handshakeTimeoutMs } = this.#config;
+    const { common, requireClientCertificate, tickets, sessionTimeoutS, handshakeTimeoutMs } = this.#config;
     const { options } = material;
     const server = createServer({
       ...(options as SecureContextOptions),
       ...(alpn !== undefined && { ALPNProtocols: alpn }),
       honorCipherOrder: true,
       requestCert: common.validation !== undefined,
-      // Judged below, where the certificate can still be named in the log; nothing is read or written before.
-      rejectUnauthorized: false,
+      // Where OpenSSL judges: then a missing certificate has its alert too. Else judged below, nothing is read or written before.
+      rejectUnauthorized: requireClientCertificate && openssl() !== undefined,
       handshakeTimeout: handshakeTimeoutMs,
       sessionIdContext: material.generation.slice(0, 32),
       ticketKeys: this.#ticketKeys(material),
       ...(sessionTimeoutS !== undefined && { sessionTimeout: sessionTimeoutS }),
       secureOptions: (options.secureOptions ?? 0) | (tickets ? 0 : SSL_OP_NO_TICKET),
     });
-    allowPartialChains(server);
+    const context = contextOf(server);
+    if (context !== undefined) prepareContext(context, material);
     server.on('secureConnection', (socket) => this.#secure(socket));
     server.on('tlsClientError', (error, socket) => this.#failed(error, socket));
     return server;
@@ -202,8 +214,8 @@ export class DownstreamTls implements DownstreamTransportSocket {
     }
     const { info, raw, material, on } = pending;
     socket.on('error', () => {});
-    const shown = socket.getPeerX509Certificate();
-    const peer = shown === undefined ? undefined : new Certificate(shown.raw);
+    const facts = sessionFacts(socket);
+    const peer = material.judge.peerOf(facts.peer);
     const failure = this.#judge(socket, peer, material);
     const { statistics } = this.#deps;
     if (failure !== undefined) {
@@ -220,26 +232,21 @@ export class DownstreamTls implements DownstreamTransportSocket {
     info.handshakeEndMs = performance.now();
     info.tls = new TlsConnectionInfo(
       socket,
+      facts,
       peer,
-      certificatesAbove(shown),
+      peer === undefined ? NONE : material.judge.chainAbove(peer, socket),
       ownCertificate(socket, material),
-      material.rules !== undefined,
+      material.judge.verifies,
     );
     statistics.done(info.tls.version, info.tls.cipher, info.tls.resumed, peer !== undefined);
     on.ready(new SocketStream(socket, info, readIntoSharedBuffer(socket), raw), undefined, false);
   }
 
-  #judge(socket: TLSSocket, peer: Certificate | undefined, material: TlsMaterial): VerificationFailure | undefined {
-    const { rules } = material;
+  #judge(socket: TLSSocket, peer: Certificate | undefined, { judge }: TlsMaterial): VerificationFailure | undefined {
     const { requireClientCertificate } = this.#config;
     if (peer === undefined && !requireClientCertificate) return undefined;
-    if (rules === undefined) {
-      return peer === undefined ? verifyPeer(undefined, undefined, NO_RULES) : undefined;
-    }
-    const chainError = socket.authorized ? undefined : (codeOf(socket.authorizationError) ?? 'CERT_UNTRUSTED');
-    // A resumed session was judged when it was made; time has gone by since.
-    const expired = peer !== undefined && socket.isSessionReused() && peer.validToMs <= Date.now();
-    return verifyPeer(peer, expired ? 'CERT_HAS_EXPIRED' : chainError, rules);
+    const expired = peer !== undefined && socket.isSessionReused() && judge.isOver(peer);
+    return judge.judge(peer, socket.authorized && !expired, expired ? 'CERT_HAS_EXPIRED' : socket.authorizationError);
   }
 
   #refused(info: ConnectionInfo, { explanation }: VerificationFailure, { own }: TlsMaterial): void {
@@ -253,9 +260,16 @@ export class DownstreamTls implements DownstreamTransportSocket {
     socket.on('error', () => {});
     socket.destroy();
     if (pending === undefined) return;
-    const { info, raw, on } = pending;
+    const { info, raw, material, on } = pending;
     raw.destroy();
     const { statistics } = this.#deps;
+    const failure = refusalOf(error, material);
+    if (failure !== undefined) {
+      statistics.failed(failure);
+      this.#refused(info, failure, material);
+      on.failed(failure.reason);
+      return;
+    }
     statistics.connectionError.inc();
     const timedOut = error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT';
     const reason = timedOut ? 'the TLS handshake took too long' : handshakeError(error);
@@ -275,20 +289,17 @@ export class DownstreamTls implements DownstreamTransportSocket {
 }
 
 const NOTHING_TO_ABORT = { abort(): void {} };
-const NO_RULES = { chain: false, names: [], certificateHashes: [], publicKeyHashes: [] };
-
-/** As Envoy: what stands in trusted_ca is trusted, root or not. `createServer` has no option for it. */
-function allowPartialChains(server: Server): void {
-  const { _sharedCreds: shared } = server as Server & {
-    readonly _sharedCreds?: { readonly context?: { setAllowPartialTrustChain?(): void } };
-  };
-  shared?.context?.setAllowPartialTrustChain?.();
+/** The context that all connections of a server share; `createServer` takes none that is made before. */
+function contextOf(server: Server): SecureContext | undefined {
+  return (server as Server & { readonly _sharedCreds?: SecureContext })._sharedCreds;
 }
 
-/** Node types it as an error, and gives its code. */
-function codeOf(error: unknown): string | undefined {
-  if (typeof error === 'string') return error;
-  return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : undefined;
+/** In the handshake OpenSSL asked `material.judge`, or for a certificate that did not come. */
+function refusalOf(error: NodeJS.ErrnoException, { judge }: TlsMaterial): VerificationFailure | undefined {
+  if (error.code === 'ERR_SSL_CERTIFICATE_VERIFY_FAILED') return takeRefusal();
+  return error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE'
+    ? judge.judge(undefined, true, undefined)
+    : undefined;
 }
 
 function inWords(error: NodeJS.ErrnoException & { readonly reason?: string }): string {

@@ -1,5 +1,8 @@
 /** Judges a peer's certificate, after OpenSSL has judged its chain. */
 import type { Certificate } from './certificate.ts';
+import { type ChainFault, faultText } from './chain_faults.ts';
+import { trustDomainOf } from './spiffe.ts';
+import type { NameMatcher } from './tls_config.ts';
 import type { PeerRules } from './tls_material.ts';
 
 export interface VerificationFailure {
@@ -16,42 +19,75 @@ const SPIFFE = 'spiffe://';
 const MAX_QUOTED = 4;
 
 /**
- * @param chainError OpenSSL's code (`CERT_HAS_EXPIRED`), undefined where the chain is good
+ * @param fault undefined where the chain is good
  * @returns undefined: the peer is whom the rules allow
  */
 export function verifyPeer(
-  certificate: Certificate | undefined,
-  chainError: string | undefined,
+  certificate: Certificate,
+  fault: ChainFault | undefined,
   rules: PeerRules,
 ): VerificationFailure | undefined {
-  if (certificate === undefined) {
-    return {
-      kind: 'no_cert',
-      reason: tlsError('PEER_DID_NOT_RETURN_A_CERTIFICATE', ''),
-      explanation: `it showed no certificate; ${wanted(rules)}`,
-    };
+  const { chain, names, trustDomains } = rules;
+  if (trustDomains !== undefined) {
+    const failure = verifySvid(certificate, trustDomains);
+    if (failure !== undefined) return failure;
   }
-  if (rules.chain && chainError !== undefined) {
-    const text = chainErrors[chainError] ?? chainError.toLowerCase().replaceAll('_', ' ');
-    return {
-      kind: 'error',
-      reason: tlsError(
-        'CERTIFICATE_VERIFY_FAILED',
-        `verify cert failed: X509_verify_cert: certificate verification error at depth 0: ${text}`,
-      ),
-      explanation: `its certificate (${describe(certificate)}) is not accepted: ${text}`,
-    };
+  if (chain && fault !== undefined) {
+    const text = faultText(fault);
+    return notAccepted(
+      certificate,
+      `X509_verify_cert: certificate verification error at depth ${fault.depth}: ${text}`,
+      text,
+    );
   }
-  return verifyName(certificate, rules) ?? verifyHash(certificate, rules);
+  return verifyName(certificate, names) ?? verifyHash(certificate, rules);
 }
 
-function verifyName(certificate: Certificate, rules: PeerRules): VerificationFailure | undefined {
-  if (rules.names.length === 0) return undefined;
+/** SPIFFE X.509-SVID §5: a leaf that signs nothing, of a trust domain whose roots are known. */
+function verifySvid(
+  certificate: Certificate,
+  trustDomains: ReadonlyMap<string, unknown>,
+): VerificationFailure | undefined {
+  if (certificate.signsCertificates) {
+    return notAccepted(
+      certificate,
+      'cert precheck',
+      'it may sign certificates or CRLs, which no SPIFFE certificate may',
+    );
+  }
+  const domain = trustDomainOf(certificate.uris[0] ?? '');
+  if (trustDomains.has(domain)) return undefined;
+  return notAccepted(certificate, 'no trust bundle store', `there are no roots of trust domain "${printable(domain)}"`);
+}
+
+function notAccepted(certificate: Certificate, detail: string, why: string): VerificationFailure {
+  return {
+    kind: 'error',
+    reason: tlsError('CERTIFICATE_VERIFY_FAILED', `verify cert failed: ${detail}`),
+    explanation: `its certificate (${describe(certificate)}) is not accepted: ${why}`,
+  };
+}
+
+/** Of a peer that has to show a certificate, and shows none. */
+export function noCertificate(names: readonly NameMatcher[]): VerificationFailure {
+  return {
+    kind: 'no_cert',
+    reason: tlsError('PEER_DID_NOT_RETURN_A_CERTIFICATE', ''),
+    explanation: `it showed no certificate; ${wanted(names)}`,
+  };
+}
+
+/** @returns undefined: one of the names is wanted, or any will do */
+export function verifyName(
+  certificate: Certificate,
+  wantedNames: readonly NameMatcher[],
+): VerificationFailure | undefined {
+  if (wantedNames.length === 0) return undefined;
   const { names } = certificate;
   const uris = names.filter(({ type }) => type === 'uri');
   // A SPIFFE certificate has one URI, whose it is (SPIFFE X.509-SVID §2); with two it could be anybody's.
   const several = uris.length > 1 && uris.some(({ value }) => value.startsWith(SPIFFE));
-  if (!several && rules.names.some((matcher) => names.some((name) => matcher.matches(name)))) return undefined;
+  if (!several && wantedNames.some((matcher) => names.some((name) => matcher.matches(name)))) return undefined;
   const shown = names
     .slice(0, MAX_QUOTED)
     .map(({ value }) => printable(value))
@@ -61,7 +97,7 @@ function verifyName(certificate: Certificate, rules: PeerRules): VerificationFai
     reason: tlsError('CERTIFICATE_VERIFY_FAILED', `verify cert failed: SAN matcher, certificate SANs are [${shown}]`),
     explanation: several
       ? `its certificate has ${uris.length} URI names (${describe(certificate)}); a SPIFFE certificate has one`
-      : `its certificate is ${describe(certificate)}; ${wanted(rules)}`,
+      : `its certificate is ${describe(certificate)}; ${wanted(wantedNames)}`,
   };
 }
 
@@ -77,7 +113,7 @@ function verifyHash(certificate: Certificate, rules: PeerRules): VerificationFai
   };
 }
 
-function wanted({ names }: PeerRules): string {
+function wanted(names: readonly NameMatcher[]): string {
   if (names.length === 0) return 'one from a trusted CA is wanted';
   const some = names.slice(0, MAX_QUOTED).map(({ text }) => text);
   return `wanted is ${some.join(' or ')}${names.length > MAX_QUOTED ? ` or ${names.length - MAX_QUOTED} others` : ''}`;
@@ -119,28 +155,6 @@ export function tlsError(name: string, detail: string): string {
   const number = errorNumbers[name] ?? 0;
   return `TLS_error:|${number}:SSL routines:OPENSSL_internal:${name}${detail === '' ? '' : `:${detail}`}:TLS_error_end`;
 }
-
-/** X509_verify_cert_error_string's texts, by Node's codes. */
-const chainErrors: Readonly<Record<string, string>> = {
-  UNABLE_TO_GET_ISSUER_CERT: 'unable to get issuer certificate',
-  UNABLE_TO_GET_CRL: 'unable to get certificate CRL',
-  CERT_SIGNATURE_FAILURE: 'certificate signature failure',
-  CERT_NOT_YET_VALID: 'certificate is not yet valid',
-  CERT_HAS_EXPIRED: 'certificate has expired',
-  CRL_NOT_YET_VALID: 'CRL is not yet valid',
-  CRL_HAS_EXPIRED: 'CRL has expired',
-  DEPTH_ZERO_SELF_SIGNED_CERT: 'self-signed certificate',
-  SELF_SIGNED_CERT_IN_CHAIN: 'self-signed certificate in certificate chain',
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'unable to get local issuer certificate',
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'unable to verify the first certificate',
-  CERT_CHAIN_TOO_LONG: 'certificate chain too long',
-  CERT_REVOKED: 'certificate revocation check against provided CRLs failed: certificate revoked',
-  INVALID_CA: 'invalid CA certificate',
-  PATH_LENGTH_EXCEEDED: 'path length constraint exceeded',
-  INVALID_PURPOSE: 'unsupported certificate purpose',
-  CERT_UNTRUSTED: 'certificate not trusted',
-  CERT_REJECTED: 'certificate rejected',
-};
 
 /** Node's error of a handshake, in Envoy's form. */
 export function handshakeError(error: NodeJS.ErrnoException & { readonly reason?: string }): string {

@@ -1,14 +1,11 @@
 /** What a TLS connection is known by; certificates are read when somebody asks. */
-import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import type { TlsInfo } from '../connection_info.ts';
-import { Certificate } from './certificate.ts';
-import { readSession } from './tls_session.ts';
+import type { Certificate } from './certificate.ts';
+import type { SessionFacts } from './tls_session.ts';
 
 const NONE: readonly string[] = [];
 const NO_CHAIN: readonly Certificate[] = [];
-/** OpenSSL verifies no longer ones. */
-const MAX_CHAIN = 100;
 
 export class TlsConnectionInfo implements TlsInfo {
   readonly version: string;
@@ -17,7 +14,7 @@ export class TlsConnectionInfo implements TlsInfo {
   readonly resumed: boolean;
   readonly group: string;
   readonly sessionId: string;
-  readonly peerChain: readonly Certificate[];
+  readonly #above: readonly Certificate[];
   readonly #peer: Certificate | undefined;
   readonly #own: Certificate | undefined;
 
@@ -27,6 +24,7 @@ export class TlsConnectionInfo implements TlsInfo {
    */
   constructor(
     socket: TLSSocket,
+    { group, id }: SessionFacts,
     peer: Certificate | undefined,
     above: readonly Certificate[],
     own: Certificate | undefined,
@@ -38,11 +36,13 @@ export class TlsConnectionInfo implements TlsInfo {
     this.cipher = socket.getCipher()?.name ?? '';
     this.mutual = verified && peer !== undefined;
     this.resumed = socket.isSessionReused();
-    // Now: the log is written when the connection may be gone. 4 µs.
-    const { group, id } = readSession(socket.getSession());
     this.group = group;
     this.sessionId = id;
-    this.peerChain = peer === undefined ? NO_CHAIN : [peer, ...above];
+    this.#above = above;
+  }
+
+  get peerChain(): readonly Certificate[] {
+    return this.#peer === undefined ? NO_CHAIN : [this.#peer, ...this.#above];
   }
 
   get peerPresented(): boolean {
@@ -124,15 +124,4 @@ export class TlsConnectionInfo implements TlsInfo {
   get localOtherSans(): readonly string[] {
     return this.#own?.namesOf('other') ?? NONE;
   }
-}
-
-/** What came with the peer's own certificate, in order. `shown` is Node's view of the whole chain. */
-export function certificatesAbove(shown: X509Certificate | undefined): readonly Certificate[] {
-  let next = shown?.issuerCertificate;
-  if (next === undefined) return NO_CHAIN;
-  const above: Certificate[] = [];
-  for (; next !== undefined && above.length < MAX_CHAIN; next = next.issuerCertificate) {
-    above.push(new Certificate(next.raw));
-  }
-  return above;
 }

@@ -1,7 +1,9 @@
 /** Certificates, keys and roots of one TLS context, put together from configuration and secrets; anew when a secret changes. */
 import { createHash } from 'node:crypto';
-import { getCACertificates, type SecureContextOptions, type TLSSocket } from 'node:tls';
+import { getCACertificates, type SecureContext, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { type Certificate, certificatesOf } from './certificate.ts';
+import { openssl } from './openssl.ts';
+import { PeerJudge } from './peer_judge.ts';
 import { fileSecretName, type SecretCell, type SecretLookup } from './secrets.ts';
 import type { CertificateConfig, CommonTlsConfig, DataSource, NameMatcher, ValidationConfig } from './tls_config.ts';
 
@@ -9,6 +11,16 @@ import type { CertificateConfig, CommonTlsConfig, DataSource, NameMatcher, Valid
 export interface PeerRules {
   /** Whether the chain must end at a trusted root. */
   readonly chain: boolean;
+  /** Certificates and CRLs may be expired, or not valid yet. */
+  readonly allowExpired: boolean;
+  /** Only the peer's own certificate is looked for in CRLs. */
+  readonly leafCrlOnly: boolean;
+  /** CRLs are there. */
+  readonly revocable: boolean;
+  /** Certificates above the peer's own, the trusted one counted. */
+  readonly maxDepth: number | undefined;
+  /** SPIFFE: the roots of each trust domain, instead of the context's. */
+  readonly trustDomains: ReadonlyMap<string, SecureContextOptions> | undefined;
   readonly names: readonly NameMatcher[];
   readonly certificateHashes: readonly string[];
   readonly publicKeyHashes: readonly string[];
@@ -19,8 +31,7 @@ export interface TlsMaterial {
   /** Another one when anything is another: certificate, key, roots, names. Hex. */
   readonly generation: string;
   readonly options: SecureContextOptions;
-  /** undefined: any certificate will do. */
-  readonly rules: PeerRules | undefined;
+  readonly judge: PeerJudge;
   /** Our own certificate, the first where there are several; undefined: we show none. */
   readonly own: Certificate | undefined;
   /** All of them. */
@@ -89,10 +100,11 @@ export class TlsMaterialSource {
       hash.update(`${part.length} `).update(part);
     }
     const owns = pairs.flatMap(({ chain }) => certificatesOf(chain).slice(0, 1));
+    const rules = validation === undefined || validation.acceptUntrusted ? undefined : rulesOf(validation, trust);
     return {
       generation: hash.digest('hex'),
       options: contextOptions(config, pairs, trust),
-      rules: validation === undefined || validation.acceptUntrusted ? undefined : rulesOf(validation, trust),
+      judge: new PeerJudge(rules),
       own: owns[0],
       owns,
     };
@@ -183,7 +195,17 @@ function rulesOf(validation: ValidationConfig, trust: Trust | undefined): PeerRu
   const { names, certificateHashes, publicKeyHashes } = validation;
   const chain = (trust?.roots.length ?? 0) > 0;
   if (!chain && certificateHashes.length === 0 && publicKeyHashes.length === 0) return undefined;
-  return { chain, names, certificateHashes, publicKeyHashes };
+  return {
+    chain,
+    allowExpired: false,
+    leafCrlOnly: false,
+    maxDepth: undefined,
+    revocable: trust?.crl !== undefined,
+    trustDomains: undefined,
+    names,
+    certificateHashes,
+    publicKeyHashes,
+  };
 }
 
 function contextOptions(
@@ -217,6 +239,14 @@ export function ownCertificate(socket: TLSSocket, { own, owns }: TlsMaterial): C
   if (owns.length < 2) return own;
   const shown = socket.getX509Certificate()?.raw;
   return shown === undefined ? own : (owns.find(({ der }) => der.equals(shown)) ?? own);
+}
+
+/** What node:tls has no option for. After this `material.judge` decides within each handshake, where that is possible. */
+export function prepareContext(context: SecureContext, { judge }: TlsMaterial): void {
+  // As Envoy: what stands in trusted_ca is trusted, root or not. `createServer` does not pass the option on.
+  (context.context as { setAllowPartialTrustChain?(): void }).setAllowPartialTrustChain?.();
+  openssl()?.sendOnlyOwnChain(context);
+  judge.attach(context);
 }
 
 /** The code only: what a library says of a key may quote it. */

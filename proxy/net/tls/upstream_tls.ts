@@ -4,14 +4,25 @@ import { connect, createSecureContext, type SecureContext, type TLSSocket } from
 import { readIntoSharedBuffer, SocketStream } from '../socket_stream.ts';
 import type { SocketInfo } from '../acceptor.ts';
 import { FrameStripper, PEER_EXCHANGE } from '../../telemetry/metadata_frame.ts';
-import { Certificate } from './certificate.ts';
+import type { Certificate } from './certificate.ts';
 import { matchesDnsName } from './dns_names.ts';
-import { describe, handshakeError, verifyPeer, type VerificationFailure } from './peer_verification.ts';
+import { takeRefusal } from './peer_judge.ts';
+import { describe, handshakeError, verifyName, type VerificationFailure } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
-import { MaterialError, ownCertificate, type TlsMaterial, TlsMaterialSource, unusable } from './tls_material.ts';
+import {
+  MaterialError,
+  ownCertificate,
+  prepareContext,
+  type TlsMaterial,
+  TlsMaterialSource,
+  unusable,
+} from './tls_material.ts';
 import type { NameMatcher, UpstreamTlsConfig } from './tls_config.ts';
-import { certificatesAbove, TlsConnectionInfo } from './tls_info.ts';
+import { TlsConnectionInfo } from './tls_info.ts';
+import { sessionFacts } from './tls_session.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
+
+const NONE: readonly Certificate[] = [];
 
 /** What lies over a connected socket. */
 export interface UpstreamTransport {
@@ -60,6 +71,7 @@ export class UpstreamTls {
     if (this.#unusable?.material === material) return this.#made ?? this.#unusable.error;
     try {
       const context = createSecureContext(material.options);
+      prepareContext(context, material);
       if (this.#made !== undefined) this.#statistics.contextUpdates.inc();
       this.#made = { material, context };
       return this.#made;
@@ -134,7 +146,8 @@ class HostTransport implements UpstreamTransport {
       return later(() => on.failed(`TLS_error:${made.message}:TLS_error_end`));
     }
     const { material, context } = made;
-    const kept = this.#kept?.generation === material.generation && stillValid(this.#kept.peer) ? this.#kept : undefined;
+    const kept =
+      this.#kept?.generation === material.generation && stillValid(this.#kept, material) ? this.#kept : undefined;
     const named = this.#serverName !== '' && isIP(this.#serverName) === 0;
     if (named) info.requestedServerName = this.#serverName;
     info.handshakeStartMs = performance.now();
@@ -173,9 +186,20 @@ class HostTransport implements UpstreamTransport {
       end();
       on.failed(message);
     };
+    const refused = (failure: VerificationFailure): void => {
+      this.#statistics.failed(failure);
+      this.#kept = undefined;
+      this.#complain(`${this.#where(material)} and the server was refused: ${failure.explanation}`);
+      failed(failure.reason);
+    };
     raw.on('error', () => {});
     tls.on('error', (error: NodeJS.ErrnoException) => {
       lastError ??= error;
+      const refusal = error.code === 'ERR_SSL_CERTIFICATE_VERIFY_FAILED' ? takeRefusal() : undefined;
+      if (refusal !== undefined && !done) {
+        refused(refusal);
+        return;
+      }
       const reason = handshakeError(error);
       if (done) {
         // In TLS 1.3 the server judges our certificate when we are already through.
@@ -198,14 +222,11 @@ class HostTransport implements UpstreamTransport {
     tls.once('secureConnect', () => {
       if (done) return;
       const resumed = tls.isSessionReused();
-      const shown = tls.getPeerX509Certificate();
-      const peer = resumed ? kept?.peer : shown === undefined ? undefined : new Certificate(shown.raw);
-      const failure = this.#judge(peer, resumed || tls.authorized ? undefined : chainErrorOf(tls), material);
+      const facts = sessionFacts(tls);
+      const peer = resumed ? kept?.peer : material.judge.peerOf(facts.peer);
+      const failure = this.#judge(peer, resumed || tls.authorized, tls.authorizationError, material);
       if (failure !== undefined) {
-        this.#statistics.failed(failure);
-        this.#kept = undefined;
-        this.#complain(`${this.#where(material)} and the server was refused: ${failure.explanation}`);
-        failed(failure.reason);
+        refused(failure);
         return;
       }
       done = true;
@@ -213,16 +234,15 @@ class HostTransport implements UpstreamTransport {
       info.handshakeEndMs = performance.now();
       info.tls = new TlsConnectionInfo(
         tls,
+        facts,
         peer,
-        certificatesAbove(shown),
+        peer === undefined ? NONE : material.judge.chainAbove(peer, tls),
         ownCertificate(tls, material),
-        material.rules !== undefined,
+        material.judge.verifies,
       );
       this.#statistics.done(info.tls.version, info.tls.cipher, resumed, peer !== undefined);
       if (this.#tls.config.maxSessionKeys > 0 && !(resumed && kept !== undefined && isFresh(kept))) {
-        tls.once('session', (session: Buffer) => {
-          this.#kept = { session, generation: material.generation, peer, madeMs: Date.now() };
-        });
+        this.#keepSession(tls, material, peer);
       }
       const stream = new SocketStream(tls, info, readIntoSharedBuffer(tls), raw);
       if (this.#options.frame !== undefined && info.alpn === PEER_EXCHANGE) {
@@ -242,15 +262,28 @@ class HostTransport implements UpstreamTransport {
     };
   }
 
+  #keepSession(tls: TLSSocket, { generation }: TlsMaterial, peer: Certificate | undefined): void {
+    const keep = (session: Buffer): void => {
+      this.#kept = { session, generation, peer, madeMs: Date.now() };
+    };
+    // In TLS 1.3 tickets come after the handshake, before it their session is of no use.
+    if (tls.getProtocol() === 'TLSv1.3') tls.once('session', keep);
+    else {
+      const session = tls.getSession();
+      if (session) keep(session);
+    }
+  }
+
   #judge(
     peer: Certificate | undefined,
-    chainError: string | undefined,
-    material: TlsMaterial,
+    authorized: boolean,
+    error: unknown,
+    { judge }: TlsMaterial,
   ): VerificationFailure | undefined {
-    const { rules } = material;
-    const failure = rules === undefined ? undefined : verifyPeer(peer, chainError, rules);
-    if (failure !== undefined || this.#verifyName === undefined || rules === undefined) return failure;
-    return verifyPeer(peer, undefined, { ...rules, chain: false, names: [exactName(this.#verifyName)] });
+    if (!judge.verifies) return undefined;
+    const failure = judge.judge(peer, authorized, error);
+    if (failure !== undefined || peer === undefined || this.#verifyName === undefined) return failure;
+    return verifyName(peer, [exactName(this.#verifyName)]);
   }
 
   /** What we did, for the log: `10.1.2.3:80: we offered mutual TLS (spiffe://…)`. */
@@ -278,16 +311,9 @@ function isFresh({ madeMs }: KeptSession): boolean {
 
 const noPeerCertificate = (() => ({})) as unknown as TLSSocket['getPeerCertificate'];
 
-/** OpenSSL's code; Node types it as an error, and gives text. */
-function chainErrorOf({ authorizationError }: TLSSocket): string {
-  const error: unknown = authorizationError;
-  if (typeof error === 'string') return error;
-  return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : 'CERT_UNTRUSTED';
-}
-
 /** A resumed session shows no certificate: what it showed then must hold still. */
-function stillValid(peer: Certificate | undefined): boolean {
-  return peer === undefined || peer.validToMs > Date.now();
+function stillValid({ peer }: KeptSession, { judge }: TlsMaterial): boolean {
+  return peer === undefined || !judge.isOver(peer);
 }
 
 /** What an operator can do something about. */
