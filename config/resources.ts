@@ -51,6 +51,8 @@ export interface Dependency {
   readonly withoutWarming?: boolean;
   /** Of scopes: from where the route configurations come that they name. */
   readonly routeSource?: Json;
+  /** The proxy finds it by DNS: no source is asked for it. */
+  readonly byDns?: boolean;
   /** Where its statistics stand, where the name alone does not say: `http.outbound.rds.9080.`. */
   readonly statPrefix?: string;
 }

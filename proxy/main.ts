@@ -29,7 +29,6 @@ import { OverloadManager } from './overload/overload_manager.ts';
 import { HostHealth } from './upstream/host_health.ts';
 import { Discovery } from './upstream/discovery.ts';
 import { LazyExporters } from './telemetry/lazy_exporters.ts';
-import { SystemResolver } from './upstream/dns.ts';
 
 /** Starts listening as soon as the first configuration is there. Nothing is thrown: see `ready`. */
 export function startProxy(options: ProxyOptions): RunningProxy {
@@ -138,8 +137,10 @@ class ControlThread {
         this.#observed.server.dropped(resource.type);
         this.#distributor.drop(resource);
       },
-      subscribe: (dependency) => options.sources.some((source) => source.subscribe?.(dependency) === true),
+      subscribe: (dependency) =>
+        dependency.byDns === true || options.sources.some((source) => source.subscribe?.(dependency) === true),
       unsubscribe: (dependency) => {
+        if (dependency.byDns === true) return;
         for (const source of options.sources) source.unsubscribe?.(dependency);
       },
       setTimer: (delayMs, callback) => {
@@ -166,14 +167,11 @@ class ControlThread {
       },
     });
     this.#own = new OwnPorts(options, this.#aggregate.own);
-    this.#discovery = new Discovery(
-      new SystemResolver(),
-      (resource) => this.#configuration.accept(DNS, { resource, dependencies: [] }),
-      (cluster, message) => {
-        this.#aggregate.own.counter(`cluster.${cluster}.update_failure`).inc();
-        log.log('warning', 'dns', `Cluster "${cluster}": ${message}`);
-      },
-    );
+    this.#discovery = Discovery.over(this.#aggregate.own, log, {
+      accept: (resource) => this.#configuration.accept(DNS, { resource, dependencies: [] }),
+      unknown: (name) => this.#configuration.remove({ type: 'endpoint', name }),
+      settled: () => this.#settled(),
+    });
   }
 
   start(): RunningProxy {
@@ -255,10 +253,15 @@ class ControlThread {
     }
     const removed = this.#removedBy(index, change);
     for (const resource of changed) {
-      const dependencies = this.#built.get(keyOf(resource))?.dependencies ?? [];
+      const { dependencies = [], cluster } = this.#built.get(keyOf(resource)) ?? {};
       this.#configuration.accept(index, { resource, dependencies });
+      // It may warm until its names are known.
+      if (cluster !== undefined) this.#discovery.watch(cluster);
     }
-    for (const gone of removed) this.#configuration.remove(gone);
+    for (const gone of removed) {
+      this.#configuration.remove(gone);
+      if (gone.type === 'cluster') this.#discovery.forget(gone.name);
+    }
     if (rejected.length === 0 && this.#failing) {
       this.#failing = false;
       if (this.#summary.text === '')
@@ -331,10 +334,7 @@ class ControlThread {
   #distributed({ changed, removed }: Batch): void {
     let addressesChanged = false;
     for (const { type, name } of removed) {
-      if (type === 'cluster') {
-        this.#discovery.forget(name);
-        this.#hostHealth.drop(name);
-      }
+      if (type === 'cluster') this.#hostHealth.drop(name);
       if (type === 'listener') addressesChanged = this.#addresses.delete(name) || addressesChanged;
     }
     for (const resource of changed) {
@@ -358,7 +358,6 @@ class ControlThread {
 
   #clusterServed(config: ClusterConfig): void {
     this.#hostHealth.serve(config, (name) => this.#configuration.get({ type: 'endpoint', name })?.json);
-    this.#discovery.watch(config);
   }
 
   /** Tells who waits for that, when nothing warms. Ready when every source has given what a start waits for, and nothing of it warms or is on its way. */

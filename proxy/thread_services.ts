@@ -11,7 +11,7 @@ import type { ThreadOverload } from './overload/overload_state.ts';
 import type { HostReports } from './upstream/host_reports.ts';
 import type { HostVerdicts } from './upstream/host_verdicts.ts';
 import type { OutlierFound } from './upstream/outlier_reporter.ts';
-import type { DnsResolver } from './upstream/dns.ts';
+import type { DnsResolvers } from './upstream/dns_resolvers.ts';
 import type { ForwardProxyGuard } from './upstream/forward_proxy_hosts.ts';
 import type { SecretLookup } from './net/tls/secrets.ts';
 import type { Deadlines } from './net/deadlines.ts';
@@ -44,7 +44,7 @@ export interface ThreadServices {
   readonly log: Logger;
   readonly deadlines: Deadlines;
   readonly drain: ThreadDrain;
-  readonly dns: DnsResolver;
+  readonly dns: DnsResolvers;
   readonly guard: ForwardProxyGuard;
   readonly node: NodeIdentity;
   /** How long connections of a filter chain that is gone may go on. */

@@ -27,7 +27,7 @@ import { setRuntimeValues } from './runtime_values.ts';
 import { describeThread } from './thread_description.ts';
 import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
-import { SystemResolver } from './upstream/dns.ts';
+import { DnsResolvers } from './upstream/dns_resolvers.ts';
 import { TokenBuckets } from './http/token_buckets.ts';
 import { CONNECTIONS_OF_ALL, ThreadOverload } from './overload/overload_state.ts';
 import { probeHost } from './upstream/health_probe.ts';
@@ -133,7 +133,7 @@ const services: ThreadServices = {
   spans,
   deadlines: new Deadlines(nowMs),
   drain: new ThreadDrain(nowMs, Math.random),
-  dns: new SystemResolver(),
+  dns: new DnsResolvers(),
   guard: { isOwnAddress: (ip, portNumber) => ownPorts.has(portNumber) && isLocal(ip) },
   log,
   node: start.node,

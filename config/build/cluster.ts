@@ -10,6 +10,7 @@ import type { LoadAssignment } from '../../proxy/upstream/load_assignment.ts';
 import type { Json } from '../resources.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { parseMetadata } from './route_configuration.ts';
+import { buildDns, DNS_CLUSTER } from './dns.ts';
 import { typedConfig } from './extensions.ts';
 import { buildHealthChecks } from './health_checks.ts';
 import { buildSlowStart, buildSubsets, isLocalityWeighted } from './load_balancing.ts';
@@ -20,6 +21,7 @@ import { buildSocketOptions } from './socket_options.ts';
 
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 const TYPE = 'type.googleapis.com/';
+const FORWARD_PROXY = `${TYPE}envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig`;
 const DEFAULT_IDLE_MS = 3_600_000;
 
 /** @throws {ConfigError} with the field's path. */
@@ -47,13 +49,7 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     outlier: buildOutlierDetection(fields.message('outlier_detection')),
     breakers: buildBreakers(fields.message('circuit_breakers')),
     http: buildHttp(fields),
-    dns: {
-      family: fields
-        .oneOf('dns_lookup_family', ['AUTO', 'V4_ONLY', 'V6_ONLY', 'V4_PREFERRED', 'ALL'], 'AUTO')
-        .toLowerCase() as ClusterConfig['dns']['family'],
-      respectTtl: fields.boolean('respect_dns_ttl') ?? false,
-      refreshMs: positive(fields, 'dns_refresh_rate') ?? 5000,
-    },
+    dns: buildDns(fields, dnsExtension(fields)),
     metadata: parseMetadata(fields.message('metadata')),
     exchangesMetadata: buildFilters(fields),
     socket: buildSocketOptions(fields),
@@ -91,8 +87,10 @@ function buildDiscovery(fields: Fields, name: string): Discovery {
   const custom = fields.message('cluster_type');
   if (custom !== undefined) {
     const { typeUrl } = typedConfig(custom.raw('typed_config') ?? {}, custom.at('typed_config'));
-    if (typeUrl === `${TYPE}envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig`) {
-      return { kind: 'dynamic_forward_proxy' };
+    if (typeUrl === FORWARD_PROXY) return { kind: 'dynamic_forward_proxy' };
+    const dns = dnsExtension(fields);
+    if (dns !== undefined) {
+      return { kind: dns.boolean('all_addresses_in_single_endpoint') === true ? 'logical_dns' : 'strict_dns' };
     }
     return custom.fail('typed_config', `cluster type ${typeUrl.replace(TYPE, '')} is not supported`);
   }
@@ -108,6 +106,16 @@ function buildDiscovery(fields: Fields, name: string): Discovery {
     default:
       return { kind: 'eds', serviceName: fields.message('eds_cluster_config')?.string('service_name') || name };
   }
+}
+
+/** Where a cluster's type says by itself how names are resolved: DnsCluster, or a dynamic forward proxy's DnsCacheConfig. */
+function dnsExtension(fields: Fields): Fields | undefined {
+  const custom = fields.message('cluster_type');
+  if (custom === undefined) return undefined;
+  const { typeUrl, json } = typedConfig(custom.raw('typed_config') ?? {}, custom.at('typed_config'));
+  const config = new Fields(json, custom.at('typed_config'));
+  if (typeUrl === DNS_CLUSTER) return config;
+  return typeUrl === FORWARD_PROXY ? config.message('dns_cache_config') : undefined;
 }
 
 /** envoy.config.cluster.v3.Cluster.OriginalDstLbConfig. */

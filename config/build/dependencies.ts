@@ -2,8 +2,11 @@
 import { Fields } from '../../proxy/resource_fields.ts';
 import { fileSecretName } from '../../proxy/net/tls/secrets.ts';
 import { ALL_SCOPES, type Dependency, type Json, type Resource } from '../resources.ts';
+import { DNS_CLUSTER } from './dns.ts';
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
+/** A cluster is served without hosts when its name servers have said nothing for so long. */
+const DNS_TIMEOUT_MS = 5_000;
 /** Below this nothing is looked for: deeper than any of Envoy's messages nests. */
 const MAX_DEPTH = 64;
 
@@ -23,6 +26,15 @@ export function dependenciesOf({
       const eds = fields.message('eds_cluster_config');
       const name = eds?.string('service_name') || fields.requiredString('name');
       add(found, 'endpoint', name, eds?.raw('eds_config'));
+    } else if (resolvesNames(fields)) {
+      const name = fields.requiredString('name');
+      found.set(`endpoint ${name}`, {
+        type: 'endpoint',
+        name,
+        configSource: {},
+        initialFetchTimeoutMs: DNS_TIMEOUT_MS,
+        byDns: true,
+      });
     }
     for (const field of ['transport_socket', 'transport_socket_matches']) collect(json[field], found, 0);
   } else {
@@ -30,6 +42,13 @@ export function dependenciesOf({
     collect(json['default_filter_chain'], found, 0);
   }
   return [...found.values()];
+}
+
+/** STRICT_DNS and LOGICAL_DNS, in either form. */
+function resolvesNames(fields: Fields): boolean {
+  const custom = fields.message('cluster_type')?.message('typed_config')?.raw('@type');
+  const type = fields.raw('type');
+  return custom === undefined ? type === 'STRICT_DNS' || type === 'LOGICAL_DNS' : custom === DNS_CLUSTER;
 }
 
 /** Files of TLS: the control thread reads and watches them, and gives them as secrets. */

@@ -7,6 +7,7 @@ import type { ProxyHeaderConfig } from '../net/proxy_header.ts';
 import type { SocketOptions } from '../net/socket_options.ts';
 import type { UpstreamTlsConfig } from '../net/tls/tls_config.ts';
 import type { BreakerLimits } from './circuit_breakers.ts';
+import type { DnsOptions } from './dns_options.ts';
 import type { HealthCheckConfig } from './health_check.ts';
 import type { LoadAssignment } from './load_assignment.ts';
 import type { OutlierConfig } from './outlier_config.ts';
@@ -73,13 +74,6 @@ export interface UpstreamHttp {
   readonly autoSni: boolean;
   /** auto_san_validation: the certificate must name the request's host. */
   readonly autoSanValidation: boolean;
-}
-
-export interface DnsOptions {
-  readonly family: 'auto' | 'v4_only' | 'v6_only' | 'v4_preferred' | 'all';
-  readonly respectTtl: boolean;
-  /** Default 5,000. */
-  readonly refreshMs: number;
 }
 
 /** What cannot be executed is refused when a connection is wanted, never sent in the clear. */

@@ -95,7 +95,9 @@ export class ClusterRuntime implements Cluster {
     this.#tls = new ClusterTls(config, services);
     this.#forward =
       config.discovery.kind === 'dynamic_forward_proxy'
-        ? new ForwardProxyHosts(config, services.dns, services.guard, services.nowMs, (host) => this.#dropPools(host))
+        ? new ForwardProxyHosts(config, services.dns.of(config.dns.resolver), services.guard, services.nowMs, (host) =>
+            this.#dropPools(host),
+          )
         : undefined;
     if (config.inlineAssignment !== undefined && config.discovery.kind === 'static') {
       this.updateEndpoints(config.inlineAssignment);

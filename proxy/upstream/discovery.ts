@@ -1,53 +1,88 @@
 /** Resolves the names in STRICT_DNS and LOGICAL_DNS clusters, on the control thread, and tells when answers change. */
 import { createHash } from 'node:crypto';
 import type { Json, Resource } from '../../config/resources.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Statistics } from '../telemetry/statistics.ts';
 import type { ClusterConfig } from './cluster_config.ts';
-import type { DnsResolver } from './dns.ts';
+import { DnsResolvers } from './dns_resolvers.ts';
+import { DnsTarget } from './dns_target.ts';
 import type { Endpoint } from './load_assignment.ts';
 
-/** After a failure; doubled each time, up to the cluster's refresh rate or a minute. */
-const FIRST_RETRY_MS = 1000;
-const MAX_RETRY_MS = 60_000;
+export interface DiscoveryDeps {
+  readonly resolvers: DnsResolvers;
+  /** Hosts of a cluster have changed. */
+  onEndpoints(resource: Resource): void;
+  onFailure(cluster: string, message: string): void;
+  /** Envoy's `cluster.<name>.update_…`. */
+  count(cluster: string, what: 'attempt' | 'success' | 'no_rebuild' | 'failure' | 'empty'): void;
+  readonly random: () => number;
+}
+
+/** Where hosts go. */
+interface Configured {
+  accept(endpoints: Resource): void;
+  /** Nobody could say where the hosts of a cluster are: who waits for its first ones waits no longer. */
+  unknown(cluster: string): void;
+  settled(): void;
+}
 
 interface Watched {
   readonly config: ClusterConfig;
-  timer: NodeJS.Timeout | undefined;
-  stopped: boolean;
-  failures: number;
+  readonly targets: readonly DnsTarget[];
   lastVersion: string;
 }
 
 export class Discovery {
-  readonly #resolver: DnsResolver;
-  readonly #onEndpoints: (resource: Resource) => void;
-  readonly #onFailure: (cluster: string, message: string) => void;
+  readonly #deps: DiscoveryDeps;
   readonly #watched = new Map<string, Watched>();
 
-  constructor(
-    resolver: DnsResolver,
-    onEndpoints: (resource: Resource) => void,
-    onFailure: (cluster: string, message: string) => void,
-  ) {
-    this.#resolver = resolver;
-    this.#onEndpoints = onEndpoints;
-    this.#onFailure = onFailure;
+  constructor(deps: DiscoveryDeps) {
+    this.#deps = deps;
+  }
+
+  static over(statistics: Statistics, log: Logger, configured: Configured): Discovery {
+    return new Discovery({
+      resolvers: new DnsResolvers(),
+      onEndpoints(resource) {
+        configured.accept(resource);
+        configured.settled();
+      },
+      onFailure(cluster, message) {
+        log.log('warning', 'dns', `Cluster "${cluster}": ${message}`);
+        configured.unknown(cluster);
+        configured.settled();
+      },
+      count: (cluster, what) => statistics.counter(`cluster.${cluster}.update_${what}`).inc(),
+      random: Math.random,
+    });
   }
 
   /** Starts, or starts again with a changed configuration. Clusters of other types are passed over. */
   watch(config: ClusterConfig): void {
+    const before = this.#watched.get(config.name);
     this.forget(config.name);
     const { kind } = config.discovery;
     if (kind !== 'strict_dns' && kind !== 'logical_dns') return;
-    const watched: Watched = { config, timer: undefined, stopped: false, failures: 0, lastVersion: '' };
+    const resolver = this.#deps.resolvers.of(config.dns.resolver);
+    // Names are resolved each by itself: one that is slow or gone keeps nobody else's hosts from changing.
+    const targets = (config.inlineAssignment?.endpoints ?? []).map(
+      (endpoint) =>
+        new DnsTarget(endpoint, config.dns, kind === 'logical_dns', resolver, {
+          random: this.#deps.random,
+          asks: () => this.#deps.count(config.name, 'attempt'),
+          answered: (isNews) => this.#answered(watched, isNews),
+          failed: (error) => this.#failed(config, error),
+        }),
+    );
+    const watched: Watched = { config, targets, lastVersion: '' };
+    // What a name meant before the change it means until there is an answer.
+    for (const target of targets) target.takeOver(before?.targets);
     this.#watched.set(config.name, watched);
-    void this.#refresh(watched);
+    for (const target of targets) target.start();
   }
 
   forget(cluster: string): void {
-    const watched = this.#watched.get(cluster);
-    if (watched === undefined) return;
-    watched.stopped = true;
-    clearTimeout(watched.timer);
+    for (const target of this.#watched.get(cluster)?.targets ?? []) target.stop();
     this.#watched.delete(cluster);
   }
 
@@ -55,71 +90,63 @@ export class Discovery {
     for (const name of [...this.#watched.keys()]) this.forget(name);
   }
 
-  async #refresh(watched: Watched): Promise<void> {
-    const { config } = watched;
-    const wanted = config.inlineAssignment?.endpoints ?? [];
-    const logical = config.discovery.kind === 'logical_dns';
-    let nextMs = config.dns.refreshMs;
-    try {
-      const found: Endpoint[] = [];
-      for (const endpoint of wanted) {
-        const answer = await this.#resolver.resolve(endpoint.ip, config.dns.family);
-        if (config.dns.respectTtl && answer.ttlMs > 0) nextMs = Math.max(1000, answer.ttlMs);
-        const hostname = endpoint.hostname || endpoint.ip;
-        const [first, ...others] = answer.addresses;
-        if (!logical) for (const ip of answer.addresses) found.push({ ...endpoint, ip, hostname });
-        else if (first !== undefined) {
-          // A logical host is one host, at whatever the first answer is now; with both families, at all of them.
-          const more = config.dns.family === 'all' ? others.map((ip) => ({ ip, port: endpoint.port })) : [];
-          found.push({ ...endpoint, ip: first, hostname, ...(more.length > 0 && { additionalAddresses: more }) });
-        }
-      }
-      watched.failures = 0;
-      if (watched.stopped) return;
-      this.#publish(watched, found);
-    } catch (error) {
-      watched.failures++;
-      if (watched.stopped) return;
-      // The last good answer stays: a name server that is down takes nothing away.
-      this.#onFailure(config.name, (error as Error).message);
-      nextMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(watched.failures - 1, 6));
+  #answered(watched: Watched, isNews: boolean): void {
+    const { config, targets } = watched;
+    this.#deps.count(config.name, 'success');
+    const resource = isNews
+      ? assignment(
+          config,
+          targets.flatMap(({ hosts }) => hosts),
+        )
+      : undefined;
+    if (resource === undefined || resource.version === watched.lastVersion) {
+      this.#deps.count(config.name, 'no_rebuild');
+      return;
     }
-    // Spread over a tenth, so that a thousand clusters do not ask in the same moment.
-    watched.timer = setTimeout(() => void this.#refresh(watched), nextMs * (0.95 + Math.random() * 0.1)).unref();
+    watched.lastVersion = resource.version;
+    this.#deps.onEndpoints(resource);
   }
 
-  #publish(watched: Watched, endpoints: readonly Endpoint[]): void {
-    const { config } = watched;
-    const sorted = [...endpoints].sort((a, b) => (a.ip < b.ip ? -1 : 1));
-    const json: Json = {
-      cluster_name: config.name,
-      endpoints: sorted.map((endpoint) => ({
-        locality: {
-          region: endpoint.locality.region,
-          zone: endpoint.locality.zone,
-          sub_zone: endpoint.locality.subZone,
-        },
-        priority: endpoint.priority,
-        lb_endpoints: [
-          {
-            endpoint: {
-              address: { socket_address: { address: endpoint.ip, port_value: endpoint.port } },
-              ...(endpoint.additionalAddresses !== undefined && {
-                additional_addresses: endpoint.additionalAddresses.map(({ ip, port }) => ({
-                  address: { socket_address: { address: ip, port_value: port } },
-                })),
-              }),
-              hostname: endpoint.hostname,
-            },
-            load_balancing_weight: endpoint.weight,
-            ...(endpoint.metadata === undefined ? {} : { metadata: { filter_metadata: endpoint.metadata } }),
-          },
-        ],
-      })),
-    };
-    const version = createHash('sha256').update(JSON.stringify(json)).digest('hex').slice(0, 16);
-    if (version === watched.lastVersion) return;
-    watched.lastVersion = version;
-    this.#onEndpoints({ type: 'endpoint', name: config.name, version, json, origin: `DNS for ${config.origin}` });
+  #failed({ name }: ClusterConfig, { message, cause }: Error): void {
+    const { code } = (cause ?? {}) as NodeJS.ErrnoException;
+    this.#deps.count(name, 'failure');
+    if (code === 'ENODATA' || code === 'ENOTFOUND') this.#deps.count(name, 'empty');
+    this.#deps.onFailure(name, message);
   }
+}
+
+/** As EDS would have given it. */
+function assignment(config: ClusterConfig, endpoints: readonly Endpoint[]): Resource {
+  const sorted = [...endpoints].sort((a, b) => (a.ip < b.ip ? -1 : 1));
+  const json: Json = {
+    cluster_name: config.name,
+    endpoints: sorted.map((endpoint) => ({
+      locality: {
+        region: endpoint.locality.region,
+        zone: endpoint.locality.zone,
+        sub_zone: endpoint.locality.subZone,
+      },
+      priority: endpoint.priority,
+      ...(endpoint.localityWeight !== undefined && { load_balancing_weight: endpoint.localityWeight }),
+      lb_endpoints: [
+        {
+          endpoint: {
+            address: { socket_address: { address: endpoint.ip, port_value: endpoint.port } },
+            ...(endpoint.additionalAddresses !== undefined && {
+              additional_addresses: endpoint.additionalAddresses.map(({ ip, port }) => ({
+                address: { socket_address: { address: ip, port_value: port } },
+              })),
+            }),
+            hostname: endpoint.hostname,
+          },
+          health_status: endpoint.health.toUpperCase(),
+          load_balancing_weight: endpoint.weight,
+          ...(endpoint.metadata !== undefined && { metadata: { filter_metadata: endpoint.metadata } }),
+        },
+      ],
+    })),
+    policy: { overprovisioning_factor: config.inlineAssignment?.overprovisioningFactor ?? 140 },
+  };
+  const version = createHash('sha256').update(JSON.stringify(json)).digest('hex').slice(0, 16);
+  return { type: 'endpoint', name: config.name, version, json, origin: `DNS for ${config.origin}` };
 }

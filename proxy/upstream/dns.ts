@@ -2,12 +2,12 @@
 import { readFileSync, statSync } from 'node:fs';
 import { Resolver } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import type { DnsOptions } from './cluster_config.ts';
+import type { DnsOptions } from './dns_options.ts';
 
 export interface DnsAnswer {
   readonly addresses: readonly string[];
-  /** How long the answer holds; 0: not known (hosts file). */
-  readonly ttlMs: number;
+  /** How long the answer holds; undefined: not known (hosts file). */
+  readonly ttlMs: number | undefined;
 }
 
 export interface DnsResolver {
@@ -20,10 +20,16 @@ export interface SystemResolverOptions {
   readonly hostsPath?: string;
   /** Default /etc/resolv.conf: search domains and ndots; name servers are c-ares' own reading of it. */
   readonly resolvConfPath?: string;
-  /** For tests: `ip:port`. */
+  /** `ip:port`, instead of resolv.conf's. */
   readonly servers?: readonly string[];
+  /** `servers` only where resolv.conf has none. */
+  readonly onlyWithoutOthers?: boolean;
+  /** Whether resolv.conf's search domains are tried; default true. */
+  readonly searches?: boolean;
   /** Per try; default 2,000. */
   readonly timeoutMs?: number;
+  /** Default 2. */
+  readonly tries?: number;
 }
 
 export class SystemResolver implements DnsResolver {
@@ -35,19 +41,25 @@ export class SystemResolver implements DnsResolver {
   #hostsTime = -1;
 
   constructor(options: SystemResolverOptions = {}) {
-    this.#resolver = new Resolver({ timeout: options.timeoutMs ?? 2000, tries: 2 });
-    if (options.servers !== undefined) this.#resolver.setServers(options.servers);
+    this.#resolver = new Resolver({ timeout: options.timeoutMs ?? 2000, tries: options.tries ?? 2 });
+    const { servers } = options;
+    if (servers !== undefined && !(options.onlyWithoutOthers === true && this.#resolver.getServers().length > 0)) {
+      this.#resolver.setServers(servers);
+    }
     this.#hostsPath = options.hostsPath ?? '/etc/hosts';
     const conf = readText(options.resolvConfPath ?? '/etc/resolv.conf');
-    this.#search = [...conf.matchAll(/^\s*(?:search|domain)\s+(.+)$/gm)].at(-1)?.[1]?.trim().split(/\s+/) ?? [];
+    this.#search =
+      options.searches === false
+        ? []
+        : ([...conf.matchAll(/^\s*(?:search|domain)\s+(.+)$/gm)].at(-1)?.[1]?.trim().split(/\s+/) ?? []);
     this.#ndots = Number(/^\s*options\s.*\bndots:(\d+)/m.exec(conf)?.[1] ?? 1);
   }
 
   async resolve(name: string, family: DnsOptions['family']): Promise<DnsAnswer> {
     const plain = name.startsWith('[') && name.endsWith(']') ? name.slice(1, -1) : name;
-    if (isIP(plain) !== 0) return { addresses: [plain], ttlMs: 0 };
+    if (isIP(plain) !== 0) return { addresses: [plain], ttlMs: undefined };
     const local = this.#fromHosts(plain.toLowerCase(), family);
-    if (local.length > 0) return { addresses: local, ttlMs: 0 };
+    if (local.length > 0) return { addresses: local, ttlMs: undefined };
     let failure: unknown;
     for (const candidate of this.#candidates(plain)) {
       try {
@@ -72,7 +84,7 @@ export class SystemResolver implements DnsResolver {
     const v6 = (): Promise<readonly { address: string; ttl: number }[]> => this.#resolver.resolve6(name, { ttl: true });
     const answer = (records: readonly { address: string; ttl: number }[]): DnsAnswer => ({
       addresses: records.map((record) => record.address),
-      ttlMs: Math.max(1, Math.min(...records.map((record) => record.ttl))) * 1000,
+      ttlMs: Math.min(...records.map((record) => record.ttl)) * 1000,
     });
     switch (family) {
       case 'v4_only':

@@ -12,6 +12,8 @@ import { plainEndpoint } from './load_assignment.ts';
 const MAX_HOSTS = 1024;
 /** How long an answer without a TTL holds. */
 const DEFAULT_TTL_MS = 60_000;
+/** A shorter one is taken as this (Envoy dns_cache dns_min_refresh_rate): no name server is asked for each request. */
+const SHORTEST_TTL_MS = 5_000;
 
 interface Known {
   readonly host: ClusterHost;
@@ -66,7 +68,7 @@ export class ForwardProxyHosts {
     const { family } = this.#config.dns;
     let ip: string | undefined;
     let others: readonly string[];
-    let ttlMs = 0;
+    let ttlMs: number | undefined;
     try {
       const answer = await this.#resolver.resolve(name, family === 'auto' ? 'v4_preferred' : family);
       [ip, ...others] = answer.addresses;
@@ -78,7 +80,7 @@ export class ForwardProxyHosts {
     const isForbidden = (address: string): boolean => isLinkLocal(address) || this.#guard.isOwnAddress(address, port);
     if (isForbidden(ip)) return failures.forbiddenDestination;
     const before = this.#known.get(key);
-    const untilMs = this.#nowMs() + (ttlMs || DEFAULT_TTL_MS);
+    const untilMs = this.#nowMs() + (ttlMs === undefined ? DEFAULT_TTL_MS : Math.max(SHORTEST_TTL_MS, ttlMs));
     if (before !== undefined && before.host.address.ip === ip) {
       this.#known.set(key, { host: before.host, untilMs });
       return undefined;
