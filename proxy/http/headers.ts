@@ -110,7 +110,8 @@ export class Headers implements HeaderMap {
       to += 2;
     }
     if (to === fields.length) return;
-    fields.length = to;
+    // Field by field: to set an array's length is a call into the runtime.
+    while (fields.length > to) fields.pop();
     if (originalNames !== undefined && originalNames.length > to >> 1) originalNames.length = to >> 1;
   }
 

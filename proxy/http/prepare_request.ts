@@ -128,7 +128,7 @@ function cleanFields(
   const { fields } = headers;
   // Underscores may stand in any name.
   let dirty = config.underscores !== 'allow';
-  for (let i = 0; i < fields.length && !dirty; i += 2) dirty = mayGo(fields[i] as string);
+  for (let i = 0; i < fields.length && !dirty; i += 2) dirty = mayGo(fields[i] as string, fields[i + 1] as string);
   if (!dirty) return;
   const named = connectionNamed(headers);
   let trailers = false;
@@ -155,7 +155,7 @@ function hasUnderscores({ fields }: RequestHeaders): boolean {
 }
 
 /** Cheap test by first letters: most fields are none of those that cleaning looks at. */
-function mayGo(name: string): boolean {
+function mayGo(name: string, value: string): boolean {
   switch (name.charCodeAt(0)) {
     case 99: // c
       return name === 'connection';
@@ -166,7 +166,8 @@ function mayGo(name: string): boolean {
     case 112: // p
       return name === 'proxy-connection';
     case 116: // t
-      return name === 'te' || name === 'transfer-encoding';
+      // As all gRPC clients say it, it stays as it is.
+      return (name === 'te' && value !== 'trailers') || name === 'transfer-encoding';
     case 117: // u
       return name === 'upgrade';
     case 120: // x

@@ -32,6 +32,8 @@ function isHopByHop(name: string): boolean {
   }
 }
 
+const passesOn = (name: string): boolean => !isHopByHop(name);
+
 /** Completes `headers` in place. `nowEpochMs` may be as old as the read event. */
 export function prepareResponse(
   headers: ResponseHeaders,
@@ -52,7 +54,7 @@ export function prepareResponse(
     } else if (isHopByHop(name)) hasHop = true;
   }
   // A switch of protocols keeps the two fields that announce it.
-  if (hasHop && headers.status !== 101) headers.filter((name) => !isHopByHop(name));
+  if (hasHop && headers.status !== 101) headers.filter(passesOn);
   if (!hasDate) fields.push('date', dateAt(nowEpochMs));
   if (!hasServer && config.serverHeader !== 'pass_through') fields.push('server', config.serverName);
   if (config.via !== '') headers.append('via', config.via);

@@ -1,20 +1,31 @@
 /** Request ids: version 4 UUIDs that tell requests apart, and are no secrets. */
 
-const HEX: readonly string[] = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+const DIGITS = Buffer.from('0123456789abcdef');
+const text = Buffer.alloc(36, '-');
 
 /**
- * A UUID (RFC 9562 §5.4) of four draws. A third of what crypto.randomUUID costs, on every request; Envoy too draws
- * request ids from a generator that is not cryptographic.
+ * A UUID (RFC 9562 §5.4) of four draws; Envoy too draws request ids from a generator that is not cryptographic. Written
+ * into one buffer: joining digits as strings takes twice as long, and once more when the text is sent.
  */
 export function randomRequestId(random: () => number): string {
   const a = (random() * 0x1_0000_0000) >>> 0;
   const b = (random() * 0x1_0000_0000) >>> 0;
   const c = (random() * 0x1_0000_0000) >>> 0;
   const d = (random() * 0x1_0000_0000) >>> 0;
-  return (
-    `${HEX[a >>> 24]}${HEX[(a >>> 16) & 255]}${HEX[(a >>> 8) & 255]}${HEX[a & 255]}-` +
-    `${HEX[b >>> 24]}${HEX[(b >>> 16) & 255]}-${HEX[((b >>> 8) & 15) | 64]}${HEX[b & 255]}-` +
-    `${HEX[((c >>> 24) & 63) | 128]}${HEX[(c >>> 16) & 255]}-${HEX[(c >>> 8) & 255]}${HEX[c & 255]}` +
-    `${HEX[d >>> 24]}${HEX[(d >>> 16) & 255]}${HEX[(d >>> 8) & 255]}${HEX[d & 255]}`
-  );
+  digits(a, 0, 8);
+  digits(b >>> 16, 9, 4);
+  digits((b & 0x0fff) | 0x4000, 14, 4);
+  digits(((c >>> 16) & 0x3fff) | 0x8000, 19, 4);
+  digits(c & 0xffff, 24, 4);
+  digits(d, 28, 8);
+  return text.latin1Slice(0, 36);
+}
+
+/** The last `count` hexadecimal digits of `value`, at `at`. */
+function digits(value: number, at: number, count: number): void {
+  let rest = value;
+  for (let i = at + count - 1; i >= at; i--) {
+    text[i] = DIGITS[rest & 15] as number;
+    rest >>>= 4;
+  }
 }

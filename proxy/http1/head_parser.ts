@@ -203,6 +203,11 @@ function noteFraming(kind: number, value: string, facts: HeadFacts): CodecError 
       facts.chunked = true;
       return undefined;
     case FieldKind.connection:
+      // What nearly everyone says.
+      if (value === 'keep-alive') {
+        facts.keepAlive = true;
+        return undefined;
+      }
       for (const token of value.split(',')) {
         const lower = token.trim().toLowerCase();
         if (lower === 'close') facts.close = true;

@@ -235,7 +235,8 @@ function parseRequestLine(head: string, lineEnd: number, headers: RequestHeaders
   if (!head.startsWith('HTTP/1.', second + 1)) return -1;
   const minor = head.charCodeAt(lineEnd - 1) - 48;
   if (minor !== 0 && minor !== 1) return -1;
-  const method = head.slice(0, first);
+  // A constant for most: what is cut out of a head is interned anew by every set it is looked up in.
+  const method = first === 3 && head.startsWith('GET') ? 'GET' : head.slice(0, first);
   if (!isMethod(method)) return -1;
   headers.method = method;
   const target = head.slice(first + 1, second);

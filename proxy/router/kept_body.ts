@@ -26,7 +26,7 @@ export class KeptBody {
   /** Nothing of it will be sent (again). */
   release(): void {
     this.replayable = this.none;
-    this.chunks.length = 0;
+    if (this.chunks.length > 0) this.chunks.length = 0;
     this.bytes = 0;
   }
 }

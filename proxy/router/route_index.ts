@@ -103,7 +103,7 @@ export class RouteIndex {
     limit: number,
   ): number {
     let best = limit;
-    const exact = buckets.exact.get(key);
+    const exact = buckets.exact.size === 0 ? undefined : buckets.exact.get(key);
     if (exact !== undefined) best = this.#inBucket(exact, key, path, request, context, best);
     const { lengths } = buckets;
     for (let i = 0; i < lengths.length; i++) {

@@ -11,6 +11,9 @@ export class VirtualHosts<T> {
   #any: T | undefined = undefined;
   #lengthsKnown = true;
   readonly #ignorePort: boolean;
+  /** What was asked last: mostly the same, and comparing costs less than a look into a map. */
+  #lastAuthority: string | undefined = undefined;
+  #lastFound: T | undefined = undefined;
 
   constructor(ignorePort: boolean) {
     this.#ignorePort = ignorePort;
@@ -18,6 +21,7 @@ export class VirtualHosts<T> {
 
   /** @returns false when the domain is taken. */
   add(domain: string, value: T): boolean {
+    this.#lastAuthority = undefined;
     const lower = domain.toLowerCase();
     if (lower === '*') {
       if (this.#any !== undefined) return false;
@@ -35,8 +39,15 @@ export class VirtualHosts<T> {
     return true;
   }
 
-  find(request: RequestHeaders): T | undefined {
-    let host = lowerCase(request.authority);
+  find({ authority }: RequestHeaders): T | undefined {
+    if (authority === this.#lastAuthority) return this.#lastFound;
+    this.#lastFound = this.#search(authority);
+    this.#lastAuthority = authority;
+    return this.#lastFound;
+  }
+
+  #search(authority: string): T | undefined {
+    let host = lowerCase(authority);
     if (this.#ignorePort) host = withoutPort(host);
     const exact = this.#exact.get(host);
     if (exact !== undefined) return exact;

@@ -17,6 +17,8 @@ export interface PooledConnection {
   readonly room: number;
   /** Requests on it. */
   readonly activeCount: number;
+  /** Its place among the full ones of its pool, which keeps it; −1: it is not full. */
+  fullPlace: number;
   serve(request: PoolRequest): void;
   /** No request is on it: the idle timeout begins. */
   parked(): void;
@@ -48,7 +50,8 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   readonly #make: ConnectionMaker;
   /** With room; the one used last at the end, so that the others fall idle. */
   readonly #ready: PooledConnection[] = [];
-  readonly #full = new Set<PooledConnection>();
+  /** In no order. No Set: one that a connection enters and leaves with every request is built anew all the time. */
+  readonly #full: PooledConnection[] = [];
   readonly #pending: PoolRequest[] = [];
   readonly #connecting = new Set<ConnectionAttempt>();
   peerMaxStreams = STREAMS_EXPECTED_OF_HTTP2;
@@ -61,7 +64,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   }
 
   get connections(): number {
-    return this.#ready.length + this.#full.size + this.#connecting.size;
+    return this.#ready.length + this.#full.length + this.#connecting.size;
   }
 
   get isEmpty(): boolean {
@@ -117,7 +120,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
     this.#connecting.delete(attempt);
     const connection = this.#make(this, stream);
     if (this.options.protocol === 'auto' && stream.info.alpn !== 'h2') this.peerMaxStreams = 1;
-    this.#full.add(connection);
+    this.#enterFull(connection);
     this.#roomFor(connection, true);
     // What was thought to fit on one connection may need more of them.
     if (this.#pending.length > 0) this.#connectIfNeeded();
@@ -138,7 +141,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   }
 
   #roomFor(connection: PooledConnection, isNew: boolean): void {
-    if (connection.room > 0 && this.#full.delete(connection)) this.#ready.push(connection);
+    if (connection.room > 0 && this.#leaveFull(connection)) this.#ready.push(connection);
     while (connection.room > 0) {
       const request = this.#nextFor(isNew);
       if (request === undefined) break;
@@ -166,7 +169,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   closed(connection: PooledConnection): void {
     const index = this.#ready.indexOf(connection);
     if (index >= 0) this.#ready.splice(index, 1);
-    this.#full.delete(connection);
+    this.#leaveFull(connection);
     this.options.breaker.release('connections');
     this.options.host.counts.cxActive--;
     this.#connectIfNeeded();
@@ -186,10 +189,31 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
   }
 
   #setFull(connection: PooledConnection): void {
-    const index = this.#ready.lastIndexOf(connection);
-    if (index < 0) return;
-    this.#ready.splice(index, 1);
-    this.#full.add(connection);
+    const ready = this.#ready;
+    if (ready.at(-1) === connection) ready.pop();
+    else {
+      const index = ready.lastIndexOf(connection);
+      if (index < 0) return;
+      ready.splice(index, 1);
+    }
+    this.#enterFull(connection);
+  }
+
+  #enterFull(connection: PooledConnection): void {
+    connection.fullPlace = this.#full.push(connection) - 1;
+  }
+
+  /** @returns whether it was full. The last one takes its place. */
+  #leaveFull(connection: PooledConnection): boolean {
+    const place = connection.fullPlace;
+    if (place < 0) return false;
+    const last = this.#full.pop() as PooledConnection;
+    if (last !== connection) {
+      this.#full[place] = last;
+      last.fullPlace = place;
+    }
+    connection.fullPlace = -1;
+    return true;
   }
 
   #pendingLeft(): void {

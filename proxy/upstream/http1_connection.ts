@@ -10,6 +10,7 @@ import type { PoolRequest } from './pool.ts';
 const KEEP_ALIVE_MARGIN_MS = 500;
 
 export class Http1Connection implements PooledConnection, CodecCallbacks {
+  fullPlace = -1;
   readonly #holder: ConnectionHolder;
   readonly #stream: SocketStream;
   readonly #codec: Http1ClientCodec;

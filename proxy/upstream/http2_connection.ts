@@ -13,6 +13,7 @@ import type { ConnectionHolder, PooledConnection } from './connection_pool.ts';
 import type { PoolRequest } from './pool.ts';
 
 export class Http2Connection implements PooledConnection, Http2Callbacks {
+  fullPlace = -1;
   readonly #holder: ConnectionHolder;
   readonly #stream: SocketStream;
   readonly #codec: Http2ClientCodec;
