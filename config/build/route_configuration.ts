@@ -64,6 +64,7 @@ export function buildRouteTable(json: Json, given: RouteTableOptions): RouteTabl
       }
     });
   }
+  if (fields.has('vhds')) fields.fail('vhds', 'only a route configuration that is pushed can have hosts by VHDS');
   return new ConfiguredRouteTable(fields.string('name') ?? '', options.origin, hosts, switchesFilters);
 }
 

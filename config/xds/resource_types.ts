@@ -44,6 +44,13 @@ export const RUNTIME = type(undefined, 'envoy.service.runtime.v3.Runtime', [
   'envoy.service.runtime.v3.RuntimeDiscoveryService',
   'Runtime',
 ]);
+/** Delta only; they become parts of route configurations. */
+export const VIRTUAL_HOST = type(
+  undefined,
+  'envoy.config.route.v3.VirtualHost',
+  ['envoy.service.route.v3.VirtualHostDiscoveryService', 'VirtualHosts'],
+  true,
+);
 export const NAME_TABLE = type(undefined, 'istio.networking.nds.v1.NameTable', ['', ''], true);
 
 const NAMED = {

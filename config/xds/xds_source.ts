@@ -14,8 +14,19 @@ import type { Push } from './discovery_messages.ts';
 import { PathSubscription } from './path_subscription.ts';
 import { type BadResource, type KnownVersion, readResources } from './pushed_resources.ts';
 import { PushedScopes } from './pushed_scopes.ts';
-import { AGGREGATED, CLUSTER, LISTENER, NAME_TABLE, namedType, RUNTIME, type XdsType } from './resource_types.ts';
+import { PushedVirtualHosts, withHosts } from './pushed_virtual_hosts.ts';
+import {
+  AGGREGATED,
+  CLUSTER,
+  LISTENER,
+  NAME_TABLE,
+  namedType,
+  RUNTIME,
+  VIRTUAL_HOST,
+  type XdsType,
+} from './resource_types.ts';
 import { type ConfigServer, readConfigServer, type StaticClusters } from './servers.ts';
+import { StartOrder } from './start_order.ts';
 import { UpdateCounts } from './update_statistics.ts';
 
 export interface XdsOptions {
@@ -32,15 +43,6 @@ export interface XdsOptions {
   readonly onNameTable?: (table: Json) => void;
   log(level: 'debug' | 'info' | 'warning' | 'error', message: string): void;
   readonly random?: () => number;
-}
-
-/** What a start waits for. */
-interface Awaited {
-  readonly type: XdsType;
-  /** '': everything of the type. */
-  readonly name: string;
-  isGiven: boolean;
-  timer: NodeJS.Timeout | undefined;
 }
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
@@ -62,8 +64,24 @@ export class XdsSource implements ConfigSource {
   readonly #known = new Map<string, Map<string, KnownVersion>>();
   /** What is subscribed to: by key, how to let go, and where its statistics stand. */
   readonly #wanted = new Map<string, { readonly dependency: Dependency; unsubscribe(): void }>();
-  readonly #awaited: Awaited[] = [];
+  readonly #order = new StartOrder({
+    onTimeout: (type, name, timeoutMs) => {
+      this.#counts(type).fetchTimeout();
+      const what = name === '' ? `No ${type.resource}s were` : `The runtime layer "${name}" was not`;
+      this.#options.log('warning', `${what} pushed within ${timeoutMs / 1000} s: starting without`);
+    },
+    onGiven: (type) => {
+      const { listeners } = this.#options;
+      if (type === RUNTIME) this.#subscribeFirst();
+      if (type === CLUSTER && listeners !== undefined) {
+        this.#sink?.whenWarmed(() => this.#subscribeAll(LISTENER, listeners));
+      }
+    },
+    onAll: () => this.#sink?.initialized(),
+  });
   readonly #scopes = new PushedScopes();
+  readonly #virtualHosts = new PushedVirtualHosts();
+  #hostsAreWanted = false;
   /** Where scopes come from, once somebody wants them. */
   #scopeServer: string | undefined = undefined;
   readonly #warnedFields = new Set<string>();
@@ -90,19 +108,19 @@ export class XdsSource implements ConfigSource {
     this.#isStarted = true;
     on.statistics.gauge('control_plane.connected_state').set(0);
     const { clusters, listeners, onNameTable, ads, runtimeLayers = [] } = this.#options;
-    if (clusters !== undefined) this.#await(CLUSTER, '', clusters);
-    if (listeners !== undefined) this.#await(LISTENER, '', listeners);
+    if (clusters !== undefined) this.#order.await(CLUSTER, '', fetchTimeoutMs(clusters));
+    if (listeners !== undefined) this.#order.await(LISTENER, '', fetchTimeoutMs(listeners));
     for (const { resource, source } of runtimeLayers) this.#subscribeLayer(resource, source);
-    if (!this.#isAwaited(RUNTIME)) this.#subscribeFirst();
+    if (!this.#order.isAwaited(RUNTIME)) this.#subscribeFirst();
     if (onNameTable !== undefined && ads !== undefined) this.#stream(ads, NAME_TABLE, '').subscribeAll(NAME_TABLE);
     for (const stream of this.#streams.values()) stream.start();
-    if (this.#awaited.length === 0) on.initialized();
+    if (this.#order.isEmpty) on.initialized();
   }
 
   stop(): void {
     for (const stream of this.#streams.values()) stream.stop();
     for (const path of this.#paths.values()) path.stop();
-    for (const { timer } of this.#awaited) clearTimeout(timer);
+    this.#order.stop();
   }
 
   subscribe(dependency: Dependency): boolean {
@@ -137,6 +155,7 @@ export class XdsSource implements ConfigSource {
     this.#wanted.get(key)?.unsubscribe();
     this.#wanted.delete(key);
     this.#known.get(namedType(type).url)?.delete(name);
+    if (type === 'route') this.#virtualHosts.forget(name);
   }
 
   /** All of them, of one server: they stay subscribed to. */
@@ -166,42 +185,6 @@ export class XdsSource implements ConfigSource {
     return source.has('ads') || source.has('self') ? this.#options.ads : undefined;
   }
 
-  #await(type: XdsType, name: string, source: Json): void {
-    const awaited: Awaited = { type, name, isGiven: false, timer: undefined };
-    const timeoutMs = new Fields(source).durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
-    if (timeoutMs > 0) {
-      awaited.timer = setTimeout(() => {
-        this.#counts(type).fetchTimeout();
-        const what = name === '' ? `No ${type.resource}s were` : `The runtime layer "${name}" was not`;
-        this.#options.log('warning', `${what} pushed within ${timeoutMs / 1000} s: starting without`);
-        this.#given(type, (waiting) => waiting === name);
-      }, timeoutMs).unref();
-    }
-    this.#awaited.push(awaited);
-  }
-
-  #isAwaited(type: XdsType): boolean {
-    return this.#awaited.some((entry) => entry.type === type && !entry.isGiven);
-  }
-
-  /** The first push of a type was dealt with, or did not come in time. */
-  #given(type: XdsType, isMeant: (name: string) => boolean): void {
-    let isNews = false;
-    for (const awaited of this.#awaited) {
-      if (awaited.type !== type || awaited.isGiven || !isMeant(awaited.name)) continue;
-      awaited.isGiven = true;
-      clearTimeout(awaited.timer);
-      isNews = true;
-    }
-    if (!isNews) return;
-    const { listeners } = this.#options;
-    if (type === RUNTIME && !this.#isAwaited(RUNTIME)) this.#subscribeFirst();
-    if (type === CLUSTER && listeners !== undefined) {
-      this.#sink?.whenWarmed(() => this.#subscribeAll(LISTENER, listeners));
-    }
-    if (this.#awaited.every(({ isGiven }) => isGiven)) this.#sink?.initialized();
-  }
-
   /** Clusters; listeners follow when those are warm. */
   #subscribeFirst(): void {
     const { clusters, listeners } = this.#options;
@@ -215,7 +198,7 @@ export class XdsSource implements ConfigSource {
       this.#options.log('warning', `The runtime layer "${resource}" stays empty: its rtds_config names no server`);
       return;
     }
-    this.#await(RUNTIME, resource, source.json);
+    this.#order.await(RUNTIME, resource, fetchTimeoutMs(source.json));
     if (typeof server === 'string') this.#path(server, RUNTIME).subscribe(resource);
     else this.#stream(server, RUNTIME, '').subscribe(RUNTIME, resource);
   }
@@ -223,7 +206,7 @@ export class XdsSource implements ConfigSource {
   #subscribeAll(type: XdsType, source: Json): void {
     const server = this.#resolve(new Fields(source));
     if (server === undefined) {
-      this.#given(type, () => true);
+      this.#order.given(type, () => true);
       return;
     }
     if (typeof server === 'string') this.#path(server, type).subscribeAll();
@@ -243,7 +226,7 @@ export class XdsSource implements ConfigSource {
         onUnreadable: (reason) => {
           this.#counts(type).rejected();
           this.#options.log('error', reason);
-          this.#given(type, () => true);
+          this.#order.given(type, () => true);
         },
       });
       this.#paths.set(key, found);
@@ -295,10 +278,7 @@ export class XdsSource implements ConfigSource {
       names: type.isWildcard ? undefined : names,
       origin,
       known,
-      check: (resource) => {
-        if (type.resource === undefined) return complaintOf(type, resource);
-        return sink.check(type.resource === 'scope' ? this.#scopes.sourced(resource) : resource);
-      },
+      check: (resource) => this.#complaintOf(type, resource),
       pause: () => (this.#slices.over ? this.#slices.next() : undefined),
     });
     this.#warnOfUnknown(read.unknownFields, origin);
@@ -306,10 +286,7 @@ export class XdsSource implements ConfigSource {
     const removed = (
       type.isWildcard && push.removed.length === 0 ? this.#missing(push, read, known) : push.removed
     ).filter((name) => !contested.has(name));
-    const isScope = type.resource === 'scope';
-    const conflicting = isScope
-      ? this.#scopes.conflicting(read.changed, removed, origin)
-      : await this.#unbound(type, read.changed, removed, origin);
+    const conflicting = await this.#conflicting(type, read.changed, removed, origin);
     const bad = [...read.bad, ...conflicting];
     const isOut = new Set(conflicting.map(({ name }) => name));
     const good = read.good.filter(({ name }) => !isOut.has(name));
@@ -322,11 +299,13 @@ export class XdsSource implements ConfigSource {
     }
     // Let go while it was read.
     const isWanted = ({ name }: { name: string }): boolean => !isOut.has(name) && (type.isWildcard || names.has(name));
-    const changed = read.changed.filter(isWanted);
+    const wanted = read.changed.filter(isWanted);
+    const changed = type.resource === 'route' ? this.#withHosts(wanted, removed) : wanted;
     for (const [name, version] of read.hashes) if (isWanted({ name })) known.set(name, version);
     for (const name of removed) known.delete(name);
     for (const { name } of good) this.#complaints.delete(`${type.message} ${name}`);
-    if (type === RUNTIME) {
+    if (type === VIRTUAL_HOST) this.#give(this.#virtualHosts.update(changed, removed));
+    else if (type === RUNTIME) {
       for (const { name, json } of changed) sink.runtimeLayer(name, (json['layer'] ?? {}) as Json);
       for (const name of removed) sink.runtimeLayer(name, {});
     } else if (type.resource === undefined) {
@@ -342,11 +321,70 @@ export class XdsSource implements ConfigSource {
         if (!isLast) await this.#slices.next();
       }
     }
-    if (isScope) this.#scopes.taken(changed, removed, sink);
+    if (type.resource === 'scope') this.#scopes.taken(changed, removed, sink);
     this.#count(type, push, bad, changed);
     const told = new Set([...good, ...bad].map(({ name }) => name).concat(removed));
-    this.#given(type, (name) => name === '' || told.has(name));
+    this.#order.given(type, (name) => name === '' || told.has(name));
     return { accepted: good.filter(isWanted), removed, errors: bad.map(({ reason }) => reason) };
+  }
+
+  #complaintOf(type: XdsType, resource: Resource): string | undefined {
+    const sink = this.#sink as ConfigSink;
+    if (type.resource === 'scope') return sink.check(this.#scopes.sourced(resource));
+    if (type === VIRTUAL_HOST) {
+      const { name, json } = resource;
+      return sink.check({ ...resource, type: 'route', json: { name, virtual_hosts: [json] } });
+    }
+    if (!PushedVirtualHosts.isMeant(resource)) {
+      return type.resource === undefined ? complaintOfLayer(type, resource) : sink.check(resource);
+    }
+    try {
+      const server = this.#resolve(new Fields(resource.json).requiredMessage('vhds').requiredMessage('config_source'));
+      if (server !== undefined && typeof server !== 'string' && server.protocol !== 'delta') {
+        return `Cannot use route "${resource.name}" (${resource.origin}): vhds: only delta servers give virtual hosts`;
+      }
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      return `Cannot use route "${resource.name}" (${resource.origin}): vhds.${error.message}`;
+    }
+    return sink.check(withHosts(resource, []));
+  }
+
+  /** What is good by itself, and not beside the others. */
+  async #conflicting(
+    type: XdsType,
+    changed: readonly Resource[],
+    removed: readonly string[],
+    origin: string,
+  ): Promise<BadResource[]> {
+    if (type.resource === 'scope') return this.#scopes.conflicting(changed, removed, origin);
+    if (type === VIRTUAL_HOST) {
+      return this.#virtualHosts.conflicting(changed, (route) => this.#sink?.check(route));
+    }
+    return this.#unbound(type, changed, removed, origin);
+  }
+
+  /** Route configurations with their hosts; those whose hosts have not come are given later. */
+  #withHosts(routes: readonly Resource[], removed: readonly string[]): Resource[] {
+    for (const name of removed) this.#virtualHosts.forget(name);
+    const given = this.#virtualHosts.take(routes);
+    for (const route of routes) {
+      if (PushedVirtualHosts.isMeant(route)) this.#subscribeHosts(route);
+    }
+    return given;
+  }
+
+  #subscribeHosts({ name, json }: Resource): void {
+    const source = new Fields(json).requiredMessage('vhds').requiredMessage('config_source');
+    if (!this.#hostsAreWanted) this.#subscribeAll(VIRTUAL_HOST, source.json);
+    this.#hostsAreWanted = true;
+    const timeoutMs = fetchTimeoutMs(source.json);
+    if (timeoutMs > 0) setTimeout(() => this.#give(this.#virtualHosts.release(name)), timeoutMs).unref();
+  }
+
+  #give(routes: readonly Resource[]): void {
+    if (routes.length === 0) return;
+    this.#sink?.update({ upserts: routes, removed: [], full: false, atomic: false, checked: true });
   }
 
   /** Listeners whose addresses cannot be had. */
@@ -406,6 +444,7 @@ export class XdsSource implements ConfigSource {
   /** Envoy's scopes. */
   #prefix(type: XdsType, name: string): string {
     if (type === RUNTIME) return 'runtime.';
+    if (type === VIRTUAL_HOST) return 'vhds.';
     const { resource } = type;
     switch (resource) {
       case 'cluster':
@@ -440,8 +479,13 @@ export class XdsSource implements ConfigSource {
   }
 }
 
+/** initial_fetch_timeout of a config source; 0: for ever. */
+function fetchTimeoutMs(source: Json): number {
+  return new Fields(source).durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
+}
+
 /** Of what is no resource of the data plane. */
-function complaintOf(type: XdsType, { name, json, origin }: Resource): string | undefined {
+function complaintOfLayer(type: XdsType, { name, json, origin }: Resource): string | undefined {
   if (type !== RUNTIME) return undefined;
   try {
     layerValues(json['layer']);

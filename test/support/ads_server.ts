@@ -14,6 +14,7 @@ export const TYPES = {
   routes: 'envoy.config.route.v3.RouteConfiguration',
   secrets: 'envoy.extensions.transport_sockets.tls.v3.Secret',
   scopes: 'envoy.config.route.v3.ScopedRouteConfiguration',
+  virtualHosts: 'envoy.config.route.v3.VirtualHost',
   extensions: 'envoy.config.core.v3.TypedExtensionConfig',
   runtimes: 'envoy.service.runtime.v3.Runtime',
   names: 'istio.networking.nds.v1.NameTable',
@@ -50,6 +51,7 @@ const METHODS = {
   '/envoy.service.listener.v3.ListenerDiscoveryService/DeltaListeners': 'delta',
   '/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes': 'sotw',
   '/envoy.service.route.v3.RouteDiscoveryService/DeltaRoutes': 'delta',
+  '/envoy.service.route.v3.VirtualHostDiscoveryService/DeltaVirtualHosts': 'delta',
   '/envoy.service.runtime.v3.RuntimeDiscoveryService/StreamRuntime': 'sotw',
   '/envoy.service.runtime.v3.RuntimeDiscoveryService/DeltaRuntime': 'delta',
 } as const;
