@@ -61,6 +61,8 @@ export interface CodecCallbacks {
   onMessageComplete(mustClose: boolean): void;
   /** HTTP/1.1: bytes that were left with the caller would be taken now (an upgrade was answered). */
   onInputWanted(): void;
+  /** HTTP/1.1, upstream: our half of a tunnel is over; the other goes on. */
+  endWrite?(): void;
   /** HTTP/1.1: a stream was reset by our side, which only closing can say. */
   onLocalReset(): void;
 }

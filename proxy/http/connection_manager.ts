@@ -18,8 +18,8 @@ const DELAYED_CLOSE_MS = 1000;
 export interface HttpSide {
   /** `bytes` are borrowed. Not called once the connection is closing. */
   received(bytes: Buffer): void;
-  /** The peer has ended its side. */
-  inputEnded(): void;
+  /** The peer has ended its side. @returns whether what is open goes on: a tunnel, whose halves end each for itself. */
+  inputEnded(): boolean;
   /** What was written has left. */
   drained(): void;
   /** Nothing new is to begin: say so, and close when nothing is open. */
@@ -228,7 +228,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   #peerEnded(): void {
     this.#remoteEnd = true;
     if (!this.#closing) {
-      this.#side.inputEnded();
+      if (this.#side.inputEnded()) return;
       this.#resetStreams();
     }
     this.#closing = true;

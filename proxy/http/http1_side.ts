@@ -47,8 +47,10 @@ export class Http1Side implements HttpSide, CodecCallbacks {
     this.#dispatch(bytes);
   }
 
-  inputEnded(): void {
+  inputEnded(): boolean {
+    if (this.#codec.endTunnel()) return true;
     this.#codec.onEndOfInput();
+    return false;
   }
 
   drained(): void {

@@ -49,7 +49,9 @@ export class Http2Side implements HttpSide, Http2Callbacks {
     this.#connection.close();
   }
 
-  inputEnded(): void {}
+  inputEnded(): boolean {
+    return false;
+  }
 
   drained(): void {
     this.#codec.onDrain();

@@ -31,7 +31,9 @@ export class ProtocolChoice implements HttpSide {
     connection.received(before === '' ? bytes : Buffer.concat([Buffer.from(before, 'latin1'), bytes]));
   }
 
-  inputEnded(): void {}
+  inputEnded(): boolean {
+    return false;
+  }
 
   drained(): void {}
 

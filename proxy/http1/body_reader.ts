@@ -54,6 +54,10 @@ export class BodyReader {
     return this.#state === 'until-close' || this.#state === 'raw';
   }
 
+  get raw(): boolean {
+    return this.#state === 'raw';
+  }
+
   startFixed(length: number): void {
     this.#remaining = length;
     this.#state = length === 0 ? 'done' : 'fixed';

@@ -260,14 +260,14 @@ class RequestEncoder implements StreamEncoder {
   encodeData(chunk: Buffer, endStream: boolean): boolean {
     if (this.#done || this.complete) return true;
     const room = writeBody(this.#codec.callbacks, this.#framing, chunk, endStream);
-    if (endStream) this.complete = true;
+    if (endStream) this.#end();
     return room;
   }
 
   encodeTrailers(trailers: HeaderMap): void {
     if (this.#done || this.complete) return;
     writeTrailers(this.#codec.callbacks, this.#framing, trailers);
-    this.complete = true;
+    this.#end();
   }
 
   reset(): void {
@@ -284,6 +284,14 @@ class RequestEncoder implements StreamEncoder {
 
   startRaw(): void {
     this.#framing = 'raw';
+    // It was over before it was answered.
+    if (this.complete) this.#codec.callbacks.endWrite?.();
+  }
+
+  /** What has no frame has no other end than the connection's. */
+  #end(): void {
+    this.complete = true;
+    if (this.#framing === 'raw') this.#codec.callbacks.endWrite?.();
   }
 
   /** The response is complete: whoever still holds this has nothing to hold. */

@@ -89,6 +89,14 @@ export class Http1ServerCodec implements Codec, BodySink {
     return this.#fail(new CodecError(0, 'http1.connection_closed', 'the client closed within a request'));
   }
 
+  /** The client has ended its half. @returns whether the other goes on: of a CONNECT that was accepted. */
+  endTunnel(): boolean {
+    if (!this.#body.raw || this.#requestDone || this.#encoder?.method !== 'CONNECT') return false;
+    this.#body.stop();
+    this.bodyData(EMPTY, true);
+    return true;
+  }
+
   newStream(): undefined {
     return undefined;
   }
@@ -227,6 +235,8 @@ export class Http1ServerCodec implements Codec, BodySink {
   }
 }
 
+const EMPTY = Buffer.alloc(0);
+
 /** Fills method, path, authority and scheme. @returns the minor version; −1: malformed. */
 function parseRequestLine(head: string, lineEnd: number, headers: RequestHeaders): number {
   const first = head.indexOf(' ');
@@ -289,7 +299,8 @@ function parseTarget(target: string, headers: RequestHeaders): boolean {
 /** Encodes one response. What is called after its end does nothing. */
 class ResponseEncoder implements StreamEncoder {
   readonly #codec: Http1ServerCodec;
-  readonly #method: string;
+  /** Of the request. */
+  readonly method: string;
   readonly #minor: number;
   #framing: BodyFraming = 'none';
   #done = false;
@@ -297,7 +308,7 @@ class ResponseEncoder implements StreamEncoder {
 
   constructor(codec: Http1ServerCodec, method: string, minor: number) {
     this.#codec = codec;
-    this.#method = method;
+    this.method = method;
     this.#minor = minor;
   }
 
@@ -312,11 +323,11 @@ class ResponseEncoder implements StreamEncoder {
     const headers = head as ResponseHeaders;
     const { status } = headers;
     const codec = this.#codec;
-    const accepted = status === 101 || (this.#method === 'CONNECT' && status >= 200 && status < 300);
+    const accepted = status === 101 || (this.method === 'CONNECT' && status >= 200 && status < 300);
     codec.answeredUpgrade(accepted);
     let extra = '';
     if (accepted) this.#framing = 'raw';
-    else if (status === 204 || status === 304 || this.#method === 'HEAD') this.#framing = 'none';
+    else if (status === 204 || status === 304 || this.method === 'HEAD') this.#framing = 'none';
     else if (headers.has('content-length')) this.#framing = 'length';
     else if (endStream) {
       this.#framing = 'none';

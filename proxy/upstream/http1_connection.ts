@@ -106,6 +106,10 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
     this.#stream.readDisable(disabled);
   }
 
+  endWrite(): void {
+    if (!this.#closing) this.#stream.endWrite();
+  }
+
   onInputWanted(): void {}
 
   onGoAway(): void {}

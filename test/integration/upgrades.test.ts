@@ -9,9 +9,11 @@ import { test } from 'node:test';
 import { createRequire } from 'node:module';
 import type { Json, Resource } from '../../config/resources.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { eventually } from '../support/eventually.ts';
 import { RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
+import { byteClient, ByteServer, ending } from '../support/tcp_resources.ts';
 
 /** As much of `ws` as is used here: the package has no types. */
 interface Socket {
@@ -228,6 +230,16 @@ test('bytes that are sent before the 101 reach the upstream only after it, and n
   assert.equal(upstream.received.length, 1);
 });
 
+/** Everything up to the peer's end. */
+async function textToEnd(socket: Duplex): Promise<string> {
+  let text = '';
+  socket.on('data', (bytes: Buffer) => {
+    text += bytes.toString();
+  });
+  await once(socket, 'end');
+  return text;
+}
+
 /** A route for CONNECT that ends it here. */
 function connectResources(port: number): Resource[] {
   return [
@@ -290,6 +302,66 @@ test('a CONNECT tunnel carries bytes both ways when its client speaks HTTP/2', a
     if (got === sent.length) break;
   }
   assert.equal(got, sent.length);
+});
+
+test('a CONNECT tunnel whose client has ended still brings what the host says, up to its end', async (t) => {
+  const host = await ByteServer.start(t);
+  const proxy = await startTestProxy(t, connectResources(host.port));
+  const client = await byteClient(t, proxy.port());
+  client.write('CONNECT db.example:5432 HTTP/1.1\r\nhost: db.example:5432\r\n\r\n');
+  await once(client, 'data');
+  client.end('question');
+  const socket = await host.next();
+  // The end comes as an end, behind all bytes.
+  assert.equal(await textToEnd(socket), 'question');
+  socket.write('answer');
+  const [answer] = (await once(client, 'data')) as [Buffer];
+  assert.equal(answer.toString(), 'answer');
+  await proxy.counted();
+  assert.equal(proxy.value('cluster.upstream.upstream_cx_active'), 1);
+  socket.end();
+  assert.equal(await ending(client), 'end');
+  await eventually('nothing is open', async () => {
+    await proxy.counted();
+    return proxy.value('cluster.upstream.upstream_cx_active') + proxy.value('http.test.downstream_cx_active') === 0;
+  });
+});
+
+test('a CONNECT tunnel ends when its host has ended, as RFC 9110 9.3.6 says', async (t) => {
+  const host = await ByteServer.start(t);
+  const proxy = await startTestProxy(t, connectResources(host.port));
+  const client = await byteClient(t, proxy.port());
+  client.write('CONNECT db.example:5432 HTTP/1.1\r\nhost: db.example:5432\r\n\r\n');
+  await once(client, 'data');
+  const socket = await host.next();
+  socket.end('bye');
+  assert.equal(await textToEnd(client), 'bye');
+  assert.equal(await ending(socket), 'end');
+});
+
+test('the end of a tunnel over HTTP/2 reaches a host that was asked in HTTP/1.1', async (t) => {
+  const host = await ByteServer.start(t, (socket) => {
+    socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
+  });
+  const route = { cluster: 'upstream', upgrade_configs: [{ upgrade_type: 'CONNECT' }] };
+  const proxy = await startTestProxy(t, [
+    httpListener({
+      routes: routeConfig([{ match: { connect_matcher: {} }, route }]),
+      manager: { http2_protocol_options: { allow_connect: true } },
+    }),
+    staticCluster('upstream', [host.port]),
+  ]);
+  const session = http2.connect(`http://127.0.0.1:${proxy.port()}`);
+  t.after(() => session.destroy());
+  const stream = session.request({ ':method': 'CONNECT', ':authority': 'db.example:5432' }, { endStream: false });
+  await once(stream, 'response');
+  stream.end('question');
+  const socket = await host.next();
+  assert.ok((await textToEnd(socket)).endsWith('question'));
+  socket.end('answer');
+  let answer = '';
+  for await (const chunk of stream) answer += String(chunk);
+  assert.equal(answer, 'answer');
 });
 
 test('CONNECT is answered 404 where no route takes it, and 503 where nobody listens', async (t) => {
