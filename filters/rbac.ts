@@ -1,6 +1,6 @@
 /** Allows or denies requests by who asks and what for. Envoy: envoy.extensions.filters.http.rbac.v3. */
 import type { FilterContext, FilterDeps, FilterFactory } from '../proxy/http/filter.ts';
-import { denialDetails, parseRbac, type RbacEngine, type RbacRules } from '../proxy/policy/rbac.ts';
+import { denialDetails, parseRbac, type RbacDecider, type RbacRules } from '../proxy/policy/rbac.ts';
 import { enforcedMetadata, shadowMetadata, type VerdictMetadata } from '../proxy/policy/rbac_metadata.ts';
 import { RbacStatistics } from '../proxy/policy/rbac_statistics.ts';
 import { Fields } from '../proxy/resource_fields.ts';
@@ -46,8 +46,9 @@ export default {
         const { shadow, enforced } = rbac.config;
         if (shadow !== undefined) decideShadow(ctx, rbac, shadow);
         if (enforced === undefined) return 'continue';
-        const { allowed, policy } = enforced.decide(ctx);
-        rbac.enforcedMetadata.set(ctx.info, allowed, policy);
+        const verdict = enforced.decide(ctx);
+        const { allowed, policy } = verdict;
+        rbac.enforcedMetadata.set(ctx.info, verdict);
         rbac.statistics.enforced(allowed, policy);
         if (allowed) return 'continue';
         return ctx.sendLocalReply(403, '', denialDetails(policy), 'RBAC: access denied');
@@ -56,16 +57,16 @@ export default {
   },
 } satisfies FilterFactory<RbacConfig, undefined, RbacConfig>;
 
-function decideShadow(ctx: FilterContext, rbac: Rbac, shadow: RbacEngine): void {
-  const { allowed, policy } = shadow.decide(ctx);
-  rbac.shadowMetadata.set(ctx.info, allowed, policy);
-  rbac.statistics.shadow(allowed, policy);
+function decideShadow(ctx: FilterContext, rbac: Rbac, shadow: RbacDecider): void {
+  const verdict = shadow.decide(ctx);
+  rbac.shadowMetadata.set(ctx.info, verdict);
+  rbac.statistics.shadow(verdict.allowed, verdict.policy);
 }
 
 function parse(json: unknown): RbacConfig {
   const fields = new Fields(json);
   return {
-    ...parseRbac(fields),
+    ...parseRbac(fields, true),
     rulesPrefix: fields.string('rules_stat_prefix') ?? '',
     perRule: fields.boolean('track_per_rule_stats') ?? false,
   };

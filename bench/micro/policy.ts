@@ -3,6 +3,7 @@ import { generateKeyPairSync, sign } from 'node:crypto';
 import jwtAuthn from '../../filters/jwt_authn.ts';
 import type { FilterContext, FilterDeps } from '../../proxy/http/filter.ts';
 import { RequestHeaders } from '../../proxy/http/headers.ts';
+import { StreamInfo } from '../../proxy/http/stream_info.ts';
 import { socketAddress, type ConnectionInfo } from '../../proxy/net/connection_info.ts';
 import { parseRbacRules } from '../../proxy/policy/rbac.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
@@ -125,14 +126,9 @@ headers.method = 'GET';
 headers.path = '/api/v1/thing-7';
 headers.authority = 'shop.example';
 headers.append('x-kind', 'kind-7-x');
-const subject = {
-  connection,
-  requestHeaders: headers,
-  info: {
-    remoteAddress: connection.remoteAddress,
-    dynamicMetadata: new Map([['envoy.filters.http.jwt_authn', { payload: { groups: ['g-7', 'g-x'] } }]]),
-  },
-};
+const info = new StreamInfo(connection, 0, 0);
+info.dynamicMetadata = new Map([['envoy.filters.http.jwt_authn', { payload: { groups: ['g-7', 'g-x'] } }]]);
+const subject = { connection, requestHeaders: headers, info };
 
 for (const [kind, rule] of Object.entries(KINDS)) {
   for (const count of [10, 1000]) {

@@ -27,7 +27,7 @@ export default {
     const delay = fields.durationMs('delay_deny') ?? 0;
     if (delay > 0) fields.fail('delay_deny', 'delaying a denial is not executed by this version');
     return {
-      ...parseRbac(fields),
+      ...parseRbac(fields, false),
       statPrefix: fields.requiredString('stat_prefix'),
       continuous:
         fields.oneOf('enforcement_type', ['ONE_TIME_ON_FIRST_BYTE', 'CONTINUOUS'], 'ONE_TIME_ON_FIRST_BYTE') ===
@@ -44,13 +44,14 @@ export default {
     const decide = (ctx: ConnectionContext): 'continue' | 'stop' => {
       const one: PolicySubject = { connection: ctx.connection, requestHeaders: undefined, info: ctx.info };
       if (shadow !== undefined) {
-        const { allowed, policy } = shadow.decide(one);
-        shadowFacts.set(ctx.info, allowed, policy);
-        statistics.shadow(allowed, policy);
+        const verdict = shadow.decide(one);
+        shadowFacts.set(ctx.info, verdict);
+        statistics.shadow(verdict.allowed, verdict.policy);
       }
       if (enforced === undefined) return 'continue';
-      const { allowed, policy } = enforced.decide(one);
-      enforcedFacts.set(ctx.info, allowed, policy);
+      const verdict = enforced.decide(one);
+      const { allowed, policy } = verdict;
+      enforcedFacts.set(ctx.info, verdict);
       statistics.enforced(allowed, policy);
       if (allowed) return 'continue';
       ctx.close('flush', denialDetails(policy));

@@ -1,7 +1,7 @@
 /** What authorization rules may ask of a request or a connection. */
 import type { RequestHeaders } from '../http/headers.ts';
-import type { Metadata } from '../http/stream_info.ts';
-import type { ConnectionInfo, SocketAddress } from '../net/connection_info.ts';
+import type { Metadata, StreamInfo } from '../http/stream_info.ts';
+import type { ConnectionInfo } from '../net/connection_info.ts';
 import { withoutPort } from '../router/virtual_hosts.ts';
 
 /** The part of a stream, or of a connection, that policy looks at. A FilterContext is one. */
@@ -9,11 +9,7 @@ export interface PolicySubject {
   readonly connection: ConnectionInfo;
   /** undefined on TCP: rules about HTTP never match there. */
   readonly requestHeaders: RequestHeaders | undefined;
-  readonly info: {
-    /** The client's address: what x-forwarded-for says where it is trusted, else the connection's. */
-    readonly remoteAddress: SocketAddress;
-    readonly dynamicMetadata: Map<string, Record<string, unknown>> | undefined;
-  };
+  readonly info: StreamInfo;
   route?(): { readonly metadata: Metadata | undefined } | undefined;
 }
 

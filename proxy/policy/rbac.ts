@@ -1,18 +1,31 @@
 /** One engine of authorization rules for HTTP and TCP. Source: envoy.config.rbac.v3.RBAC, and its filters' common fields. */
 import { Fields } from '../resource_fields.ts';
+import { parseCondition } from './condition.ts';
 import { PolicyFacts, type PolicySubject } from './facts.ts';
 import { nonEmpty, parsePermission } from './permission.ts';
 import { parsePrincipal } from './principal.ts';
-import { and, or, type RuleNode } from './rule_node.ts';
+import { and, leaf, or, type RuleNode } from './rule_node.ts';
+import { RbacMatcherEngine } from './rbac_matcher.ts';
 import { RuleIndex } from './rule_index.ts';
 
 export interface RbacVerdict {
   readonly allowed: boolean;
   /** The policy that matched; undefined: none. */
   readonly policy: string | undefined;
+  /** A matcher's LOG action was taken. */
+  readonly logged?: boolean;
 }
 
-export class RbacEngine {
+/** Verdicts are objects that requests share: one of each outcome. */
+export interface RbacDecider {
+  /** Of a list of policies; a tree of matchers has one for each outcome. */
+  readonly action?: 'ALLOW' | 'DENY' | 'LOG';
+  /** Names that verdicts may have. */
+  readonly policies: readonly string[];
+  decide(subject: PolicySubject): RbacVerdict;
+}
+
+export class RbacEngine implements RbacDecider {
   readonly action: 'ALLOW' | 'DENY' | 'LOG';
   /** In the order in which they win: by name, as in Envoy's map. */
   readonly policies: readonly string[];
@@ -57,35 +70,36 @@ export function parseRbacRules(fields: Fields): RbacEngine {
 
 /** envoy.config.rbac.v3.Policy. */
 function parsePolicy(fields: Fields): RuleNode {
-  for (const name of ['condition', 'checked_condition', 'cel_config']) {
-    if (fields.has(name)) fields.fail(name, 'CEL conditions are not executed by this version');
-  }
+  const condition = parseCondition(fields);
   return and([
     or(nonEmpty(fields, 'permissions').map(parsePermission)),
     or(nonEmpty(fields, 'principals').map(parsePrincipal)),
+    ...(condition === undefined ? [] : [leaf(({ subject }) => condition(subject))]),
   ]);
 }
 
 /** What the HTTP and the network filter's messages have in common. */
 export interface RbacRules {
   /** undefined: nothing is enforced. */
-  readonly enforced: RbacEngine | undefined;
-  readonly shadow: RbacEngine | undefined;
+  readonly enforced: RbacDecider | undefined;
+  readonly shadow: RbacDecider | undefined;
   readonly shadowPrefix: string;
 }
 
-/** @throws {ConfigError} */
-export function parseRbac(fields: Fields): RbacRules {
-  for (const name of ['matcher', 'shadow_matcher']) {
-    if (fields.has(name)) fields.fail(name, 'the matcher API is not executed by this version: use rules');
-  }
-  const rules = fields.message('rules');
-  const shadow = fields.message('shadow_rules');
+/** `http`: whether there are requests to look at. A matcher goes before rules, as in Envoy. @throws {ConfigError} */
+export function parseRbac(fields: Fields, http: boolean): RbacRules {
   return {
-    enforced: rules === undefined ? undefined : parseRbacRules(rules),
-    shadow: shadow === undefined ? undefined : parseRbacRules(shadow),
+    enforced: parseDecider(fields, 'matcher', 'rules', http),
+    shadow: parseDecider(fields, 'shadow_matcher', 'shadow_rules', http),
     shadowPrefix: fields.string('shadow_rules_stat_prefix') ?? '',
   };
+}
+
+function parseDecider(fields: Fields, tree: string, list: string, http: boolean): RbacDecider | undefined {
+  const matcher = fields.message(tree);
+  if (matcher !== undefined) return new RbacMatcherEngine(matcher, http);
+  const rules = fields.message(list);
+  return rules === undefined ? undefined : parseRbacRules(rules);
 }
 
 /** %RESPONSE_CODE_DETAILS% and %CONNECTION_TERMINATION_DETAILS% of a denial; white space would break the log's columns. */

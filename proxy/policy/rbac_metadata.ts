@@ -2,7 +2,7 @@
  * What an authorization decision leaves in dynamic metadata, for later filters (CUSTOM in Istio asks ext_authz only
  * where its shadow rules matched) and for access logs. Source: Envoy's RBAC filter documentation, "Dynamic Metadata".
  */
-import type { RbacEngine } from './rbac.ts';
+import type { RbacDecider, RbacVerdict } from './rbac.ts';
 
 const NAMESPACE = 'envoy.filters.http.rbac';
 const COMMON = 'envoy.common';
@@ -15,33 +15,38 @@ interface WithMetadata {
 const shared = new WeakSet<object>();
 
 export interface VerdictMetadata {
-  set(info: WithMetadata, allowed: boolean, policy: string | undefined): void;
+  set(info: WithMetadata, verdict: RbacVerdict): void;
 }
 
-export function shadowMetadata(prefix: string, engine: RbacEngine | undefined, namespace = NAMESPACE): VerdictMetadata {
+export function shadowMetadata(
+  prefix: string,
+  engine: RbacDecider | undefined,
+  namespace = NAMESPACE,
+): VerdictMetadata {
   return verdictMetadata(`${prefix}shadow_`, engine, namespace);
 }
 
 export function enforcedMetadata(
   prefix: string,
-  engine: RbacEngine | undefined,
+  engine: RbacDecider | undefined,
   namespace = NAMESPACE,
 ): VerdictMetadata {
   return verdictMetadata(`${prefix}enforced_`, engine, namespace);
 }
 
-function verdictMetadata(prefix: string, engine: RbacEngine | undefined, namespace: string): VerdictMetadata {
+function verdictMetadata(prefix: string, engine: RbacDecider | undefined, namespace: string): VerdictMetadata {
   const idKey = `${prefix}effective_policy_id`;
   const resultKey = `${prefix}engine_result`;
   const logs = engine?.action === 'LOG';
   // One object of each outcome, shared by all requests: never written to, replaced where others add to it.
-  const made = new Map<string | undefined, Record<string, unknown>>();
-  const outcome = (allowed: boolean, policy: string | undefined): Record<string, unknown> => {
-    let fields = made.get(policy);
+  const made = new WeakMap<RbacVerdict, Record<string, unknown>>();
+  const outcome = (verdict: RbacVerdict): Record<string, unknown> => {
+    let fields = made.get(verdict);
     if (fields === undefined) {
+      const { allowed, policy } = verdict;
       const result = { [resultKey]: allowed ? 'allowed' : 'denied' };
       fields = policy === undefined ? result : { [idKey]: policy, ...result };
-      made.set(policy, fields);
+      made.set(verdict, fields);
       shared.add(fields);
     }
     return fields;
@@ -63,13 +68,15 @@ function verdictMetadata(prefix: string, engine: RbacEngine | undefined, namespa
     return total;
   };
   return {
-    set(info, allowed, policy) {
+    set(info, verdict) {
       info.dynamicMetadata ??= new Map();
       const all = info.dynamicMetadata;
       const before = all.get(namespace);
-      const fields = outcome(allowed, policy);
+      const fields = outcome(verdict);
       all.set(namespace, before === undefined ? fields : sum(before, fields));
-      if (logs) all.set(COMMON, { ...all.get(COMMON), access_log_hint: policy !== undefined });
+      if (logs || verdict.logged === true) {
+        all.set(COMMON, { ...all.get(COMMON), access_log_hint: verdict.policy !== undefined });
+      }
     },
   };
 }

@@ -58,8 +58,7 @@ export function parseMetadataMatcher(
   source: 'dynamic' | 'route' = 'dynamic',
 ): (facts: PolicyFacts) => boolean {
   const filter = fields.requiredString('filter');
-  const path = fields.messages('path').map((step) => step.requiredString('key'));
-  if (path.length === 0) fields.fail('path', 'at least one key is required');
+  const path = parsePath(fields);
   const test = parseValueMatcher(fields.requiredMessage('value'));
   const invert = fields.boolean('invert') ?? false;
   return ({ subject }) => {
@@ -68,13 +67,16 @@ export function parseMetadataMatcher(
   };
 }
 
+/** Steps into a Struct. @throws {ConfigError} when there are none. */
+export function parsePath(fields: Fields): string[] {
+  const path = fields.messages('path').map((step) => step.requiredString('key'));
+  return path.length === 0 ? fields.fail('path', 'at least one key is required') : path;
+}
+
 /** What the value must show, if it is asked for a text or for one in a list. Empty: more than texts may do. */
 export function claimGuards(fields: Fields): Guards {
   if (fields.boolean('invert') === true) return NO_GUARDS;
-  const path = claimPath(
-    fields.requiredString('filter'),
-    fields.messages('path').map((step) => step.requiredString('key')),
-  );
+  const path = claimPath(fields.requiredString('filter'), parsePath(fields));
   return valueGuards(fields.requiredMessage('value'), { place: 'claim', name: path }, true);
 }
 
@@ -99,7 +101,7 @@ export function claimAt(facts: PolicyFacts, path: readonly string[]): unknown {
 }
 
 /** undefined: not there. Own properties only: a claim called `constructor` is no claim of ours (attacks.md row 34). */
-function valueAt(root: unknown, path: readonly string[]): unknown {
+export function valueAt(root: unknown, path: readonly string[]): unknown {
   let value = root;
   for (const step of path) {
     if (value === null || typeof value !== 'object' || Array.isArray(value) || !Object.hasOwn(value, step)) {

@@ -1,6 +1,6 @@
 /** Requests and connections as authorization rules see them, for tests without sockets. */
 import { RequestHeaders } from '../../proxy/http/headers.ts';
-import type { Metadata } from '../../proxy/http/stream_info.ts';
+import { type Metadata, StreamInfo } from '../../proxy/http/stream_info.ts';
 import { socketAddress, type ConnectionInfo } from '../../proxy/net/connection_info.ts';
 import type { PolicySubject } from '../../proxy/policy/facts.ts';
 import { tlsInfo } from './tls_info.ts';
@@ -55,13 +55,13 @@ export function subject(options: SubjectOptions = {}): PolicySubject {
     terminationDetails: undefined,
     filterState: undefined,
   } satisfies Partial<ConnectionInfo> as unknown as ConnectionInfo;
+  const info = new StreamInfo(connection, 1_700_000_000_000, 0);
+  if (options.remote !== undefined) info.remoteAddress = socketAddress(options.remote, 0);
+  if (options.metadata !== undefined) info.dynamicMetadata = new Map(Object.entries(options.metadata));
   return {
     connection,
     requestHeaders: options.tcp === true ? undefined : headers,
-    info: {
-      remoteAddress: options.remote === undefined ? peer : socketAddress(options.remote, 0),
-      dynamicMetadata: options.metadata === undefined ? undefined : new Map(Object.entries(options.metadata)),
-    },
+    info,
     route: () => ({ metadata: options.routeMetadata }),
   };
 }

@@ -116,7 +116,7 @@ const ROOTS: Readonly<Record<string, Attributes>> = {
   connection: {
     id: ({ info }) => info.connection.id,
     mtls: ({ info }) => info.connection.tls?.mutual === true,
-    requested_server_name: ({ info }) => info.connection.requestedServerName,
+    requested_server_name: ({ info }) => info.connection.requestedServerName ?? '',
     termination_details: ({ info }) => info.connectionTerminationDetails ?? info.connection.terminationDetails,
     transport_failure_reason: ({ info }) => info.connection.transportFailureReason,
     ...tlsAttributes(({ info }) => info.connection.tls),
@@ -142,9 +142,19 @@ const ROOTS: Readonly<Record<string, Attributes>> = {
   },
 };
 
+const NOTHING: ReadonlyMap<string, unknown> = new Map();
+
+/** A protobuf map is there, and `has` is false, while it is empty. */
+function dynamicMetadata(map: ReadonlyMap<string, unknown>): CelObject {
+  return {
+    get: (name) => (name === 'filter_metadata' ? map : undefined),
+    has: (name) => name === 'filter_metadata' && map.size > 0,
+  };
+}
+
 /** Roots that are one value. */
 const WHOLE: Attributes = {
-  metadata: ({ info }) => ({ filter_metadata: info.dynamicMetadata ?? new Map() }),
+  metadata: ({ info }) => dynamicMetadata(info.dynamicMetadata ?? NOTHING),
   filter_state: ({ info }) => info.connection.filterState ?? new Map(),
   upstream_filter_state: () => new Map(),
 };

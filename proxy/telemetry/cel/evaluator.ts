@@ -33,6 +33,11 @@ export function compileCel<I>(text: string, source: CelSource<I>): Evaluate<I> {
   return new Compiler(text, source).compile(parseCel(text));
 }
 
+/** The same for what comes parsed. @throws {ConfigError} for unknown names and functions. */
+export function compileExpression<I>(expression: Expression, source: CelSource<I>): Evaluate<I> {
+  return new Compiler('', source).compile(expression);
+}
+
 /** Whether the value is true; errors are not. */
 export function isTrue(value: unknown): boolean {
   return value === true;
@@ -123,7 +128,7 @@ class Compiler<I> {
   }
 
   #fail(says: string): never {
-    throw new ConfigError('', `CEL "${this.#text.slice(0, 200)}": ${says}`);
+    throw new ConfigError('', `CEL${this.#text === '' ? '' : ` "${this.#text.slice(0, 200)}"`}: ${says}`);
   }
 
   #unary(operator: '!' | '-', operand: Evaluate<I>): Evaluate<I> {
@@ -179,9 +184,14 @@ class Compiler<I> {
   #has(parameters: readonly Expression[]): Evaluate<I> {
     const [field] = parameters;
     if (parameters.length !== 1 || field?.kind !== 'field') return this.#fail('has() takes one field: has(a.b)');
-    const value = this.compile(field);
+    const of = this.compile(field.of);
+    const { name } = field;
     return (input) => {
-      const found = value(input);
+      const object = of(input);
+      if (object !== null && typeof object === 'object' && !(object instanceof Map) && isCelObject(object)) {
+        if (object.has !== undefined) return object.has(name);
+      }
+      const found = select(object, name);
       return found !== CEL_ERROR && found !== undefined;
     };
   }

@@ -124,7 +124,7 @@ function decider(filters: readonly Json[]): (options: SubjectOptions) => string 
   const engines = filters
     .filter((filter) => String(filter['name']).endsWith('.rbac'))
     .flatMap((filter) => {
-      const { enforced, shadow } = parseRbac(new Fields(filter['typed_config']));
+      const { enforced, shadow } = parseRbac(new Fields(filter['typed_config']), true);
       return [enforced, shadow].filter((engine) => engine !== undefined);
     });
   return (options) => {

@@ -5,6 +5,7 @@ import filter from '../../../filters/network/rbac.ts';
 import type { Json, Resource } from '../../../config/resources.ts';
 import { ConfigError } from '../../../proxy/config_error.ts';
 import { httpListener, routeConfig, staticCluster } from '../../support/envoy_resources.ts';
+import { action, extension, list, MATCHERS, on } from '../../support/matcher_cases.ts';
 import { RawClient, RawUpstream } from '../../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../../support/running_proxy.ts';
 import { fileScope } from '../../support/scope.ts';
@@ -37,6 +38,13 @@ before(async () => {
     guarded('denied', { rules: { action: 'DENY', policies: peers('127.0.0.1') } }),
     guarded('allowed', { rules: { policies: peers('127.0.0.1') }, enforcement_type: 'CONTINUOUS' }),
     guarded('nobody', { rules: {} }),
+    guarded('unmatched', { matcher: {} }),
+    guarded('matched', {
+      matcher: list([
+        on(extension('envoy.extensions.matching.common_inputs.network.v3.SourceIPInput'), { exact: '127.0.0.1' }),
+        action('here'),
+      ]),
+    }),
     guarded('shadow', {
       shadow_rules: { action: 'DENY', policies: peers('127.0.0.1') },
       shadow_rules_stat_prefix: 'istio_dry_run_deny_',
@@ -46,7 +54,7 @@ before(async () => {
 });
 
 test('a denied connection is closed without a byte', async (t) => {
-  for (const name of ['denied', 'nobody']) {
+  for (const name of ['denied', 'nobody', 'unmatched']) {
     const before = upstream.all.length;
     const client = new RawClient(t, proxy.port(name));
     client.send('GET / HTTP/1.1\r\nhost: a\r\n\r\n');
@@ -57,7 +65,7 @@ test('a denied connection is closed without a byte', async (t) => {
 });
 
 test('an allowed connection is served, a shadow rule only counts', async () => {
-  for (const name of ['allowed', 'shadow']) {
+  for (const name of ['allowed', 'shadow', 'matched']) {
     assert.equal((await fetch(`http://127.0.0.1:${proxy.port(name)}/`)).status, 200);
   }
   assert.ok(proxy.value('allowed.rbac.allowed') >= 1);
@@ -68,7 +76,7 @@ test('an allowed connection is served, a shadow rule only counts', async () => {
 test('network rbac refuses what it would have to skip', () => {
   const parse = (config: Json) => () => filter.parse(config);
   assert.throws(parse({}), /stat_prefix/);
-  assert.throws(parse({ stat_prefix: 'a', matcher: {} }), ConfigError);
+  assert.throws(parse({ stat_prefix: 'a', matcher: MATCHERS['list'] as Json }), /cannot look at .*HttpRequestHeader/);
   assert.throws(parse({ stat_prefix: 'a', delay_deny: '1s' }), /delay_deny/);
   assert.throws(parse({ stat_prefix: 'a', enforcement_type: 'NEVER' }), ConfigError);
 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { ConfigError } from '../../../proxy/config_error.ts';
-import { denialDetails, parseRbac, parseRbacRules } from '../../../proxy/policy/rbac.ts';
+import { denialDetails, parseRbacRules } from '../../../proxy/policy/rbac.ts';
 import { Fields } from '../../../proxy/resource_fields.ts';
 import { subject, type SubjectOptions } from '../../support/policy_subject.ts';
 
@@ -198,12 +198,11 @@ describe('the engine', () => {
       [{ permissions: [{ and_rules: {} }], principals: [ANY] }, /and_rules\.rules: at least one/],
       [{ permissions: [{ any: false }], principals: [ANY] }, /any: must be true/],
       [{ permissions: [{ header: { name: 'x', string_match: {} } }], principals: [ANY] }, /string_match/],
-      [{ permissions: [ANY], principals: [ANY], condition: {} }, /condition: CEL/],
+      [{ permissions: [ANY], principals: [ANY], condition: {} }, /condition\.call_expr: one kind of CEL/],
+      [{ permissions: [ANY], principals: [ANY], cel_config: {} }, /cel_config: wants a condition/],
       [{ permissions: [{ destination_ip: { address_prefix: 'x' } }], principals: [ANY] }, /an IP address is wanted/],
     ];
     for (const [policy, message] of wrong) assert.throws(() => engine({ p: policy }), message);
-    assert.throws(() => parseRbac(new Fields({ matcher: {} })), ConfigError);
-    assert.throws(() => parseRbac(new Fields({ shadow_matcher: {} })), ConfigError);
     assert.throws(() => engine({}, 'MAYBE'), ConfigError);
   });
 });
