@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { ConfigError } from '../proxy/config_error.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { circleOf, membersOf } from './build/aggregate_circles.ts';
 import { unsupportedPart } from './bootstrap_support.ts';
 import type { Json, Resource, ResourceType } from './resources.ts';
 import type { ParsedDocument } from './yaml_documents.ts';
@@ -66,6 +67,14 @@ export async function readBootstrap(
       });
     });
   }
+  refuseCircles(
+    resources,
+    (name) => {
+      const index = resources.filter(({ type }) => type === 'cluster').findIndex((cluster) => cluster.name === name);
+      return ['static_resources', 'clusters', index];
+    },
+    fail,
+  );
   const socket = fields.message('admin')?.message('address')?.message('socket_address');
   const node = fields.message('node');
   return {
@@ -81,6 +90,21 @@ export async function readBootstrap(
     },
     json: canonical,
   };
+}
+
+/** Aggregate clusters that contain themselves by way of others. */
+function refuseCircles(
+  resources: readonly Resource[],
+  pathOf: (name: string) => readonly (string | number)[],
+  fail: Fail,
+): void {
+  const clusters = resources.filter(({ type }) => type === 'cluster');
+  const graph = new Map(clusters.map(({ name, json }) => [name, membersOf(json) ?? []]));
+  for (const { name } of clusters) {
+    const circle = circleOf(name, graph);
+    if (circle !== undefined)
+      fail(pathOf(name), `the cluster "${name}" contains itself: ${[name, ...circle].join(' → ')}`);
+  }
 }
 
 async function canonicalForm(json: Json, { allowUnknownFields }: BootstrapOptions, fail: Fail): Promise<Json> {

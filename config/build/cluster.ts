@@ -22,6 +22,7 @@ import { buildSocketOptions } from './socket_options.ts';
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 const TYPE = 'type.googleapis.com/';
 const FORWARD_PROXY = `${TYPE}envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig`;
+const AGGREGATE = `${TYPE}envoy.extensions.clusters.aggregate.v3.ClusterConfig`;
 const DEFAULT_IDLE_MS = 3_600_000;
 
 /** @throws {ConfigError} with the field's path. */
@@ -88,6 +89,7 @@ function buildDiscovery(fields: Fields, name: string): Discovery {
   if (custom !== undefined) {
     const { typeUrl } = typedConfig(custom.raw('typed_config') ?? {}, custom.at('typed_config'));
     if (typeUrl === FORWARD_PROXY) return { kind: 'dynamic_forward_proxy' };
+    if (typeUrl === AGGREGATE) return { kind: 'aggregate', members: aggregateMembers(fields, name) };
     const dns = dnsExtension(fields);
     if (dns !== undefined) {
       return { kind: dns.boolean('all_addresses_in_single_endpoint') === true ? 'logical_dns' : 'strict_dns' };
@@ -106,6 +108,20 @@ function buildDiscovery(fields: Fields, name: string): Discovery {
     default:
       return { kind: 'eds', serviceName: fields.message('eds_cluster_config')?.string('service_name') || name };
   }
+}
+
+/** envoy.extensions.clusters.aggregate.v3.ClusterConfig. @throws {ConfigError} */
+function aggregateMembers(cluster: Fields, name: string): readonly string[] {
+  const custom = cluster.requiredMessage('cluster_type');
+  const { json } = typedConfig(custom.raw('typed_config') ?? {}, custom.at('typed_config'));
+  const config = new Fields(json, custom.at('typed_config'));
+  const members = config.strings('clusters');
+  if (members.length === 0) config.fail('clusters', 'at least one is required');
+  if (members.includes(name)) config.fail('clusters', `the cluster "${name}" cannot be a member of itself`);
+  if (buildLoadBalancer(cluster).policy !== 'cluster_provided') {
+    cluster.fail('lb_policy', 'must be CLUSTER_PROVIDED: the members of an aggregate cluster balance');
+  }
+  return members;
 }
 
 /** Where a cluster's type says by itself how names are resolved: DnsCluster, or a dynamic forward proxy's DnsCacheConfig. */

@@ -4,7 +4,7 @@
  */
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-import { layerValues, type PushedLayer } from '../../proxy/runtime_layers.ts';
+import type { PushedLayer } from '../../proxy/runtime_layers.ts';
 import { ALL_SCOPES, type ConfigSink, type ConfigSource, type Dependency, type Json } from '../resources.ts';
 import type { Resource, ResourceKey } from '../resources.ts';
 import { Slices } from '../../proxy/telemetry/slices.ts';
@@ -12,9 +12,10 @@ import { Backoff, STREAM_BACKOFF } from './backoff.ts';
 import { ConfigStream, type PushOutcome } from './config_stream.ts';
 import type { Push } from './discovery_messages.ts';
 import { PathSubscription } from './path_subscription.ts';
-import { type BadResource, type KnownVersion, readResources } from './pushed_resources.ts';
+import { type KnownVersion, readResources } from './pushed_resources.ts';
+import { PushChecks } from './push_checks.ts';
 import { PushedScopes } from './pushed_scopes.ts';
-import { PushedVirtualHosts, withHosts } from './pushed_virtual_hosts.ts';
+import { PushedVirtualHosts } from './pushed_virtual_hosts.ts';
 import {
   AGGREGATED,
   CLUSTER,
@@ -82,6 +83,7 @@ export class XdsSource implements ConfigSource {
   readonly #scopes = new PushedScopes();
   readonly #virtualHosts = new PushedVirtualHosts();
   #hostsAreWanted = false;
+  readonly #checks: PushChecks;
   /** Where scopes come from, once somebody wants them. */
   #scopeServer: string | undefined = undefined;
   readonly #warnedFields = new Set<string>();
@@ -93,6 +95,12 @@ export class XdsSource implements ConfigSource {
   /** @throws {ConfigError} when a config source of the bootstrap cannot be used. */
   constructor(options: XdsOptions) {
     this.#options = options;
+    this.#checks = new PushChecks({
+      scopes: this.#scopes,
+      virtualHosts: this.#virtualHosts,
+      sink: () => this.#sink as ConfigSink,
+      resolve: (source) => this.#resolve(source),
+    });
     // What cannot be resolved is told before anything runs.
     for (const [field, source] of [
       ['dynamic_resources.cds_config', options.clusters],
@@ -278,7 +286,7 @@ export class XdsSource implements ConfigSource {
       names: type.isWildcard ? undefined : names,
       origin,
       known,
-      check: (resource) => this.#complaintOf(type, resource),
+      check: (resource) => this.#checks.complaintOf(type, resource),
       pause: () => (this.#slices.over ? this.#slices.next() : undefined),
     });
     this.#warnOfUnknown(read.unknownFields, origin);
@@ -286,7 +294,7 @@ export class XdsSource implements ConfigSource {
     const removed = (
       type.isWildcard && push.removed.length === 0 ? this.#missing(push, read, known) : push.removed
     ).filter((name) => !contested.has(name));
-    const conflicting = await this.#conflicting(type, read.changed, removed, origin);
+    const conflicting = await this.#checks.conflicting(type, read.changed, removed, origin);
     const bad = [...read.bad, ...conflicting];
     const isOut = new Set(conflicting.map(({ name }) => name));
     const good = read.good.filter(({ name }) => !isOut.has(name));
@@ -321,47 +329,12 @@ export class XdsSource implements ConfigSource {
         if (!isLast) await this.#slices.next();
       }
     }
+    this.#checks.taken(type, changed, removed);
     if (type.resource === 'scope') this.#scopes.taken(changed, removed, sink);
     this.#count(type, push, bad, changed);
     const told = new Set([...good, ...bad].map(({ name }) => name).concat(removed));
     this.#order.given(type, (name) => name === '' || told.has(name));
     return { accepted: good.filter(isWanted), removed, errors: bad.map(({ reason }) => reason) };
-  }
-
-  #complaintOf(type: XdsType, resource: Resource): string | undefined {
-    const sink = this.#sink as ConfigSink;
-    if (type.resource === 'scope') return sink.check(this.#scopes.sourced(resource));
-    if (type === VIRTUAL_HOST) {
-      const { name, json } = resource;
-      return sink.check({ ...resource, type: 'route', json: { name, virtual_hosts: [json] } });
-    }
-    if (!PushedVirtualHosts.isMeant(resource)) {
-      return type.resource === undefined ? complaintOfLayer(type, resource) : sink.check(resource);
-    }
-    try {
-      const server = this.#resolve(new Fields(resource.json).requiredMessage('vhds').requiredMessage('config_source'));
-      if (server !== undefined && typeof server !== 'string' && server.protocol !== 'delta') {
-        return `Cannot use route "${resource.name}" (${resource.origin}): vhds: only delta servers give virtual hosts`;
-      }
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
-      return `Cannot use route "${resource.name}" (${resource.origin}): vhds.${error.message}`;
-    }
-    return sink.check(withHosts(resource, []));
-  }
-
-  /** What is good by itself, and not beside the others. */
-  async #conflicting(
-    type: XdsType,
-    changed: readonly Resource[],
-    removed: readonly string[],
-    origin: string,
-  ): Promise<BadResource[]> {
-    if (type.resource === 'scope') return this.#scopes.conflicting(changed, removed, origin);
-    if (type === VIRTUAL_HOST) {
-      return this.#virtualHosts.conflicting(changed, (route) => this.#sink?.check(route));
-    }
-    return this.#unbound(type, changed, removed, origin);
   }
 
   /** Route configurations with their hosts; those whose hosts have not come are given later. */
@@ -385,23 +358,6 @@ export class XdsSource implements ConfigSource {
   #give(routes: readonly Resource[]): void {
     if (routes.length === 0) return;
     this.#sink?.update({ upserts: routes, removed: [], full: false, atomic: false, checked: true });
-  }
-
-  /** Listeners whose addresses cannot be had. */
-  async #unbound(
-    type: XdsType,
-    changed: readonly Resource[],
-    removed: readonly string[],
-    origin: string,
-  ): Promise<BadResource[]> {
-    if (type.resource !== 'listener' || changed.length === 0) return [];
-    const reasons = await (this.#sink as ConfigSink).claimAddresses(changed, removed);
-    return changed.flatMap(({ name, version, json }) => {
-      const reason = reasons.get(name);
-      return reason === undefined
-        ? []
-        : [{ name, version, json, reason: `Cannot use listener "${name}" (${origin}): ${reason}` }];
-    });
   }
 
   /** The same complaint of the same resource once: servers send again what was refused. */
@@ -482,16 +438,4 @@ export class XdsSource implements ConfigSource {
 /** initial_fetch_timeout of a config source; 0: for ever. */
 function fetchTimeoutMs(source: Json): number {
   return new Fields(source).durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
-}
-
-/** Of what is no resource of the data plane. */
-function complaintOfLayer(type: XdsType, { name, json, origin }: Resource): string | undefined {
-  if (type !== RUNTIME) return undefined;
-  try {
-    layerValues(json['layer']);
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return `Cannot use runtime layer "${name}" (${origin}): ${error.message}`;
-  }
 }

@@ -59,7 +59,7 @@ export class GrpcClientStream implements PoolRequest, ClusterRequest {
   start(): void {
     const host = this.cluster.chooseHost(this);
     if (host === undefined) return this.#end(failures.noHealthyUpstream.body);
-    const pool = this.cluster.pool(host, 'default', 'HTTP/2');
+    const pool = (this.cluster.ownerOf?.(host) ?? this.cluster).pool(host, 'default', 'HTTP/2');
     if (typeof pool === 'string') return this.#end(pool);
     this.#pool = pool;
     pool.request(this);

@@ -74,7 +74,7 @@ class InternalCall implements PoolRequest, ClusterRequest {
     if (cluster === undefined) return this.#fail('there is no such cluster');
     const host = cluster.chooseHost(this);
     if (host === undefined) return this.#fail(failures.noHealthyUpstream.body);
-    cluster.pool(host, 'default', 'HTTP/1.1').request(this);
+    (cluster.ownerOf?.(host) ?? cluster).pool(host, 'default', 'HTTP/1.1').request(this);
   }
 
   shouldSkip(): boolean {

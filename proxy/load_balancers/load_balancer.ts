@@ -14,6 +14,8 @@ export interface LoadBalancerContext {
   shouldSkip(host: Host): boolean;
   /** Priorities that another attempt should leave alone while there are others (previous_priorities). */
   readonly triedPriorities?: ReadonlySet<number> | undefined;
+  /** The hosts whose priorities those are: of an aggregate cluster they are told apart by their members. */
+  readonly triedHosts?: readonly Host[] | undefined;
   /** The host of a session, which comes before any balancing. */
   readonly overrideHost?: OverrideHost | undefined;
 }

@@ -62,4 +62,8 @@ export class RequestWish implements ClusterRequest, TransportWish {
   get triedPriorities(): ReadonlySet<number> | undefined {
     return this.retry?.triedPriorities;
   }
+
+  get triedHosts(): readonly Host[] | undefined {
+    return this.retry?.triedHosts;
+  }
 }

@@ -29,6 +29,7 @@ export class RetryState {
   delayMs = 0;
   /** Priorities that the next attempt avoids: those of the hosts that were tried. */
   triedPriorities: ReadonlySet<number> | undefined = undefined;
+  triedHosts: readonly Host[] | undefined = undefined;
 
   constructor(options: RetryStateOptions) {
     this.#options = options;
@@ -87,6 +88,7 @@ export class RetryState {
     const { priorityUpdateFrequency } = this.#options.policy;
     if (priorityUpdateFrequency > 0 && this.#hosts.length % priorityUpdateFrequency === 0) {
       this.triedPriorities = new Set(this.#hosts.map(({ priority }) => priority));
+      this.triedHosts = [...this.#hosts];
     }
   }
 }

@@ -202,7 +202,8 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     const stream = this.stream;
     const { info } = stream;
     const nowMs = this.#deps.nowMs();
-    const { statistics, outlier } = attempt.cluster;
+    const { outlier } = attempt.cluster;
+    const { statistics } = this.#cluster as Cluster;
     if (outlier !== undefined) reportAnswer(outlier, attempt.host, headers);
     const { policy } = this.limits;
     if (policy !== undefined) {
@@ -278,7 +279,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
   }
 
   attemptTimedOut(attempt: UpstreamRequest, limit: AttemptLimit): void {
-    const { statistics } = attempt.cluster;
+    const { statistics } = this.#cluster as Cluster;
     // What is not whole yet could only go on to one of them.
     if (limit !== 'duration' && this.limits.hedges && this.body.complete) return this.#hedge(attempt);
     if (limit === 'perTry') statistics.rqPerTryTimeout.inc();
@@ -318,8 +319,9 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     }
     info.hostChosen(host, this.#deps.nowMs());
     if (this.forward.autoHostRewrite && host.hostname !== '') rewriteHost(this.requestHeaders, host.hostname);
-    const pool = poolOf(cluster, host, this.forward, this.stream, this);
-    this.#attempt = new UpstreamRequest(this, cluster, host, pool);
+    const owner = cluster.ownerOf?.(host) ?? cluster;
+    const pool = poolOf(owner, host, this.forward, this.stream, this);
+    this.#attempt = new UpstreamRequest(this, owner, host, pool);
     this.#attempt.distrustsIdle = move;
     this.#attempt.start();
   }
@@ -364,7 +366,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
       this.#attempt = attempt;
       return false;
     }
-    if (status !== undefined && status >= 500) attempt.cluster.statistics.response(status);
+    if (status !== undefined && status >= 500) this.#cluster?.statistics.response(status);
     attempt.host.counts.rqError++;
     return true;
   }

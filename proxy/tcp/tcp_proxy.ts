@@ -148,8 +148,10 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     this.#info.upstreamHostMetadata = host.metadata;
     this.attempt++;
     this.#info.upstreamRequestAttemptCount = this.attempt;
-    if (config.tunnel === undefined) this.#open(cluster, host);
-    else this.#tunnel(cluster, host, config.tunnel);
+    const owner = cluster.ownerOf?.(host) ?? cluster;
+    this.#cluster = owner;
+    if (config.tunnel === undefined) this.#open(owner, host);
+    else this.#tunnel(owner, host, config.tunnel);
   }
 
   #open(cluster: Cluster, host: Host): void {

@@ -19,6 +19,8 @@ export interface Cluster {
   readonly maxStreamDurationMs: number;
   /** undefined: no healthy host. */
   chooseHost(context: ClusterRequest): Host | undefined;
+  /** Of an aggregate cluster: the member whose pools, TLS, limits and ejection are those of a host it has chosen. */
+  ownerOf?(host: Host): Cluster;
   /** Clusters whose hosts are made on demand (dynamic forward proxy): undefined where the host can be chosen at once. */
   resolve?(request: RequestHeaders): Promise<Failure | undefined> | undefined;
   /**

@@ -55,7 +55,9 @@ export type Discovery =
   | { readonly kind: 'static' | 'strict_dns' | 'logical_dns' | 'dynamic_forward_proxy' }
   /** `header` names the destination instead, where the request has it; `port` replaces that of the destination. */
   | { readonly kind: 'original_dst'; readonly header: string | undefined; readonly port: number | undefined }
-  | { readonly kind: 'eds'; readonly serviceName: string };
+  | { readonly kind: 'eds'; readonly serviceName: string }
+  /** Names of other clusters, the preferred first. */
+  | { readonly kind: 'aggregate'; readonly members: readonly string[] };
 
 export interface UpstreamHttp {
   readonly protocol: 'http1' | 'http2' | 'downstream' | 'auto';

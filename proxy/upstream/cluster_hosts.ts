@@ -3,7 +3,8 @@ import type { Metadata } from '../http/stream_info.ts';
 import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import { type SocketAddress, socketAddress } from '../net/connection_info.ts';
 import { type HealthStatus, type Host, type HostCounts, type Locality, noHostCounts } from './host.ts';
-import { HostSet, type HostSetOptions } from './host_set.ts';
+import { HostSet, type HostSetOptions, type Priority } from './host_set.ts';
+import type { LoadKind } from './priority_loads.ts';
 import type { Endpoint, LoadAssignment } from './load_assignment.ts';
 import { type SubsetConfig, Subsets } from './subsets.ts';
 
@@ -86,6 +87,10 @@ export class ClusterHosts {
     return this.#set.healthyCount;
   }
 
+  get priorities(): readonly Priority[] {
+    return this.#set.priorities;
+  }
+
   /** Takes a new membership over; hosts whose address stays are the same objects. */
   update(assignment: LoadAssignment): { added: Host[]; removed: Host[] } {
     const before = this.#byAddress;
@@ -129,14 +134,28 @@ export class ClusterHosts {
   }
 
   choose(context: LoadBalancerContext): Host | undefined {
-    const { overrideHost } = context;
+    const session = this.#hostOfSession(context);
+    if (session !== 'any') return session;
+    return this.#subsets === undefined ? this.#set.choose(context) : this.#subsets.choose(context, this.#set);
+  }
+
+  /** The priority is chosen already. */
+  chooseAt(priority: number, kind: LoadKind, context: LoadBalancerContext): Host | undefined {
+    const session = this.#hostOfSession(context);
+    if (session !== 'any') return session;
+    return this.#subsets === undefined
+      ? this.#set.chooseAt(priority, kind, context)
+      : this.#subsets.choose(context, this.#set);
+  }
+
+  #hostOfSession({ overrideHost }: LoadBalancerContext): Host | undefined | 'any' {
     if (overrideHost !== undefined) {
       const host = this.#byAddress.get(overrideHost.address);
       // Degraded will do, as in Envoy's default override_host_status: a session outlives a bad moment.
       if (host !== undefined && host.health !== 'unhealthy') return host;
       if (overrideHost.strict) return undefined;
     }
-    return this.#subsets === undefined ? this.#set.choose(context) : this.#subsets.choose(context, this.#set);
+    return 'any';
   }
 }
 

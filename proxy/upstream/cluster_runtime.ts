@@ -6,6 +6,7 @@ import type { Metadata } from '../http/stream_info.ts';
 import { type ProxiedConnection, type ProxyHeaderConfig, proxiedKey, proxyHeader } from '../net/proxy_header.ts';
 import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { ThreadServices } from '../thread_services.ts';
+import { AggregateHosts, type AggregateLevel } from './aggregate_hosts.ts';
 import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { Cluster, ClusterRequest, TransportWish } from './cluster.ts';
 import type { ClusterConfig, Discovery } from './cluster_config.ts';
@@ -20,6 +21,7 @@ import { Http2Connection } from './http2_connection.ts';
 import { type LoadAssignment, plainEndpoint } from './load_assignment.ts';
 import { OutlierReporter } from './outlier_reporter.ts';
 import type { Pool, PoolOptions } from './pool.ts';
+import type { LoadKind } from './priority_loads.ts';
 
 /** By priority and what they speak. */
 interface HostPools {
@@ -58,6 +60,9 @@ export class ClusterRuntime implements Cluster {
   readonly #pools = new Map<Host, HostPools>();
   readonly #breakers: { readonly default: Breaker; readonly high: Breaker };
   readonly #forward: ForwardProxyHosts | undefined;
+  readonly #aggregate: AggregateHosts | undefined;
+  /** Changes with the hosts and their health. */
+  membershipVersion = 0;
   readonly #originalHosts = new Map<string, ClusterHost>();
   readonly #tls: ClusterTls;
   readonly #tcpTransports = new WeakMap<Host, { readonly tls: UpstreamTls; readonly transport: UpstreamTransport }>();
@@ -99,6 +104,10 @@ export class ClusterRuntime implements Cluster {
             this.#dropPools(host),
           )
         : undefined;
+    this.#aggregate =
+      config.discovery.kind === 'aggregate'
+        ? new AggregateHosts({ ...config, members: config.discovery.members, clusters: services.clusters, random })
+        : undefined;
     if (config.inlineAssignment !== undefined && config.discovery.kind === 'static') {
       this.updateEndpoints(config.inlineAssignment);
     }
@@ -113,6 +122,7 @@ export class ClusterRuntime implements Cluster {
   /** New membership; connections to hosts that are gone end with their responses. */
   updateEndpoints(assignment: LoadAssignment): void {
     const { added, removed } = this.#hosts.update(assignment);
+    this.membershipVersion++;
     for (const host of removed) {
       this.#dropPools(host);
       this.outlier?.forget(host);
@@ -129,6 +139,7 @@ export class ClusterRuntime implements Cluster {
   /** The control thread has judged these hosts anew. */
   verdictsChanged(addresses: readonly string[]): void {
     for (const address of addresses) this.#hosts.verdictChanged(address);
+    this.membershipVersion++;
     this.statistics.membershipHealthy.set(this.#hosts.healthyCount);
   }
 
@@ -151,9 +162,28 @@ export class ClusterRuntime implements Cluster {
         return this.#forward?.get(request.requestHeaders);
       case 'original_dst':
         return this.#originalHost(request, discovery);
+      case 'aggregate':
+        return this.#aggregate?.choose(request);
       default:
         return this.#hosts.choose(request);
     }
+  }
+
+  /** For an aggregate cluster that has chosen one of the priorities. */
+  chooseAt(priority: number, kind: LoadKind, request: ClusterRequest): Host | undefined {
+    return this.#hosts.chooseAt(priority, kind, request);
+  }
+
+  /** Those of its priorities that have hosts. */
+  addLevels(into: AggregateLevel[], madeOf: unknown[]): void {
+    if (this.#aggregate !== undefined) return this.#aggregate.addLevels(into, madeOf);
+    this.#hosts.priorities.forEach(({ total, healthy, degraded, overprovisioningPercent }, priority) => {
+      if (total > 0) into.push({ total, healthy, degraded, overprovisioningPercent, priority, member: this });
+    });
+  }
+
+  ownerOf(host: Host): Cluster {
+    return this.#aggregate?.ownerOf(host) ?? this;
   }
 
   resolve(request: RequestHeaders): Promise<Failure | undefined> | undefined {

@@ -1,0 +1,98 @@
+/**
+ * The hosts of an aggregate cluster: the priorities of its members one after the other, those of the first member first.
+ * Load goes to them as to priorities of one cluster; the member whose priority it is chooses the host, and its pools, TLS
+ * and limits carry the request. Source: Envoy docs "Aggregate cluster"; extensions/clusters/aggregate.
+ */
+import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
+import type { ClusterRequest } from './cluster.ts';
+import type { ClusterLookup } from './cluster_lookup.ts';
+import type { ClusterRuntime } from './cluster_runtime.ts';
+import type { Host } from './host.ts';
+import {
+  type PanicOptions,
+  pickLoad,
+  type PriorityHealth,
+  type PriorityLoad,
+  sharePriorities,
+} from './priority_loads.ts';
+
+/** A priority of a member that has hosts. */
+export interface AggregateLevel extends PriorityHealth {
+  readonly member: ClusterRuntime;
+  /** Within the member. */
+  readonly priority: number;
+}
+
+export interface AggregateOptions extends PanicOptions {
+  readonly members: readonly string[];
+  readonly clusters: ClusterLookup;
+  random(): number;
+}
+
+export class AggregateHosts {
+  readonly #options: AggregateOptions;
+  readonly #owners = new WeakMap<Host, AggregateLevel>();
+  #levels: readonly AggregateLevel[] = [];
+  #loads: readonly PriorityLoad[] = [];
+  /** What the levels were made of: members and the versions of their memberships, alternating. */
+  #madeOf: unknown[] = [];
+  #isLooking = false;
+
+  constructor(options: AggregateOptions) {
+    this.#options = options;
+  }
+
+  choose(request: ClusterRequest): Host | undefined {
+    this.#refresh();
+    const load = pickLoad(this.#loadsFor(request), this.#options.random);
+    const level = load === undefined ? undefined : this.#levels[load.index];
+    if (load === undefined || level === undefined) return undefined;
+    const host = level.member.chooseAt(level.priority, load.kind, request);
+    if (host !== undefined) this.#owners.set(host, level);
+    return host;
+  }
+
+  /** The member that a host was chosen of. */
+  ownerOf(host: Host): ClusterRuntime | undefined {
+    return this.#owners.get(host)?.member;
+  }
+
+  /** Those of members that are aggregates themselves are in it. A circle ends where it closes. */
+  addLevels(into: AggregateLevel[], madeOf: unknown[]): void {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    for (const name of this.#options.members) {
+      const member = this.#options.clusters.get(name) as ClusterRuntime | undefined;
+      madeOf.push(member, member?.membershipVersion);
+      member?.addLevels(into, madeOf);
+    }
+    this.#isLooking = false;
+  }
+
+  /** Attempts that should go to other priorities: to those of other members too. */
+  #loadsFor({ triedHosts }: LoadBalancerContext): readonly PriorityLoad[] {
+    if (triedHosts === undefined) return this.#loads;
+    const tried = new Set<number>();
+    for (const host of triedHosts) {
+      const level = this.#owners.get(host);
+      if (level === undefined) continue;
+      const index = this.#levels.findIndex(
+        ({ member, priority }) => member === level.member && priority === level.priority,
+      );
+      tried.add(index);
+    }
+    const untried = this.#levels.some(({ healthy, degraded }, index) => healthy + degraded > 0 && !tried.has(index));
+    return untried ? sharePriorities(this.#levels, this.#options, tried) : this.#loads;
+  }
+
+  #refresh(): void {
+    const levels: AggregateLevel[] = [];
+    const madeOf: unknown[] = [];
+    this.addLevels(levels, madeOf);
+    const before = this.#madeOf;
+    if (madeOf.length === before.length && madeOf.every((part, index) => part === before[index])) return;
+    this.#madeOf = madeOf;
+    this.#levels = levels;
+    this.#loads = sharePriorities(levels, this.#options);
+  }
+}
