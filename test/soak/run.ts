@@ -1,7 +1,8 @@
-/** `npm run soak -- reload|churn|kill|faults SECONDS`: the long forms of what `npm test` runs for seconds. */
+/** `npm run soak -- reload|churn|kill|faults|matrix SECONDS`: the long forms of what `npm test` runs for seconds. */
 import { churn } from './churn.ts';
 import { faults } from './faults.ts';
 import { kill } from './kill.ts';
+import { matrix } from './matrix.ts';
 import { reload, wrkLoad } from './reload.ts';
 
 const [name = '', text = '60'] = process.argv.slice(2);
@@ -12,6 +13,7 @@ const soaks: Readonly<Record<string, () => Promise<unknown>>> = {
   reload: () => reload(scope, seconds, wrkLoad, console.log),
   churn: () => churn(scope, seconds, console.log),
   faults: () => faults(scope, seconds, console.log),
+  matrix: () => matrix(seconds, console.log),
   kill: () => kill(scope, Math.max(1, Math.round(seconds / 2)), console.log),
 };
 const soak = soaks[name];
