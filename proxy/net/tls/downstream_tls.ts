@@ -246,7 +246,10 @@ export class DownstreamTls implements DownstreamTransportSocket {
     const { requireClientCertificate } = this.#config;
     if (peer === undefined && !requireClientCertificate) return undefined;
     const expired = peer !== undefined && socket.isSessionReused() && judge.isOver(peer);
-    return judge.judge(peer, socket.authorized && !expired, expired ? 'CERT_HAS_EXPIRED' : socket.authorizationError);
+    return judge.judge(
+      peer,
+      expired ? 'CERT_HAS_EXPIRED' : socket.authorized ? undefined : (socket.authorizationError ?? 'CERT_UNTRUSTED'),
+    );
   }
 
   #refused(info: ConnectionInfo, { explanation }: VerificationFailure, { own }: TlsMaterial): void {
@@ -297,9 +300,7 @@ function contextOf(server: Server): SecureContext | undefined {
 /** In the handshake OpenSSL asked `material.judge`, or for a certificate that did not come. */
 function refusalOf(error: NodeJS.ErrnoException, { judge }: TlsMaterial): VerificationFailure | undefined {
   if (error.code === 'ERR_SSL_CERTIFICATE_VERIFY_FAILED') return takeRefusal();
-  return error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE'
-    ? judge.judge(undefined, true, undefined)
-    : undefined;
+  return error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE' ? judge.judge(undefined, undefined) : undefined;
 }
 
 function inWords(error: NodeJS.ErrnoException & { readonly reason?: string }): string {

@@ -62,13 +62,13 @@ export class PeerJudge {
   }
 
   /**
-   * Of a handshake that is through: what Node says of the chain, and `peerOf`'s certificate.
+   * Of a handshake that is through: `peerOf`'s certificate, and what Node says of the chain (undefined: nothing).
    * @returns undefined: the peer is accepted
    */
-  judge(certificate: Certificate | undefined, authorized: boolean, error: unknown): VerificationFailure | undefined {
+  judge(certificate: Certificate | undefined, error: unknown): VerificationFailure | undefined {
     if (certificate === undefined) return noCertificate(this.#rules?.names ?? []);
     if (this.#rules === undefined) return undefined;
-    const fault = authorized ? undefined : faultOfCode(error);
+    const fault = error === undefined ? undefined : faultOfCode(error);
     if (fault !== undefined) return verifyPeer(certificate, fault, this.#rules);
     if (this.#known.get(keyOf(certificate.der))?.certificate === certificate) return undefined;
     const failure = verifyPeer(certificate, undefined, this.#rules);

@@ -1,7 +1,10 @@
 /** What OpenSSL's form of a session says that node:tls does not. Source: openssl ssl/ssl_asn1.c, SSL_SESSION_ASN1. */
 import type { TLSSocket } from 'node:tls';
+import { der } from '../../identity/der_writer.ts';
 import { readDer } from './der.ts';
 
+/** `\0nodejs:tls:session:1\0`; a length of two bytes and the server's name follow. */
+const ENVELOPE_BYTES = 22;
 const OCTET_STRING = 0x04;
 /** SEQUENCE { version, TLS version, cipher, session id, … } */
 const ID_FIELD = 3;
@@ -74,6 +77,26 @@ export function readSession(session: Buffer): SessionFacts {
     at = field.end;
   }
   return { group, id, peer };
+}
+
+/**
+ * A client's session as it is kept: without the server's certificate, which OpenSSL would decode with each connection and
+ * whose owner keeps it anyway; and without the server's name that Node puts before it.
+ */
+export function withoutPeer(session: Buffer): Buffer {
+  // DER begins with 0x30.
+  const wrapped = session[0] === 0 && session.length > ENVELOPE_BYTES + 2;
+  const start = wrapped ? ENVELOPE_BYTES + 2 + session.readUInt16BE(ENVELOPE_BYTES) : 0;
+  const whole = readDer(session, start);
+  if (whole === undefined) return session;
+  const kept: Buffer[] = [];
+  for (let at = 0; at < whole.body.length; ) {
+    const field = readDer(whole.body, at);
+    if (field === undefined) return session.subarray(start);
+    if (field.tag !== PEER_TAG) kept.push(whole.body.subarray(at, field.end));
+    at = field.end;
+  }
+  return der(whole.tag, ...kept);
 }
 
 function nameOf(bytes: Buffer | undefined): string {

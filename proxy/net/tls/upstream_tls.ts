@@ -1,10 +1,11 @@
 /** TLS over connections to hosts: the handshake, who the server has to be, and sessions to resume. */
 import { isIP, type Socket } from 'node:net';
-import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
+import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { readIntoSharedBuffer, SocketStream } from '../socket_stream.ts';
 import type { SocketInfo } from '../acceptor.ts';
 import { FrameStripper, PEER_EXCHANGE } from '../../telemetry/metadata_frame.ts';
 import type { Certificate } from './certificate.ts';
+import { chainError, onceSession, startClient } from './client_socket.ts';
 import { matchesDnsName } from './dns_names.ts';
 import { takeRefusal } from './peer_judge.ts';
 import { describe, handshakeError, verifyName, type VerificationFailure } from './peer_verification.ts';
@@ -19,7 +20,7 @@ import {
 } from './tls_material.ts';
 import type { NameMatcher, UpstreamTlsConfig } from './tls_config.ts';
 import { TlsConnectionInfo } from './tls_info.ts';
-import { sessionFacts } from './tls_session.ts';
+import { sessionFacts, withoutPeer } from './tls_session.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
 
 const NONE: readonly Certificate[] = [];
@@ -151,18 +152,13 @@ class HostTransport implements UpstreamTransport {
     const named = this.#serverName !== '' && isIP(this.#serverName) === 0;
     if (named) info.requestedServerName = this.#serverName;
     info.handshakeStartMs = performance.now();
-    const tls = connect({
-      socket,
-      secureContext: context,
-      // Judged below, in the terms of the configuration; nothing is sent before.
-      rejectUnauthorized: false,
-      checkServerIdentity: () => undefined,
-      ...(named && { servername: this.#serverName }),
-      ...(this.#alpn !== undefined && { ALPNProtocols: this.#alpn }),
-      ...(kept !== undefined && { session: kept.session }),
+    // Judged below, in the terms of the configuration; nothing is sent before.
+    const tls = startClient(socket, {
+      context,
+      serverName: named ? this.#serverName : '',
+      alpn: this.#alpn,
+      session: kept?.session,
     });
-    // Node reads the whole chain into objects for checkServerIdentity, which costs as much as a signature.
-    tls.getPeerCertificate = noPeerCertificate;
     return this.#handshake(tls, socket, info, material, kept, on);
   }
 
@@ -193,7 +189,7 @@ class HostTransport implements UpstreamTransport {
       failed(failure.reason);
     };
     raw.on('error', () => {});
-    tls.on('error', (error: NodeJS.ErrnoException) => {
+    const onError = (error: NodeJS.ErrnoException): void => {
       lastError ??= error;
       const refusal = error.code === 'ERR_SSL_CERTIFICATE_VERIFY_FAILED' ? takeRefusal() : undefined;
       if (refusal !== undefined && !done) {
@@ -212,6 +208,10 @@ class HostTransport implements UpstreamTransport {
       this.#statistics.connectionError.inc();
       this.#complain(`${this.#where(material)} and the handshake failed: ${inWords(error)}`);
       failed(reason === '' ? 'delayed connect error: Connection reset by peer' : reason);
+    };
+    tls.on('error', onError);
+    tls.once('end', () => {
+      if (!done) onError(Object.assign(new Error('the server ended the handshake'), { code: 'ECONNRESET' }));
     });
     tls.once('close', () => {
       if (done) return;
@@ -219,12 +219,12 @@ class HostTransport implements UpstreamTransport {
       this.#complain(`${this.#where(material)} and the server ended the handshake without a word`);
       failed(lastError === undefined ? 'connection closed during the handshake' : handshakeError(lastError));
     });
-    tls.once('secureConnect', () => {
+    tls.once('secure', () => {
       if (done) return;
       const resumed = tls.isSessionReused();
       const facts = sessionFacts(tls);
       const peer = resumed ? kept?.peer : material.judge.peerOf(facts.peer);
-      const failure = this.#judge(peer, resumed || tls.authorized, tls.authorizationError, material);
+      const failure = this.#judge(peer, resumed ? undefined : chainError(tls), material);
       if (failure !== undefined) {
         refused(failure);
         return;
@@ -264,24 +264,19 @@ class HostTransport implements UpstreamTransport {
 
   #keepSession(tls: TLSSocket, { generation }: TlsMaterial, peer: Certificate | undefined): void {
     const keep = (session: Buffer): void => {
-      this.#kept = { session, generation, peer, madeMs: Date.now() };
+      this.#kept = { session: withoutPeer(session), generation, peer, madeMs: Date.now() };
     };
     // In TLS 1.3 tickets come after the handshake, before it their session is of no use.
-    if (tls.getProtocol() === 'TLSv1.3') tls.once('session', keep);
+    if (tls.getProtocol() === 'TLSv1.3') onceSession(tls, keep);
     else {
       const session = tls.getSession();
       if (session) keep(session);
     }
   }
 
-  #judge(
-    peer: Certificate | undefined,
-    authorized: boolean,
-    error: unknown,
-    { judge }: TlsMaterial,
-  ): VerificationFailure | undefined {
+  #judge(peer: Certificate | undefined, error: unknown, { judge }: TlsMaterial): VerificationFailure | undefined {
     if (!judge.verifies) return undefined;
-    const failure = judge.judge(peer, authorized, error);
+    const failure = judge.judge(peer, error);
     if (failure !== undefined || peer === undefined || this.#verifyName === undefined) return failure;
     return verifyName(peer, [exactName(this.#verifyName)]);
   }
@@ -308,8 +303,6 @@ const SESSION_REFRESH_MS = 60_000;
 function isFresh({ madeMs }: KeptSession): boolean {
   return Date.now() - madeMs < SESSION_REFRESH_MS;
 }
-
-const noPeerCertificate = (() => ({})) as unknown as TLSSocket['getPeerCertificate'];
 
 /** A resumed session shows no certificate: what it showed then must hold still. */
 function stillValid({ peer }: KeptSession, { judge }: TlsMaterial): boolean {

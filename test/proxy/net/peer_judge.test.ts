@@ -117,11 +117,11 @@ test('where OpenSSL cannot be asked, the verdict comes from what Node says after
   const { peers: asked } = judged();
   const alice = new Certificate(der(ca.issue(ALICE).chain));
   for (const peers of [asked, new PeerJudge(undefined, null)]) {
-    assert.equal(peers.judge(alice, true, null), undefined);
-    assert.equal(peers.judge(undefined, true, null)?.kind, 'no_cert');
+    assert.equal(peers.judge(alice, undefined), undefined);
+    assert.equal(peers.judge(undefined, undefined)?.kind, 'no_cert');
   }
   assert.equal(new PeerJudge(undefined, null).attach(createSecureContext()), false);
-  assert.equal(asked.judge(alice, false, 'CERT_HAS_EXPIRED')?.kind, 'error');
+  assert.equal(asked.judge(alice, 'CERT_HAS_EXPIRED')?.kind, 'error');
   const stranger = new Certificate(der(ca.issue('spiffe://elsewhere/x').chain));
-  assert.equal(asked.judge(stranger, true, null)?.kind, 'san');
+  assert.equal(asked.judge(stranger, undefined)?.kind, 'san');
 });
