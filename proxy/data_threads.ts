@@ -24,6 +24,7 @@ import {
 } from './upstream/host_reports.ts';
 import type { HealthCheck, ProbeAnswer } from './upstream/health_check.ts';
 import type { OutlierCause } from './upstream/outlier_config.ts';
+import { HashTableBuilder } from './upstream/hash_table_builder.ts';
 import { createHeartbeat, type Heartbeat } from './watchdog.ts';
 import { usedSlotsOf } from './upstream/shared_slots.ts';
 import {
@@ -82,6 +83,7 @@ export class DataThreads {
   readonly breakers: BreakerMemory = createBreakerMemory();
   readonly overload: OverloadMemory = createOverloadMemory();
   readonly reports: ReportMemory = createReportMemory();
+  readonly #hashTables: HashTableBuilder;
   readonly #buckets: BucketMemory = createBucketMemory();
   readonly #threads: DataThread[] = [];
   readonly #ticketSecret = randomBytes(32);
@@ -91,6 +93,7 @@ export class DataThreads {
 
   constructor(options: DataThreadsOptions) {
     this.#options = options;
+    this.#hashTables = new HashTableBuilder(options.aggregate.own);
   }
 
   /** Resolves when every thread runs. */
@@ -183,7 +186,7 @@ export class DataThreads {
 
   async terminate(): Promise<void> {
     this.#stopping = true;
-    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
+    await Promise.all([...this.#threads.map(({ worker }) => worker.terminate()), this.#hashTables.stop()]);
   }
 
   /** For tests: shared slots that somebody holds; `own`: the overload manager's, while a thread lives. */
@@ -299,6 +302,16 @@ export class DataThreads {
       case 'outlier':
         this.#options.outlierFound(message.cluster, message.address, message.cause);
         break;
+      case 'hash-table-wanted': {
+        const { id, spec } = message;
+        this.#hashTables.wanted(thread, id, spec, (memory) => {
+          if (thread.alive) thread.worker.postMessage({ kind: 'hash-table', id, memory } satisfies ToThread);
+        });
+        break;
+      }
+      case 'hash-table-let-go':
+        this.#hashTables.letGo(thread, message.id);
+        break;
       case 'spans': {
         const count = message.spans.length;
         this.#options.onSpans(message.tracer, message.spans);
@@ -332,6 +345,7 @@ export class DataThreads {
     forgetRow(this.breakers, thread.row);
     forgetReports(this.reports, thread.reportRow);
     forgetBuckets(this.#buckets, thread.bucketRow);
+    this.#hashTables.forget(thread);
     for (const resolve of thread.pending.values()) resolve(undefined);
     for (const resolve of thread.answers.values()) resolve({ kind: 'ready' });
     if (this.#stopping) return;

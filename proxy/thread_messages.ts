@@ -72,6 +72,8 @@ export type ToThread =
     }
   /** Until the thread's end; `elapsedMs`: it began so long ago. */
   | { readonly kind: 'drain'; readonly order: DrainOrder; readonly elapsedMs: number }
+  /** undefined: it could not be built. */
+  | { readonly kind: 'hash-table'; readonly id: number; readonly memory: SharedArrayBuffer | undefined }
   /** Overload says whether new connections are taken, in its memory. */
   | { readonly kind: 'accepting' }
   | { readonly kind: 'stop-accepting'; readonly scope: DrainScope }
@@ -81,6 +83,8 @@ export type ToThread =
   | { readonly kind: 'describe'; readonly id: number; readonly withClusters: boolean };
 
 export type FromThread =
+  | { readonly kind: 'hash-table-wanted'; readonly id: number; readonly spec: string }
+  | { readonly kind: 'hash-table-let-go'; readonly id: number }
   | { readonly kind: 'outlier'; readonly cluster: string; readonly address: string; readonly cause: OutlierCause }
   | { readonly kind: 'ready' }
   | { readonly kind: 'applied'; readonly epoch: number; readonly failure: string | undefined }

@@ -5,6 +5,7 @@ import type { Logger } from './telemetry/log.ts';
 import type { SpanSink } from './telemetry/tracing/span.ts';
 import type { Statistics } from './telemetry/statistics.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
+import type { HashTables } from './load_balancers/hash_tables.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
 import type { TokenBuckets } from './http/token_buckets.ts';
 import type { ThreadOverload } from './overload/overload_state.ts';
@@ -28,6 +29,8 @@ export interface ThreadServices {
   /** Live scopes: the table of a request's key. */
   readonly scopes: { get(key: string): RouteTable | undefined };
   readonly breakers: CircuitBreakers;
+  /** Tables of consistent hashing, shared by all threads. */
+  readonly hashTables: HashTables;
   readonly tokenBuckets: TokenBuckets;
   readonly overload: ThreadOverload;
   /** TLS certificates, keys and roots by name. */

@@ -33,6 +33,7 @@ import { CONNECTIONS_OF_ALL, ThreadOverload } from './overload/overload_state.ts
 import { probeHost } from './upstream/health_probe.ts';
 import { HostReports } from './upstream/host_reports.ts';
 import { HostVerdicts } from './upstream/host_verdicts.ts';
+import { SharedHashTables } from './upstream/shared_hash_tables.ts';
 import { SharedBreakers } from './upstream/shared_breakers.ts';
 import { startBeating } from './watchdog.ts';
 
@@ -115,6 +116,10 @@ const overload = new ThreadOverload(
 );
 overload.watchLag();
 startBeating(start.heartbeat);
+const hashTables = new SharedHashTables({
+  wanted: (id, spec) => send({ kind: 'hash-table-wanted', id, spec }),
+  letGo: (id) => send({ kind: 'hash-table-let-go', id }),
+});
 const services: ThreadServices = {
   threadIndex: start.threadIndex,
   statistics,
@@ -125,6 +130,7 @@ const services: ThreadServices = {
   ticketSecret: { bytes: start.ticketSecret },
   breakers,
   overload,
+  hashTables,
   tokenBuckets: new TokenBuckets(start.buckets, start.bucketRow),
   hostVerdicts: new HostVerdicts(),
   hostReports: new HostReports(start.reports, start.reportRow),
@@ -234,6 +240,9 @@ function receive(message: ToThread): void {
       break;
     case 'drain':
       beginDrain(message.order, message.elapsedMs);
+      break;
+    case 'hash-table':
+      hashTables.arrived(message.id, message.memory);
       break;
     case 'accepting':
       for (const listener of cells.listeners.values()) listener.pauseAccepting();

@@ -1,6 +1,7 @@
 /** The contract of load balancers: built once from an immutable membership, replaced with it. */
 import type { Host } from '../upstream/host.ts';
 import type { Metadata } from '../http/stream_info.ts';
+import type { HashTables } from './hash_tables.ts';
 import type { LiveHosts } from './live_hosts.ts';
 
 /** 64-bit hash as two uint32, subset metadata, hosts and priorities already tried, override host, original destination, attempt. */
@@ -30,6 +31,8 @@ export interface OverrideHost {
 
 /** Membership is immutable and the balancer is replaced with it; health is an overlay. Synchronous, no allocation. */
 export interface LoadBalancer {
+  /** Resolves when what it chooses by is there; undefined: it is. Who cannot wait chooses all the same. */
+  readonly ready?: Promise<void> | undefined;
   chooseHost(request: LoadBalancerContext): Host | undefined;
 }
 
@@ -39,6 +42,8 @@ export interface LoadBalancerInput {
   readonly hosts: readonly Host[];
   /** Those of them that may be chosen: healthy ones, or all in panic. Default: all. */
   readonly live?: LiveHosts;
+  /** Where tables come from. Default: built when they are first used. */
+  readonly tables?: HashTables;
   /** [0, 1) */
   readonly random: () => number;
 }

@@ -104,7 +104,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
       this.#mirror = Mirror.of(forward.mirrors, headers, this.#deps.random, this.limits.globalMs, limitBytes);
     }
     if (endStream) this.#requestComplete();
-    const resolving = cluster.resolve?.(headers);
+    const resolving = cluster.resolve?.(this);
     if (resolving === undefined) this.#connect();
     else {
       resolving.then(

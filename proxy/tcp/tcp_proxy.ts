@@ -127,7 +127,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
       cluster.statistics.cxConnectAttemptsExceeded.inc();
       return this.#fail('URX');
     }
-    const looking = this.requestHeaders === NO_HEADERS ? undefined : cluster.resolve?.(this.requestHeaders);
+    const looking = cluster.resolve?.(this);
     if (looking === undefined) return this.#choose(cluster);
     looking.then((failure) => {
       if (this.#ending || this.#done) return;

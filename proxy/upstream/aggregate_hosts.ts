@@ -52,6 +52,17 @@ export class AggregateHosts {
     return host;
   }
 
+  /** Until every member can choose at once; undefined: they can. */
+  resolve(request: ClusterRequest): Promise<undefined> | undefined {
+    this.#refresh();
+    let waits: Promise<unknown>[] | undefined;
+    for (const { member } of this.#levels) {
+      const wait = member.resolve(request);
+      if (wait !== undefined) waits = [...(waits ?? []), wait];
+    }
+    return waits === undefined ? undefined : Promise.all(waits).then(() => undefined);
+  }
+
   /** The member that a host was chosen of. */
   ownerOf(host: Host): ClusterRuntime | undefined {
     return this.#owners.get(host)?.member;

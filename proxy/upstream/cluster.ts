@@ -21,8 +21,11 @@ export interface Cluster {
   chooseHost(context: ClusterRequest): Host | undefined;
   /** Of an aggregate cluster: the member whose pools, TLS, limits and ejection are those of a host it has chosen. */
   ownerOf?(host: Host): Cluster;
-  /** Clusters whose hosts are made on demand (dynamic forward proxy): undefined where the host can be chosen at once. */
-  resolve?(request: RequestHeaders): Promise<Failure | undefined> | undefined;
+  /**
+   * Clusters whose hosts are made on demand (dynamic forward proxy), or found in a table that is still being built:
+   * undefined where the host can be chosen at once.
+   */
+  resolve?(request: ClusterRequest): Promise<Failure | undefined> | undefined;
   /**
    * The connections of this thread to a host.
    * `downstreamProtocol`: of the request, for clusters that use the same (`HTTP/1.1`, `HTTP/2`).

@@ -68,14 +68,20 @@ export class ClusterHost implements Host {
 export class ClusterHosts {
   readonly #options: ClusterHostsOptions;
   readonly #verdicts: ReadonlyMap<string, HostVerdict>;
+  /** Hosts are chosen by tables that take time to build. */
+  readonly #hashes: boolean;
   #byAddress = new Map<string, ClusterHost>();
   #set: HostSet;
   #subsets: Subsets | undefined = undefined;
+  /** The membership before, while the tables of this one are built. */
+  #former: HostSet | undefined = undefined;
 
   /** `verdicts`: live, kept by whoever receives them. */
   constructor(options: ClusterHostsOptions, verdicts: ReadonlyMap<string, HostVerdict>) {
     this.#options = options;
     this.#verdicts = verdicts;
+    const { policy } = options.loadBalancer;
+    this.#hashes = policy === 'ring_hash' || policy === 'maglev';
     this.#set = new HostSet([], 140, options);
   }
 
@@ -96,6 +102,7 @@ export class ClusterHosts {
     const before = this.#byAddress;
     const next = new Map<string, ClusterHost>();
     const added: Host[] = [];
+    let moved = false;
     for (const endpoint of assignment.endpoints) {
       const { text } = socketAddress(endpoint.ip, endpoint.port);
       if (next.has(text)) continue;
@@ -103,7 +110,10 @@ export class ClusterHosts {
       if (host === undefined) {
         host = new ClusterHost(endpoint);
         added.push(host);
-      } else host.take(endpoint);
+      } else {
+        moved ||= host.priority !== endpoint.priority;
+        host.take(endpoint);
+      }
       judge(host, this.#verdicts.get(text));
       next.set(text, host);
     }
@@ -112,12 +122,34 @@ export class ClusterHosts {
     const removed = [...before.values()].filter((host) => !next.has(host.address.text));
     this.#byAddress = next;
     const hosts = [...next.values()];
+    const former = this.#former ?? this.#set;
     this.#set = new HostSet(hosts, assignment.overprovisioningFactor, this.#options);
     this.#subsets =
       this.#options.subsets === undefined
         ? undefined
         : new Subsets(this.#options.subsets, hosts, assignment.overprovisioningFactor, this.#options);
+    this.#former = undefined;
+    // A host of another priority would not be found where the former set has it.
+    if (this.#hashes && this.#subsets === undefined && !moved && former.hosts.length > 0) this.#bridge(former, removed);
     return { added, removed };
+  }
+
+  /** The former membership goes on until the tables of the new one are there: without hosts that are gone. */
+  #bridge(former: HostSet, removed: readonly ClusterHost[]): void {
+    const set = this.#set;
+    const { ready } = set;
+    if (ready === undefined) return;
+    for (const host of removed) host.health = 'unhealthy';
+    this.#former = former;
+    void ready.then(() => {
+      if (this.#set === set) this.#former = undefined;
+    });
+  }
+
+  /** Resolves when a host can be chosen for this request without building a table; undefined: it can. */
+  ready(context: LoadBalancerContext): Promise<unknown> | undefined {
+    if (!this.#hashes || this.#former !== undefined) return undefined;
+    return this.#subsets === undefined ? this.#set.ready : this.#subsets.ready(context, this.#set);
   }
 
   /** A verdict has changed: nothing is built again. @returns the host, where its health is another now. */
@@ -136,6 +168,7 @@ export class ClusterHosts {
   choose(context: LoadBalancerContext): Host | undefined {
     const session = this.#hostOfSession(context);
     if (session !== 'any') return session;
+    if (this.#former !== undefined) return this.#former.choose(context);
     return this.#subsets === undefined ? this.#set.choose(context) : this.#subsets.choose(context, this.#set);
   }
 
@@ -144,7 +177,7 @@ export class ClusterHosts {
     const session = this.#hostOfSession(context);
     if (session !== 'any') return session;
     return this.#subsets === undefined
-      ? this.#set.chooseAt(priority, kind, context)
+      ? (this.#former ?? this.#set).chooseAt(priority, kind, context)
       : this.#subsets.choose(context, this.#set);
   }
 

@@ -1,7 +1,6 @@
 /** A cluster on one data thread: hosts, pools and counters, made when traffic first asks for it. */
 import { isIP } from 'node:net';
 import type { Failure } from '../failures.ts';
-import type { RequestHeaders } from '../http/headers.ts';
 import type { Metadata } from '../http/stream_info.ts';
 import { type ProxiedConnection, type ProxyHeaderConfig, proxiedKey, proxyHeader } from '../net/proxy_header.ts';
 import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
@@ -84,6 +83,7 @@ export class ClusterRuntime implements Cluster {
         localityWeighted: config.localityWeighted,
         slowStart: config.slowStart === undefined ? undefined : { ...config.slowStart, nowMs, random },
         subsets: config.subsets,
+        tables: services.hashTables,
         random,
         nowMs,
       },
@@ -186,8 +186,10 @@ export class ClusterRuntime implements Cluster {
     return this.#aggregate?.ownerOf(host) ?? this;
   }
 
-  resolve(request: RequestHeaders): Promise<Failure | undefined> | undefined {
-    return this.#forward?.resolve(request);
+  resolve(request: ClusterRequest): Promise<Failure | undefined> | undefined {
+    if (this.#forward !== undefined) return this.#forward.resolve(request.requestHeaders);
+    if (this.#aggregate !== undefined) return this.#aggregate.resolve(request);
+    return this.#hosts.ready(request)?.then(() => undefined);
   }
 
   breaker(priority: Priority): Breaker {

@@ -58,6 +58,8 @@ export class ForwardProxyHosts {
   /** undefined: `get` answers at once. */
   resolve(request: RequestHeaders): Promise<Failure | undefined> | undefined {
     const key = request.authority.toLowerCase();
+    // TCP that says no name: there is nobody, and nothing to look up.
+    if (key === '') return undefined;
     const known = this.#known.get(key);
     if (known !== undefined && known.untilMs > this.#nowMs()) return undefined;
     return this.#look(key, request.scheme);

@@ -1,5 +1,6 @@
 /** Chooses among the hosts of one priority and one kind of health, by locality weights where those are asked for. */
 import { createLoadBalancer } from '../load_balancers/index.ts';
+import type { HashTables } from '../load_balancers/hash_tables.ts';
 import { LiveHosts, type SlowStart } from '../load_balancers/live_hosts.ts';
 import type { LoadBalancer, LoadBalancerConfig, LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import type { HealthStatus, Host } from './host.ts';
@@ -8,9 +9,12 @@ export interface ChooserOptions {
   readonly loadBalancer: LoadBalancerConfig;
   readonly slowStart: SlowStart | undefined;
   readonly random: () => number;
+  readonly tables?: HashTables;
 }
 
 export interface HostChooser {
+  /** Resolves when it can choose without building anything; undefined: it can. */
+  readonly ready: Promise<unknown> | undefined;
   choose(context: LoadBalancerContext): Host | undefined;
   /** A host's health has changed. */
   changed(host: Host): void;
@@ -23,12 +27,15 @@ export function plainChooser(
   options: ChooserOptions,
 ): HostChooser {
   const live = new LiveHosts(hosts, kind, options.slowStart);
-  let balancer: LoadBalancer | undefined;
+  const { loadBalancer, random, tables } = options;
+  let made: LoadBalancer | undefined;
+  const balancer = (): LoadBalancer =>
+    (made ??= createLoadBalancer(loadBalancer, { hosts, live, random, ...(tables !== undefined && { tables }) }));
   return {
-    choose(context) {
-      balancer ??= createLoadBalancer(options.loadBalancer, { hosts, live, random: options.random });
-      return balancer.chooseHost(context);
+    get ready() {
+      return balancer().ready;
     },
+    choose: (context) => (made ?? balancer()).chooseHost(context),
     changed: (host) => live.changed(host),
   };
 }
@@ -68,7 +75,11 @@ export function localityChooser(
       return total;
     });
   };
+  const chooserOf = (group: LocalityGroup): HostChooser => (group.chooser ??= plainChooser(group.hosts, kind, options));
   return {
+    get ready() {
+      return allOf(list.map((group) => chooserOf(group).ready));
+    },
     choose(context) {
       sums ??= weigh();
       const total = sums[sums.length - 1] as number;
@@ -78,12 +89,17 @@ export function localityChooser(
       let index = 0;
       while (index < sums.length - 1 && point >= (sums[index] as number)) index++;
       const group = list[index] as LocalityGroup;
-      group.chooser ??= plainChooser(group.hosts, kind, options);
-      return group.chooser.choose(context);
+      return chooserOf(group).choose(context);
     },
     changed(host) {
       sums = undefined;
       groups.get(keyOf(host))?.chooser?.changed(host);
     },
   };
+}
+
+/** undefined where none of them is to be waited for. */
+export function allOf(promises: readonly (Promise<unknown> | undefined)[]): Promise<unknown> | undefined {
+  const some = promises.filter((promise) => promise !== undefined);
+  return some.length === 0 ? undefined : Promise.all(some);
 }

@@ -3,7 +3,7 @@
  * steps that cost the same however many hosts there are.
  */
 import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
-import { type ChooserOptions, type HostChooser, localityChooser, plainChooser } from './host_chooser.ts';
+import { allOf, type ChooserOptions, type HostChooser, localityChooser, plainChooser } from './host_chooser.ts';
 import type { HealthStatus, Host } from './host.ts';
 import { type LoadKind, type PanicOptions, pickLoad, type PriorityLoad, sharePriorities } from './priority_loads.ts';
 
@@ -41,6 +41,8 @@ export class HostSet {
   readonly #options: HostSetOptions;
   readonly #priorities: Priority[] = [];
   #loads: readonly PriorityLoad[];
+  /** Hosts can be chosen by these loads without building anything. */
+  #readyFor: readonly PriorityLoad[] | undefined = undefined;
 
   constructor(hosts: readonly Host[], overprovisioningPercent: number, options: HostSetOptions) {
     this.hosts = hosts;
@@ -74,6 +76,17 @@ export class HostSet {
     this.#loads = sharePriorities(this.#priorities, this.#options);
   }
 
+  /** Resolves when hosts can be chosen without building anything; undefined: they can. */
+  get ready(): Promise<unknown> | undefined {
+    const loads = this.#loads;
+    if (this.#readyFor === loads) return undefined;
+    const ready = allOf(
+      loads.map(({ index, kind }) => this.#chooserOf(this.#priorities[index] as Priority, kind).ready),
+    );
+    if (ready === undefined) this.#readyFor = loads;
+    return ready;
+  }
+
   choose(context: LoadBalancerContext): Host | undefined {
     const tried = context.triedPriorities;
     const load = pickLoad(tried === undefined ? this.#loads : this.#without(tried), this.#options.random);
@@ -92,9 +105,12 @@ export class HostSet {
 
   #chooseOf(index: number, kind: LoadKind, context: LoadBalancerContext): Host | undefined {
     const priority = this.#priorities[index];
-    if (priority === undefined) return undefined;
+    return priority === undefined ? undefined : this.#chooserOf(priority, kind).choose(context);
+  }
+
+  #chooserOf(priority: Priority, kind: LoadKind): HostChooser {
     priority.choosers[kind] ??= this.#chooser(priority, kind);
-    return priority.choosers[kind].choose(context);
+    return priority.choosers[kind];
   }
 
   #chooser({ hosts, overprovisioningPercent }: Priority, kind: LoadKind): HostChooser {

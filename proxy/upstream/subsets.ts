@@ -1,6 +1,7 @@
 /** Subsets of a cluster's hosts by endpoint metadata. Envoy: envoy.config.cluster.v3.Cluster.LbSubsetConfig. */
 import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import type { HealthStatus, Host } from './host.ts';
+import { allOf } from './host_chooser.ts';
 import { HostSet, type HostSetOptions } from './host_set.ts';
 
 export type SubsetFallback = 'none' | 'any_endpoint' | 'default_subset';
@@ -58,6 +59,15 @@ export class Subsets {
         ? hosts.filter((host) => wanted.every(([key, value]) => same(labelsOf(host)[key], value)))
         : [],
     );
+  }
+
+  /** Resolves when hosts can be chosen for this request without building anything; undefined: they can. */
+  ready(context: LoadBalancerContext, all: HostSet): Promise<unknown> | undefined {
+    const wanted = context.metadataMatch?.['envoy.lb'];
+    if (wanted === undefined) return allOf([all.ready, this.#default.ready]);
+    const keys = Object.keys(wanted).sort();
+    const set = this.#sets.get(keys.join('\0'))?.byValues.get(valuesOf(keys, wanted) as string);
+    return (set ?? all).ready;
   }
 
   /** `all`: the whole membership. */
