@@ -182,6 +182,9 @@ function collected({ chunks }: ExtAuthzState, partial: boolean): CheckBody {
   return { bytes: Buffer.concat(chunks), partial };
 }
 
+/** The request's own method goes to the authorizer, and this one would open a tunnel to it instead of asking it. */
+const NOT_OVER_HTTP: Verdict = { kind: 'error', reason: 'a CONNECT cannot be asked about over HTTP' };
+
 /** Never rejects: what fails decides nothing. */
 async function decide(
   config: ExtAuthzConfig,
@@ -193,6 +196,7 @@ async function decide(
   const service = route?.service ?? config.service;
   try {
     if (service.kind === 'http') {
+      if (ctx.requestHeaders.method === 'CONNECT') return NOT_OVER_HTTP;
       const request = httpCheckRequest(config, service, ctx.requestHeaders, body);
       return httpVerdict(service, await ctx.call(service.cluster, request));
     }

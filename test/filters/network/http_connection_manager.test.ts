@@ -35,9 +35,9 @@ const cases: readonly (readonly [says: string, manager: Json, complaint: RegExp]
     /stream_idle_timeout: a duration such as "1\.5s" is wanted, got "5 minutes"/,
   ],
   [
-    'scoped routes are wanted',
+    'scoped routes have no name',
     { route_config: undefined, scoped_routes: {} } as unknown as Json,
-    /scoped_routes: scoped routes are not supported/,
+    /scoped_routes\.name: is required/,
   ],
   [
     'a head may be larger than any',
