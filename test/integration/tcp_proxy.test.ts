@@ -323,6 +323,7 @@ test('a TCP connection goes on when the cluster changes, and ends after the drai
   const client = await byteClient(t, proxy.port());
   const upstream = await server.next();
   proxy.set([tcpListener('up'), staticCluster('up', [other.port])]);
+  await proxy.settled();
   (await byteClient(t, proxy.port())).write('new');
   assert.equal((await readBytes(await other.next(), 3)).toString(), 'new');
   client.write('still');
