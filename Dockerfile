@@ -31,5 +31,5 @@ USER 1337:1337
 EXPOSE 15001 15006 15021 15090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["node", "--disable-warning=ExperimentalWarning", "/app/dist/cli/main.js", "healthcheck"]
-ENTRYPOINT ["node", "--disable-warning=ExperimentalWarning", "--disable-sigusr1", "--max-semi-space-size=2", "--max-old-space-size-percentage=50", "/app/dist/cli/main.js"]
+ENTRYPOINT ["node", "--disable-warning=ExperimentalWarning", "--disable-sigusr1", "--max-semi-space-size=2", "--no-parallel-scavenge", "--max-old-space-size-percentage=50", "/app/dist/cli/main.js"]
 CMD ["run"]

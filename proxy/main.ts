@@ -18,6 +18,7 @@ import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.
 import { OwnPorts } from './own_ports.ts';
 import { Observation } from './observation.ts';
 import { keepMemorySmall } from './resident_memory.ts';
+import { yieldToTraffic } from './background_threads.ts';
 import { finishOpenWork, type ShutdownPolicy, shutdownPolicy } from './shutdown.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import { LogWriter } from './telemetry/log_writer.ts';
@@ -378,6 +379,7 @@ class ControlThread {
       own.gauge('listener_manager.workers_started').set(1);
       this.#observed.server.initialized();
       this.#ready.resolve();
+      yieldToTraffic();
       this.#letMemoryGrow = keepMemorySmall();
     });
   }

@@ -2,7 +2,7 @@
 import { dlopen } from 'node:ffi';
 
 export type Libc = Record<
-  'socket' | 'bind' | 'listen' | 'setsockopt' | 'getsockopt' | 'dup' | 'close' | 'getrlimit',
+  'socket' | 'bind' | 'listen' | 'setsockopt' | 'getsockopt' | 'dup' | 'close' | 'getrlimit' | 'setpriority',
   (...args: unknown[]) => number
 >;
 
@@ -31,6 +31,7 @@ export function libc(): Libc {
     dup: { arguments: ['i32'], return: 'i32' },
     close: { arguments: ['i32'], return: 'i32' },
     getrlimit: { arguments: ['i32', 'pointer'], return: 'i32' },
+    setpriority: { arguments: ['i32', 'u32', 'i32'], return: 'i32' },
   }).functions as unknown as Libc;
   return functions;
 }
