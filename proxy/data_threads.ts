@@ -14,6 +14,7 @@ import type { RuntimeValues } from './runtime_layers.ts';
 import type { NodeIdentity } from './proxy_options.ts';
 import { type Logger, mostTalkative } from './telemetry/log.ts';
 import { RestartPolicy } from './restart_policy.ts';
+import { endThread } from './thread_end.ts';
 import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
 import {
   createReportMemory,
@@ -186,7 +187,7 @@ export class DataThreads {
 
   async terminate(): Promise<void> {
     this.#stopping = true;
-    await Promise.all([...this.#threads.map(({ worker }) => worker.terminate()), this.#hashTables.stop()]);
+    await Promise.all([...this.#threads.map(({ worker }) => endThread(worker)), this.#hashTables.stop()]);
   }
 
   /** For tests: shared slots that somebody holds; `own`: the overload manager's, while a thread lives. */
@@ -197,7 +198,8 @@ export class DataThreads {
 
   /** For tests: kills one as a crash would. */
   async kill(index: number): Promise<void> {
-    await this.#threads[index]?.worker.terminate();
+    const worker = this.#threads[index]?.worker;
+    if (worker !== undefined) await endThread(worker);
   }
 
   #ask(make: (id: number) => ToThread): Promise<(FromThread | undefined)[]> {

@@ -80,6 +80,8 @@ export type ToThread =
   /** /healthcheck/fail and /healthcheck/ok. */
   | { readonly kind: 'health'; readonly failed: boolean }
   | { readonly kind: 'flush'; readonly id: number }
+  /** At once, whatever is open. */
+  | { readonly kind: 'end' }
   | { readonly kind: 'describe'; readonly id: number; readonly withClusters: boolean };
 
 export type FromThread =

@@ -253,6 +253,9 @@ function receive(message: ToThread): void {
     case 'health':
       services.drain.healthFailed = message.failed;
       break;
+    case 'end':
+      // Of a worker: the thread's.
+      return process.exit(1);
     case 'flush':
       accessLogs.flush();
       spans.flush();

@@ -1,9 +1,10 @@
-/** `npm run soak -- reload|churn|kill|faults|matrix SECONDS`: the long forms of what `npm test` runs for seconds. */
+/** `npm run soak -- reload|churn|kill|faults|matrix|minute SECONDS`: the long forms of what `npm test` runs for seconds. */
 import { churn } from './churn.ts';
 import { faults } from './faults.ts';
 import { kill } from './kill.ts';
 import { matrix } from './matrix.ts';
 import { reload, wrkLoad } from './reload.ts';
+import { sameMinute } from './same_minute.ts';
 
 const [name = '', text = '60'] = process.argv.slice(2);
 const seconds = Number(text);
@@ -14,6 +15,7 @@ const soaks: Readonly<Record<string, () => Promise<unknown>>> = {
   churn: () => churn(scope, seconds, console.log),
   faults: () => faults(scope, seconds, console.log),
   matrix: () => matrix(seconds, console.log),
+  minute: () => sameMinute(scope, seconds, console.log),
   kill: () => kill(scope, Math.max(1, Math.round(seconds / 2)), console.log),
 };
 const soak = soaks[name];
