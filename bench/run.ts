@@ -1,6 +1,6 @@
 /**
  * `npm run bench [-- OPTIONS]`: Pillion and its peers; `npm run bench -- compare A B`: two checkouts of Pillion;
- * `npm run bench -- micro [NAME]`: pieces alone. Options: --only WORK[,WORK], --peers PEER[,PEER], --rounds N (3),
+ * `npm run bench -- micro [NAME]`: pieces alone; `npm run bench -- intercept`: what a redirection costs a connection. Options: --only WORK[,WORK], --peers PEER[,PEER], --rounds N (3),
  * --seconds N (4). README.md has the method and the last figures.
  */
 import { execFileSync } from 'node:child_process';
@@ -27,6 +27,9 @@ const { values, positionals } = parseArgs({
 const [command, ...words] = positionals;
 if (command === 'micro') {
   await (await import('./micro/run.ts')).micro(words[0]);
+} else if (command === 'intercept') {
+  execFileSync('npm', ['run', '-s', 'build'], { cwd: root, stdio: 'inherit' });
+  await (await import('./intercept.ts')).intercept(Number(values.rounds), Number(values.seconds));
 } else if (command === 'compare') {
   const [a, b] = words.map((path) => resolve(path));
   if (a === undefined || b === undefined) throw new Error('usage: npm run bench -- compare CHECKOUT CHECKOUT');

@@ -38,6 +38,11 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
   } catch (error) {
     throw new Error(`Cannot run wrk (apt-get install wrk): ${(error as Error).message}`, { cause: error });
   }
+  return readWrk(stdout);
+}
+
+/** What wrk --latency has printed. */
+export function readWrk(stdout: string): LoadResult {
   const number = (pattern: RegExp): number => Number(pattern.exec(stdout)?.[1] ?? 0);
   const socketErrors = /Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(stdout);
   const failed = (socketErrors ?? []).slice(1).reduce((sum, text) => sum + Number(text), 0);
