@@ -10,6 +10,7 @@ import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '..
 import { REDACTED } from '../proxy/telemetry/redaction.ts';
 import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/logger.ts';
 import { showAddress } from './addresses.ts';
+import { durationMs } from './go_duration.ts';
 import { Application } from './application.ts';
 import type { Configuration } from './configuration.ts';
 import { defaultConcurrency, memoryLimitBytes } from './cpu_limit.ts';
@@ -145,11 +146,10 @@ function agentOf({ agent }: ProxyFlags, environment = process.env): ProxyOptions
 /** Istio's environment: DNS_FORWARD_TIMEOUT, DNS_FORWARD_PARALLEL. */
 function dnsOf({ dns }: ProxyFlags, environment = process.env): ProxyOptions['dns'] {
   if (dns === undefined) return undefined;
-  const seconds = /^(\d+(?:\.\d+)?)s$/.exec(environment['DNS_FORWARD_TIMEOUT'] ?? '')?.[1];
   return {
     ...dns,
     resolvConfPath: '/etc/resolv.conf',
-    timeoutMs: seconds === undefined ? 5000 : Number(seconds) * 1000,
+    timeoutMs: durationMs(environment['DNS_FORWARD_TIMEOUT'], 'DNS_FORWARD_TIMEOUT') ?? 5000,
     parallel: environment['DNS_FORWARD_PARALLEL'] === 'true',
   };
 }

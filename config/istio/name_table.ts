@@ -1,7 +1,7 @@
 /** The names that a workload's DNS proxy answers (istio/istio: pilot/pkg/networking/core/.. dns.BuildNameTable). */
 import type { NamedHost } from '../../proxy/dns/name_table.ts';
 import type { CompileContext } from './context.ts';
-import type { MeshService } from './model.ts';
+import type { Instance, MeshService } from './model.ts';
 
 /** By host. Hosts without any address are left out: whoever else knows them is asked. */
 export function nameTable(context: CompileContext): ReadonlyMap<string, NamedHost> {
@@ -26,15 +26,21 @@ export function nameTable(context: CompileContext): ReadonlyMap<string, NamedHos
 function addressesOf(context: CompileContext, service: MeshService): readonly string[] {
   if (service.addresses.length > 0) return service.addresses;
   if (service.resolution !== 'passthrough' || service.registry !== 'kubernetes') return [];
-  return [...new Set(readyInstances(context, service).map(({ address }) => address))];
+  return [...new Set(readyInstances(context, service).flatMap((instance) => addressesOfPod(service, instance)))];
+}
+
+/** A Pod of both families has an answer for both, where its service has. */
+function addressesOfPod({ dualStack }: MeshService, { workload, address }: Instance): readonly string[] {
+  return dualStack && workload.ips.length > 1 ? workload.ips : [address];
 }
 
 /** Each pod of a headless service has a name of its own below it (StatefulSets). */
 function addPods(context: CompileContext, service: MeshService, out: Map<string, NamedHost>): void {
-  for (const { workload, address } of readyInstances(context, service)) {
+  for (const instance of readyInstances(context, service)) {
+    const { workload } = instance;
     if (workload.kind !== 'Pod') continue;
     out.set(`${workload.name}.${service.host}`, {
-      ips: [address],
+      ips: addressesOfPod(service, instance),
       registry: 'Kubernetes',
       shortname: '',
       namespace: service.namespace,

@@ -18,7 +18,10 @@ const FORMERR = 1;
 const NOTIMP = 4;
 const RECURSION_DESIRED = 0x0100;
 const HEADER_BYTES = 12;
+const QUESTION_COUNT_AT = 4;
 const ANSWER_COUNT_AT = 6;
+const MAX_LABEL_BYTES = 63;
+const TYPE_AND_CLASS_BYTES = 4;
 /** Owner as a pointer, type, class, TTL, length of the data. */
 const RECORD_HEADER_BYTES = 12;
 const POINTER = 0xc000;
@@ -74,14 +77,25 @@ export function answerQuestion(
   };
 }
 
-/** The header with an error code and the question as it came. */
+/** An error code, and the question as it came: resolvers take an answer without it for somebody else's. */
 export function failure(message: Buffer, code: number): Buffer {
-  const out = Buffer.from(message.subarray(0, HEADER_BYTES));
   const flags = 0x8000 | (message.readUInt16BE(2) & RECURSION_DESIRED) | RECURSION_AVAILABLE | code;
+  const end = message.readUInt16BE(QUESTION_COUNT_AT) === 1 ? questionEnd(message) : -1;
+  const out = Buffer.from(message.subarray(0, end < 0 ? HEADER_BYTES : end));
   out.writeUInt16BE(flags, 2);
-  // No sections: what could not be read cannot be repeated.
-  out.fill(0, 4);
+  out.fill(0, end < 0 ? QUESTION_COUNT_AT : ANSWER_COUNT_AT, HEADER_BYTES);
   return out;
+}
+
+/** Where the first question ends; −1: it is not whole, or its name points elsewhere. */
+function questionEnd(message: Buffer): number {
+  for (let at = HEADER_BYTES; at < message.length; ) {
+    const length = message.readUInt8(at);
+    at += 1 + length;
+    if (length > MAX_LABEL_BYTES) return -1;
+    if (length === 0) return at + TYPE_AND_CLASS_BYTES <= message.length ? at + TYPE_AND_CLASS_BYTES : -1;
+  }
+  return -1;
 }
 
 function udpLimit({ additionals }: Packet): number {

@@ -1,12 +1,16 @@
 /** `pillion run` beside a workload, with istiod as its control plane and its CA, and no agent in between. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Resolver } from 'node:dns/promises';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { AdsServer } from '../support/ads_server.ts';
 import { staticCluster } from '../support/envoy_resources.ts';
+import { eventually } from '../support/eventually.ts';
 import { FakeIstioCa } from '../support/fake_istio_ca.ts';
 import { MeshCa } from '../support/mesh_ca.ts';
 import { PillionProcess, runPillion } from '../support/pillion_process.ts';
@@ -85,6 +89,15 @@ async function startIstiod(t: Scope): Promise<Istiod> {
 
 const FREE = ['--admin', '127.0.0.1:0', '--status', '127.0.0.1:0', '--metrics', '127.0.0.1:0', '--concurrency', '1'];
 
+/** Free a moment ago. */
+async function freeAddress(): Promise<string> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as { port: number };
+  await new Promise((resolve) => probe.close(resolve));
+  return `127.0.0.1:${port}`;
+}
+
 test('run takes its configuration and its identity from istiod when no file is given', async (t) => {
   const upstream = await RawUpstream.start(t, answering());
   const { ads, ca, environment } = await startIstiod(t);
@@ -93,14 +106,25 @@ test('run takes its configuration and its identity from istiod when no file is g
     listeners: [adsListener('plain', 'r'), withMutualTls(adsListener('mtls', 'r'))],
     routes: [routesTo('r', 'c')],
   });
-  const proxy = new PillionProcess(t, ['run', ...FREE, '--dns', '127.0.0.1:0'], { env: environment });
+  // Addresses are printed when it is ready; what it says before is what is asked here.
+  const [dns, status] = [await freeAddress(), await freeAddress()];
+  const flags = ['--admin', '127.0.0.1:0', '--metrics', '127.0.0.1:0', '--concurrency', '1'];
+  const proxy = new PillionProcess(t, ['run', ...flags, '--dns', dns, '--status', status], { env: environment });
   await ads.until('names are asked for', () => ads.names.has('names'));
+  const resolver = new Resolver({ timeout: 2000, tries: 1 });
+  resolver.setServers([dns]);
+  const readiness = async (): Promise<number> => (await fetch(`http://${status}/healthz/ready`)).status;
+  // Before the first table every name is a failure to try again, and the pod is not ready.
+  await assert.rejects(resolver.resolve4('reviews.shop.svc.cluster.local'), { code: 'ESERVFAIL' });
+  assert.equal(await readiness(), 503);
   await ads.push({
     names: [{ table: { 'reviews.shop.svc.cluster.local': { ips: ['10.0.0.9'], registry: 'Kubernetes' } } }],
   });
   const port = Number((await proxy.until(/plain listens on 127\.0\.0\.1:(\d+)/))[1]);
   await proxy.until(/mtls listens on/);
   assert.equal((await get(port)).status, 200);
+  assert.deepEqual(await resolver.resolve4('reviews.shop.svc.cluster.local'), ['10.0.0.9']);
+  await eventually('it is ready', async () => (await readiness()) === 200);
   assert.deepEqual(ads.tokens, ['Bearer token-1']);
   const [node] = ads.nodes;
   assert.deepEqual(

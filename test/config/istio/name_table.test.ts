@@ -37,6 +37,16 @@ describe('nameTable', () => {
     assert.deepEqual(table.get('db-0.db.shop.svc.cluster.local')?.ips, ['10.0.0.7']);
   });
 
+  it('has both addresses of the pods of a headless service of two families', () => {
+    const dual = HEADLESS.replace('clusterIP: None,', 'clusterIP: None, ipFamilies: [IPv4, IPv6],').replace(
+      'podIP: 10.0.0.7,',
+      'podIP: 10.0.0.7, podIPs: [{ ip: 10.0.0.7 }, { ip: "fd00::7" }],',
+    );
+    for (const host of ['db.shop.svc.cluster.local', 'db-0.db.shop.svc.cluster.local']) {
+      assert.deepEqual(names(dual).get(host)?.ips, ['10.0.0.7', 'fd00::7']);
+    }
+  });
+
   it('gives entries without an address one of their own, the same every time', () => {
     const entry = (name: string, host: string) =>
       istio(

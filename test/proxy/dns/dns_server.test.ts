@@ -120,6 +120,47 @@ describe('DnsServer', () => {
     assert.deepEqual(await resolver.resolve6('CART.shop'), ['fd00::1']);
   });
 
+  it('answers with authority, in an order that changes', async (t) => {
+    const { port } = await start(t);
+    const firsts = new Set<unknown>();
+    for (let asked = 0; asked < 60; asked++) {
+      const answer = await ask(port, query('cart.shop'));
+      assert.equal(answer.flag_aa, true);
+      const [first] = answer.answers ?? [];
+      firsts.add(first !== undefined && 'data' in first ? first.data : undefined);
+    }
+    assert.deepEqual([...firsts].sort(), ['10.0.0.1', '10.0.0.2']);
+  });
+
+  it('takes the longest wildcard, and a name itself before any', async (t) => {
+    const table = new Map([
+      ['*.example', host(['240.240.0.1'])],
+      ['*.deep.example', host(['240.240.0.2'])],
+      ['own.deep.example', host(['240.240.0.3'])],
+    ]);
+    const { resolver } = await start(t, { table });
+    const found = async (name: string): Promise<string | undefined> => (await resolver.resolve4(name))[0];
+    assert.equal(await found('a.example'), '240.240.0.1');
+    assert.equal(await found('a.deep.example'), '240.240.0.2');
+    assert.equal(await found('own.deep.example'), '240.240.0.3');
+  });
+
+  it('never asks elsewhere for a name that a search domain made longer', async (t) => {
+    const other = await upstream(t);
+    const { port } = await start(t, { servers: [other.port], search: ['shop.svc.cluster.local'] });
+    const answer = await ask(port, query('api.example.com.shop.svc.cluster.local', 'AAAA'));
+    assert.equal(answer.rcode, 'NOERROR');
+    assert.deepEqual(other.asked, []);
+  });
+
+  it('spreads what it asks over the servers of the workload', async (t) => {
+    const [a, b] = [await upstream(t), await upstream(t)];
+    const { port } = await start(t, { servers: [a.port, b.port] });
+    for (let asked = 0; asked < 60; asked++) await ask(port, query('elsewhere.example'));
+    assert.equal(a.asked.length + b.asked.length, 60);
+    assert.ok(a.asked.length > 5 && b.asked.length > 5, `${a.asked.length} and ${b.asked.length}`);
+  });
+
   it('answers an empty NOERROR, and asks nobody, when a known name lacks the family', async (t) => {
     const other = await upstream(t);
     const { port } = await start(t, { servers: [other.port] });
@@ -171,8 +212,12 @@ describe('DnsServer', () => {
   });
 
   it('says SERVFAIL before it has a table', async (t) => {
-    const { port } = await start(t, { table: null });
-    assert.equal((await ask(port, query('cart.shop'))).rcode, 'SERVFAIL');
+    const { port, resolver } = await start(t, { table: null });
+    const { rcode, questions } = await ask(port, query('cart.shop'));
+    assert.equal(rcode, 'SERVFAIL');
+    // A resolver takes no answer without its question.
+    assert.deepEqual(questions, [{ name: 'cart.shop', type: 'A', class: 'IN' }]);
+    await assert.rejects(resolver.resolve4('cart.shop'), { code: 'ESERVFAIL' });
   });
 
   it('cuts an answer that fits no datagram, gives it whole to EDNS as far as it fits, and whole over TCP', async (t) => {
