@@ -15,7 +15,14 @@ import type { NodeIdentity } from './proxy_options.ts';
 import { type Logger, mostTalkative } from './telemetry/log.ts';
 import { RestartPolicy } from './restart_policy.ts';
 import { endThread } from './thread_end.ts';
-import type { FromThread, ThreadDescription, ThreadStart, ToThread } from './thread_messages.ts';
+import type {
+  ClusterCursor,
+  ClusterDescription,
+  FromThread,
+  ThreadDescription,
+  ThreadStart,
+  ToThread,
+} from './thread_messages.ts';
 import {
   createReportMemory,
   createReportRow,
@@ -147,9 +154,29 @@ export class DataThreads {
     return this.#threads.flatMap(({ index, worker, alive }) => (alive ? [[`data-${index}`, worker] as const] : []));
   }
 
-  async describe(withClusters = true): Promise<ThreadDescription[]> {
-    const answers = await this.#ask((id) => ({ kind: 'describe', id, withClusters }));
+  async describe(): Promise<ThreadDescription[]> {
+    const answers = await this.#ask((id) => ({ kind: 'describe', id }));
     return answers.flatMap((answer) => (answer?.kind === 'description' ? [answer.description] : []));
+  }
+
+  /** Hosts of the clusters in use, thread by thread and part by part; a large cluster may come in several. */
+  async *describeClusters(): AsyncGenerator<ClusterDescription> {
+    for (const thread of [...this.#threads]) {
+      const seen = new Set<string>();
+      let from: ClusterCursor | undefined = { cluster: 0, host: 0 };
+      while (from !== undefined) {
+        const here: ClusterCursor = from;
+        const answer = await this.#askOne(thread, (id) => ({ kind: 'describe-clusters', id, from: here }));
+        if (answer?.kind !== 'clusters') break;
+        for (const [index, cluster] of answer.part.clusters.entries()) {
+          // Clusters may come and go between two parts: none is told twice.
+          if (seen.has(cluster.name) && !(index === 0 && here.host > 0)) continue;
+          seen.add(cluster.name);
+          yield cluster;
+        }
+        from = answer.part.next;
+      }
+    }
   }
 
   /** A request to a cluster, carried by one of the threads. Rejects with what failed. */
@@ -203,17 +230,16 @@ export class DataThreads {
   }
 
   #ask(make: (id: number) => ToThread): Promise<(FromThread | undefined)[]> {
-    return Promise.all(
-      this.#threads.map(
-        (thread) =>
-          new Promise<FromThread | undefined>((resolve) => {
-            if (!thread.alive) return resolve(undefined);
-            const id = this.#nextId++;
-            thread.answers.set(id, resolve);
-            thread.worker.postMessage(make(id));
-          }),
-      ),
-    );
+    return Promise.all(this.#threads.map((thread) => this.#askOne(thread, make)));
+  }
+
+  #askOne(thread: DataThread, make: (id: number) => ToThread): Promise<FromThread | undefined> {
+    return new Promise((resolve) => {
+      if (!thread.alive) return resolve(undefined);
+      const id = this.#nextId++;
+      thread.answers.set(id, resolve);
+      thread.worker.postMessage(make(id));
+    });
   }
 
   #spawn(index: number): DataThread {
@@ -330,6 +356,7 @@ export class DataThreads {
       case 'probed':
       case 'flushed':
       case 'description':
+      case 'clusters':
         thread.answers.get(message.id)?.(message);
         thread.answers.delete(message.id);
         break;

@@ -87,7 +87,12 @@ export class PackedResource {
     this.length = entry.length;
   }
 
+  /** As JSON.stringify wrote it. */
+  get bytes(): Buffer {
+    return Buffer.from(this.memory, this.offset, this.length);
+  }
+
   decode(): Json {
-    return JSON.parse(Buffer.from(this.memory, this.offset, this.length).toString('utf8')) as Json;
+    return JSON.parse(this.bytes.toString('utf8')) as Json;
   }
 }

@@ -417,7 +417,7 @@ class ControlThread {
       failed: () => [...this.#configuration.failed()],
       texts: () => this.#texts,
       listeners: () => [...this.#addresses].filter(([name]) => !OwnPorts.has(name)),
-      describe: () => this.#threads.describe(),
+      describeClusters: () => this.#threads.describeClusters(),
       state: () => this.#state,
       failHealth: (failed) => {
         if (this.#stopped !== undefined || (this.#state !== 'LIVE' && this.#state !== 'DRAINING')) return;
@@ -474,7 +474,7 @@ class ControlThread {
     if (how === 'graceful') {
       const full = shutdownPolicy(policy, this.#options.drainTimeMs);
       this.#drain.begin('not outbound', Math.min(this.#options.drainTimeMs, full.deadlineMs));
-      const describe = (): Promise<ThreadDescription[]> => this.#threads.describe(false);
+      const describe = (): Promise<ThreadDescription[]> => this.#threads.describe();
       cut = await finishOpenWork(describe, () => this.#drain.stopAccepting('all'), full, this.#hurry.signal);
     }
     for (const source of this.#options.sources) source.stop();

@@ -82,7 +82,8 @@ export type ToThread =
   | { readonly kind: 'flush'; readonly id: number }
   /** At once, whatever is open. */
   | { readonly kind: 'end' }
-  | { readonly kind: 'describe'; readonly id: number; readonly withClusters: boolean };
+  | { readonly kind: 'describe'; readonly id: number }
+  | { readonly kind: 'describe-clusters'; readonly id: number; readonly from: ClusterCursor };
 
 export type FromThread =
   | { readonly kind: 'hash-table-wanted'; readonly id: number; readonly spec: string }
@@ -98,7 +99,21 @@ export type FromThread =
   | { readonly kind: 'called'; readonly id: number; readonly body: Uint8Array; readonly failure: string | undefined }
   | { readonly kind: 'probed'; readonly id: number; readonly answer: ProbeAnswer }
   | { readonly kind: 'flushed'; readonly id: number }
-  | { readonly kind: 'description'; readonly id: number; readonly description: ThreadDescription };
+  | { readonly kind: 'description'; readonly id: number; readonly description: ThreadDescription }
+  | { readonly kind: 'clusters'; readonly id: number; readonly part: ClustersPart };
+
+/** Where the next part begins: which cluster of those that are built, and which of its hosts. */
+export interface ClusterCursor {
+  readonly cluster: number;
+  readonly host: number;
+}
+
+/** Some hundred hosts: neither side is held up for long by one part. */
+export interface ClustersPart {
+  readonly clusters: readonly ClusterDescription[];
+  /** undefined: that was all. */
+  readonly next: ClusterCursor | undefined;
+}
 
 /** For admin and drain. */
 export interface ThreadDescription {
@@ -108,7 +123,6 @@ export interface ThreadDescription {
   readonly openWorkCount: number;
   /** The first of them. */
   readonly openWork: readonly OpenWork[];
-  readonly clusters: readonly ClusterDescription[];
 }
 
 /** A request or a tunnel that a stop would cut. */

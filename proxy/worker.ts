@@ -24,7 +24,7 @@ import { controlCall } from './http/control_call.ts';
 import { GrpcAccessLogs } from './telemetry/grpc_logs/grpc_access_log.ts';
 import { LOG_LEVELS, type Logger, type LogLevel } from './telemetry/log.ts';
 import { setRuntimeValues } from './runtime_values.ts';
-import { describeThread } from './thread_description.ts';
+import { describeClusters, describeThread } from './thread_description.ts';
 import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { DnsResolvers } from './upstream/dns_resolvers.ts';
@@ -263,7 +263,10 @@ function receive(message: ToThread): void {
       void grpcLogs.end().then(() => send({ kind: 'flushed', id: message.id }));
       break;
     case 'describe':
-      send({ kind: 'description', id: message.id, description: describeThread(cells, message.withClusters) });
+      send({ kind: 'description', id: message.id, description: describeThread(cells) });
+      break;
+    case 'describe-clusters':
+      send({ kind: 'clusters', id: message.id, part: describeClusters(cells, message.from) });
       break;
     default:
       message satisfies never;

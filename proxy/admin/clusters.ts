@@ -1,8 +1,9 @@
 /** /clusters and /listeners. Source: envoy.admin.v3.Clusters, Listeners; the text is Envoy's, line by line. */
-import type { Json } from '../../config/resources.ts';
+import type { Json, ResourceType } from '../../config/resources.ts';
 import type { HeldResource } from '../held_resource.ts';
 import { Slices } from '../telemetry/slices.ts';
-import type { ClusterDescription, HostDescription, ThreadDescription } from '../thread_messages.ts';
+import type { ClusterDescription, HostDescription } from '../thread_messages.ts';
+import { joined } from './json_writer.ts';
 import { addressOf } from './live_endpoints.ts';
 import { type AdminAnswer, type AdminEndpoint, type AdminState, json, text } from './state.ts';
 import { compileRe2 } from '../re2.ts';
@@ -53,8 +54,8 @@ export const clusters: AdminEndpoint = {
     }
     const all = await statuses(state, matches);
     return format === 'json'
-      ? { status: 200, type: 'application/json', body: jsonBody(all) }
-      : { status: 200, type: 'text/plain; charset=UTF-8', body: textBody(all) };
+      ? { status: 200, type: 'application/json', body: joined(jsonBody(all)) }
+      : { status: 200, type: 'text/plain; charset=UTF-8', body: joined(textBody(all)) };
   },
 };
 
@@ -69,33 +70,56 @@ interface ClusterStatus {
 
 /** One after the other: each is decoded when it is written. */
 async function statuses(state: AdminState, matches: (name: string) => boolean): Promise<() => Iterable<ClusterStatus>> {
-  const seen = mergeClusters(await state.describe());
+  const seen = await mergeClusters(state.describeClusters());
   const resources = state.resources();
-  const assignments = new Map(
-    resources.flatMap((item) => (item.type === 'endpoint' ? [[item.name, item] as const] : [])),
-  );
+  const assignments = await byName(resources, 'endpoint');
   return function* () {
     for (const resource of resources) {
       const { type, name, isStatic } = resource;
       if (type !== 'cluster' || !matches(name)) continue;
       const cluster = resource.json;
-      yield { name, isStatic, cluster, hosts: seen.get(name) ?? configuredHosts(cluster, assignments) };
+      const hosts = seen.get(name);
+      yield {
+        name,
+        isStatic,
+        cluster,
+        hosts: hosts === undefined ? configuredHosts(cluster, assignments) : [...hosts.values()],
+      };
     }
   };
 }
 
-/** Hosts that several threads know are one line; their requests and connections are added up. */
-export function mergeClusters(descriptions: readonly ThreadDescription[]): Map<string, HostDescription[]> {
+/** Resources of one type, a slice at a time. */
+export async function byName(
+  resources: readonly HeldResource[],
+  type: ResourceType,
+): Promise<ReadonlyMap<string, HeldResource>> {
+  const slices = new Slices();
+  const found = new Map<string, HeldResource>();
+  let count = 0;
+  for (const resource of resources) {
+    if (resource.type === type) found.set(resource.name, resource);
+    if ((++count & 255) === 0 && slices.over) await slices.next();
+  }
+  return found;
+}
+
+/** By cluster and address. Hosts that several threads know are one; their requests and connections are added up. */
+export async function mergeClusters(
+  descriptions: AsyncIterable<ClusterDescription>,
+): Promise<ReadonlyMap<string, ReadonlyMap<string, HostDescription>>> {
+  const slices = new Slices();
   const merged = new Map<string, Map<string, HostDescription>>();
-  for (const { name, hosts } of descriptions.flatMap(({ clusters: some }): readonly ClusterDescription[] => some)) {
+  for await (const { name, hosts } of descriptions) {
     const known = merged.get(name) ?? new Map<string, HostDescription>();
     for (const host of hosts) {
       const before = known.get(host.address);
       known.set(host.address, before === undefined ? host : { ...host, counts: added(host.counts, before.counts) });
     }
     merged.set(name, known);
+    if (slices.over) await slices.next();
   }
-  return new Map([...merged].map(([name, hosts]) => [name, [...hosts.values()]]));
+  return merged;
 }
 
 function added(a: HostDescription['counts'], b: HostDescription['counts']): HostDescription['counts'] {

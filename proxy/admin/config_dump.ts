@@ -2,27 +2,16 @@
  * /config_dump: what is configured, in the shapes that istioctl decodes, written a slice at a time.
  * Source: envoy.admin.v3 config_dump.proto and config_dump_shared.proto.
  */
-import { ALL_SCOPES, type Json, type ResourceType } from '../../config/resources.ts';
-import type { FailedVersion } from '../configuration_state.ts';
-import type { HeldResource } from '../held_resource.ts';
+import type { Json } from '../../config/resources.ts';
+import { compileRe2 } from '../re2.ts';
 import { redactJson } from '../telemetry/redaction.ts';
 import { Slices } from '../telemetry/slices.ts';
+import { type Section, sectionsOf } from './config_dump_sections.ts';
 import { trim } from './field_mask.ts';
-import { liveEndpoints } from './live_endpoints.ts';
-import { nodeJson } from './node_json.ts';
-import type { AdminAnswer, AdminEndpoint, AdminState } from './state.ts';
-import { compileRe2 } from '../re2.ts';
+import { joined, PackedAny, writeJson } from './json_writer.ts';
+import type { AdminAnswer, AdminEndpoint } from './state.ts';
 
 const ANY = 'type.googleapis.com/';
-const TYPES: Readonly<Record<ResourceType, string>> = {
-  cluster: 'envoy.config.cluster.v3.Cluster',
-  endpoint: 'envoy.config.endpoint.v3.ClusterLoadAssignment',
-  listener: 'envoy.config.listener.v3.Listener',
-  route: 'envoy.config.route.v3.RouteConfiguration',
-  secret: 'envoy.extensions.transport_sockets.tls.v3.Secret',
-  extension: 'envoy.config.core.v3.TypedExtensionConfig',
-  scope: 'envoy.config.route.v3.ScopedRouteConfiguration',
-};
 /** The repeated fields of each dump, and the message each element is. */
 const ELEMENTS: Readonly<Record<string, string>> = {
   static_clusters: 'ClustersConfigDump.StaticCluster',
@@ -43,14 +32,6 @@ const ELEMENTS: Readonly<Record<string, string>> = {
 };
 const SINGULAR = ['bootstrap', 'last_updated', 'version_info'];
 const MAX_REGEX_LENGTH = 1024;
-
-/** A dump message: its fields one after the other, repeated ones made element by element. */
-interface Section {
-  readonly type: string;
-  /** Fields that stand for themselves. */
-  readonly fields: Json;
-  readonly lists: readonly (readonly [field: string, elements: () => Iterable<Json>])[];
-}
 
 export const configDump: AdminEndpoint = {
   path: '/config_dump',
@@ -79,7 +60,7 @@ export const configDump: AdminEndpoint = {
     const field = query.get('resource');
     if (field !== null && field !== '') return oneField(sections, field, mask);
     if (mask.length > 0) return masked(sections, mask);
-    return { status: 200, type: 'application/json', body: written(sections) };
+    return { status: 200, type: 'application/json', body: joined(written(sections)) };
   },
 };
 
@@ -96,12 +77,12 @@ function oneField(sections: readonly Section[], field: string, mask: readonly st
   function* configs(): Generator<Json> {
     for (const [, make] of elements) {
       for (const element of make()) {
-        const kept = mask.length === 0 ? element : trim(element, mask);
+        const kept = mask.length === 0 ? element : trim(unpacked(element), mask);
         if (kept !== undefined) yield { '@type': `${ANY}envoy.admin.v3.${message}`, ...kept };
       }
     }
   }
-  return { status: 200, type: 'application/json', body: listed(configs()) };
+  return { status: 200, type: 'application/json', body: joined(listed(configs())) };
 }
 
 /** ?mask=: of each dump that has all these fields, only these. */
@@ -116,7 +97,7 @@ async function masked(sections: readonly Section[], mask: readonly string[]): Pr
       if (!mask.some((path) => path.split('.', 1)[0] === name)) continue;
       const elements: Json[] = [];
       for (const element of make()) {
-        elements.push(element);
+        elements.push(unpacked(element));
         if (slices.over) await slices.next();
       }
       whole[name] = elements;
@@ -127,7 +108,7 @@ async function masked(sections: readonly Section[], mask: readonly string[]): Pr
   if (configs.length === 0) {
     return plain(`FieldMask ${mask.join().slice(0, 200)} could not be successfully applied to any configs.`, 400);
   }
-  return { status: 200, type: 'application/json', body: listed(configs) };
+  return { status: 200, type: 'application/json', body: joined(listed(configs)) };
 }
 
 /** `{"configs": […]}` with the items a slice at a time. */
@@ -136,10 +117,10 @@ async function* listed(items: Iterable<Json>): AsyncGenerator<string> {
   let separator = '{\n "configs": [\n';
   let any = false;
   for (const item of items) {
-    yield separator + indented(item, 2);
+    yield separator;
+    yield* writeJson(item, 2, slices);
     separator = ',\n';
     any = true;
-    if (slices.over) await slices.next();
   }
   yield any ? '\n ]\n}\n' : '{}\n';
 }
@@ -148,250 +129,38 @@ async function* written(sections: readonly Section[]): AsyncGenerator<string> {
   const slices = new Slices();
   let before = '{\n "configs": [\n';
   for (const { type, fields, lists } of sections) {
-    let piece = `${before}  {\n   "@type": ${JSON.stringify(type)}`;
-    for (const [name, value] of Object.entries(fields))
-      piece += `,\n   ${JSON.stringify(name)}: ${indented(value, 3).trimStart()}`;
+    yield `${before}  {\n   "@type": ${JSON.stringify(type)}`;
+    for (const [name, value] of Object.entries(fields)) {
+      yield `,\n   ${JSON.stringify(name)}:\n`;
+      yield* writeJson(value, 4, slices);
+    }
     for (const [name, make] of lists) {
       let separator = `,\n   ${JSON.stringify(name)}: [\n`;
       let any = false;
       for (const element of make()) {
-        yield `${piece}${separator}${indented(element, 4)}`;
-        piece = '';
+        yield separator;
+        yield* writeJson(element, 4, slices);
         separator = ',\n';
         any = true;
-        if (slices.over) await slices.next();
       }
-      if (any) piece = '\n   ]';
+      if (any) yield '\n   ]';
     }
-    yield `${piece}\n  }`;
+    yield '\n  }';
     before = ',\n';
   }
   yield '\n ]\n}\n';
 }
 
-function indented(value: unknown, depth: number): string {
-  const prefix = ' '.repeat(depth);
-  return prefix + JSON.stringify(value, undefined, 1).replaceAll('\n', `\n${prefix}`);
-}
-
-/** By name, a slice at a time: RE2 takes a microsecond a name. */
-async function matching(
-  resources: readonly HeldResource[],
-  matches: (name: string) => boolean,
-): Promise<HeldResource[]> {
-  const slices = new Slices();
-  const found: HeldResource[] = [];
-  let count = 0;
-  for (const resource of resources) {
-    if (matches(resource.name)) found.push(resource);
-    if ((++count & 63) === 0 && slices.over) await slices.next();
-  }
-  return found;
-}
-
-const time = (epochMs: number): string => new Date(epochMs).toISOString();
-
-function any(resource: HeldResource): Json {
-  return { '@type': `${ANY}${TYPES[resource.type]}`, ...(redactJson(resource.json) as Json) };
-}
-
-async function sectionsOf(
-  state: AdminState,
-  matches: (name: string) => boolean,
-  includeEds: boolean,
-): Promise<Section[]> {
-  const served = await matching(state.resources(), matches);
-  const warming = state.warming().filter(({ name }) => matches(name));
-  const failed = state.failed().filter(({ name }) => matches(name));
-  const of = (type: ResourceType, list = served): HeldResource[] => list.filter((resource) => resource.type === type);
-  const dump = (name: string): string => `${ANY}envoy.admin.v3.${name}`;
-  const versionOf = (list: readonly HeldResource[]): Json => {
-    const [newest] = list.filter(({ isStatic }) => isStatic !== true);
-    return newest === undefined ? {} : { version_info: newest.version };
-  };
-  const sections: Section[] = [
-    {
-      type: dump('BootstrapConfigDump'),
-      fields: { bootstrap: bootstrapJson(state), last_updated: time(state.startedMs) },
-      lists: [],
-    },
-    {
-      type: dump('ClustersConfigDump'),
-      fields: versionOf(of('cluster')),
-      lists: [
-        ['static_clusters', () => statics(of('cluster'), 'cluster')],
-        ['dynamic_active_clusters', () => dynamics(of('cluster'), 'cluster', failed)],
-        ['dynamic_warming_clusters', () => dynamics(of('cluster', warming), 'cluster', [])],
-      ],
-    },
-  ];
-  if (includeEds) {
-    const live = await liveEndpoints(state, served);
-    sections.push({
-      type: dump('EndpointsConfigDump'),
-      fields: {},
-      lists: [
-        ['static_endpoint_configs', () => live.statics()],
-        ['dynamic_endpoint_configs', () => live.dynamics()],
-      ],
-    });
-  }
-  sections.push(
-    {
-      type: dump('ListenersConfigDump'),
-      fields: versionOf(of('listener')),
-      lists: [
-        ['static_listeners', () => statics(of('listener'), 'listener')],
-        ['dynamic_listeners', () => listenerElements(of('listener'), of('listener', warming), failed)],
-      ],
-    },
-    {
-      type: dump('ScopedRoutesConfigDump'),
-      fields: {},
-      lists: [['dynamic_scoped_route_configs', () => scopes(of('scope'))]],
-    },
-    {
-      type: dump('RoutesConfigDump'),
-      fields: {},
-      lists: [
-        ['static_route_configs', () => staticRoutes(state, matches)],
-        ['dynamic_route_configs', () => dynamics(of('route'), 'route_config', failed)],
-      ],
-    },
-    {
-      type: dump('SecretsConfigDump'),
-      fields: {},
-      lists: [
-        ['static_secrets', () => secrets(of('secret').filter(({ isStatic }) => isStatic === true))],
-        ['dynamic_active_secrets', () => secrets(of('secret').filter(({ isStatic }) => isStatic !== true))],
-        ['dynamic_warming_secrets', () => secrets(of('secret', warming))],
-      ],
-    },
+/** For masks, which look into what is packed: decoded, and without secrets before anything is taken out of its place. */
+function unpacked(element: Json): Json {
+  return Object.fromEntries(
+    Object.entries(element).map(([key, value]) => [
+      key,
+      value instanceof PackedAny
+        ? value.toJSON()
+        : value !== null && typeof value === 'object' && !Array.isArray(value)
+          ? unpacked(value as Json)
+          : redactJson(value),
+    ]),
   );
-  if (of('extension').length > 0) {
-    sections.push({
-      type: dump('EcdsConfigDump'),
-      fields: {},
-      lists: [['ecds_filters', () => dynamics(of('extension'), 'ecds_filter', failed)]],
-    });
-  }
-  return sections;
-}
-
-/** The bootstrap as it was read; without one, what stands in its place: who we are and where admin listens. */
-function bootstrapJson(state: AdminState): unknown {
-  const { bootstrap, admin } = state.options;
-  const given = (redactJson(bootstrap ?? {}) as Json) ?? {};
-  const address = admin === undefined ? undefined : { socket_address: { address: admin.ip, port_value: admin.port } };
-  return {
-    ...(address !== undefined && { admin: { address } }),
-    ...given,
-    node: { ...((given['node'] as Json | undefined) ?? {}), ...nodeJson(state.options) },
-  };
-}
-
-function* scopes(resources: readonly HeldResource[]): Generator<Json> {
-  for (const resource of resources) {
-    if (resource.name === ALL_SCOPES) continue;
-    const { name, version, updatedMs } = resource;
-    yield { name, version_info: version, scoped_route_configs: [any(resource)], last_updated: time(updatedMs) };
-  }
-}
-
-function* statics(resources: readonly HeldResource[], field: string): Generator<Json> {
-  for (const resource of resources) {
-    if (resource.isStatic === true) yield { [field]: any(resource), last_updated: time(resource.updatedMs) };
-  }
-}
-
-function* dynamics(
-  resources: readonly HeldResource[],
-  field: string,
-  failed: readonly FailedVersion[],
-): Generator<Json> {
-  for (const resource of resources) {
-    if (resource.isStatic === true) continue;
-    const failure = failed.find(({ type, name }) => type === resource.type && name === resource.name);
-    yield {
-      version_info: resource.version,
-      [field]: any(resource),
-      last_updated: time(resource.updatedMs),
-      ...(failure !== undefined && { error_state: errorState(failure) }),
-    };
-  }
-}
-
-function* secrets(resources: readonly HeldResource[]): Generator<Json> {
-  for (const resource of resources) {
-    yield {
-      name: resource.name,
-      ...(resource.isStatic !== true && { version_info: resource.version }),
-      last_updated: time(resource.updatedMs),
-      secret: any(resource),
-    };
-  }
-}
-
-/** One element a name: what is served, what warms, what was refused. */
-function* listenerElements(
-  active: readonly HeldResource[],
-  warming: readonly HeldResource[],
-  failed: readonly FailedVersion[],
-): Generator<Json> {
-  const failures = failed.filter(({ type }) => type === 'listener');
-  const names = new Set(
-    [...active.filter(({ isStatic }) => isStatic !== true), ...warming, ...failures].map(({ name }) => name),
-  );
-  const stateOf = (list: readonly HeldResource[], name: string): Json | undefined => {
-    const found = list.find((resource) => resource.name === name);
-    if (found === undefined) return undefined;
-    return { version_info: found.version, listener: any(found), last_updated: time(found.updatedMs) };
-  };
-  for (const name of names) {
-    const failure = failures.find((item) => item.name === name);
-    const [activeState, warmingState] = [stateOf(active, name), stateOf(warming, name)];
-    yield {
-      name,
-      ...(activeState !== undefined && { active_state: activeState }),
-      ...(warmingState !== undefined && { warming_state: warmingState }),
-      ...(failure !== undefined && { error_state: errorState(failure) }),
-    };
-  }
-}
-
-/** envoy.admin.v3.UpdateFailureState. */
-function errorState({ type, json, failedMs, details, version }: FailedVersion): Json {
-  return {
-    ...(json !== undefined && {
-      failed_configuration: { '@type': `${ANY}${TYPES[type]}`, ...(redactJson(json) as Json) },
-    }),
-    last_update_attempt: time(failedMs),
-    details,
-    version_info: version,
-  };
-}
-
-/** Route configurations that stand in a listener. */
-function* staticRoutes(state: AdminState, matches: (name: string) => boolean): Generator<Json> {
-  for (const { type, json, updatedMs } of state.resources()) {
-    if (type !== 'listener') continue;
-    for (const route of inlineRoutes(json)) {
-      if (!matches(typeof route['name'] === 'string' ? route['name'] : '')) continue;
-      yield {
-        route_config: { '@type': `${ANY}${TYPES.route}`, ...(redactJson(route) as Json) },
-        last_updated: time(updatedMs),
-      };
-    }
-  }
-}
-
-function* inlineRoutes(value: unknown): Generator<Json> {
-  if (Array.isArray(value)) {
-    for (const item of value) yield* inlineRoutes(item);
-  } else if (value !== null && typeof value === 'object') {
-    for (const [key, item] of Object.entries(value)) {
-      if (key === 'route_config' && item !== null && typeof item === 'object') yield item as Json;
-      else if (item !== null && typeof item === 'object') yield* inlineRoutes(item);
-    }
-  }
 }

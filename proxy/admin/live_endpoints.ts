@@ -1,9 +1,9 @@
 /** Endpoints of all clusters as they stand: configuration, and the health that threads see. envoy.admin.v3.EndpointsConfigDump. */
 import type { Json } from '../../config/resources.ts';
-import { redactJson } from '../telemetry/redaction.ts';
+import type { HostDescription } from '../thread_messages.ts';
 import type { HeldResource } from '../held_resource.ts';
 import { Slices } from '../telemetry/slices.ts';
-import { mergeClusters } from './clusters.ts';
+import { byName, mergeClusters } from './clusters.ts';
 import type { AdminState } from './state.ts';
 
 const TYPE = 'type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment';
@@ -16,10 +16,7 @@ export interface LiveEndpoints {
 }
 
 export async function liveEndpoints(state: AdminState, served: readonly HeldResource[]): Promise<LiveEndpoints> {
-  const health = new Map<string, Map<string, string>>();
-  for (const [name, hosts] of mergeClusters(await state.describe())) {
-    health.set(name, new Map(hosts.map((host) => [host.address, host.health])));
-  }
+  const hosts = await mergeClusters(state.describeClusters());
   const slices = new Slices();
   /** By the name under which endpoints are known. */
   const clusterOf = new Map<string, { readonly cluster: HeldResource; readonly eds: boolean }>();
@@ -29,13 +26,13 @@ export async function liveEndpoints(state: AdminState, served: readonly HeldReso
     clusterOf.set(name ?? cluster.name, { cluster, eds: name !== undefined });
     if (slices.over) await slices.next();
   }
-  const assignments = new Map(served.flatMap((item) => (item.type === 'endpoint' ? [[item.name, item] as const] : [])));
+  const assignments = await byName(served, 'endpoint');
   return {
     *statics() {
       for (const { cluster, eds } of clusterOf.values()) {
         if (eds) continue;
         const assignment = assignments.get(cluster.name)?.json ?? (cluster.json['load_assignment'] as Json | undefined);
-        if (assignment !== undefined) yield { endpoint_config: live(assignment, health.get(cluster.name)) };
+        if (assignment !== undefined) yield { endpoint_config: live(assignment, hosts.get(cluster.name)) };
       }
     },
     *dynamics() {
@@ -44,7 +41,7 @@ export async function liveEndpoints(state: AdminState, served: readonly HeldReso
         if (of?.eds === false) continue;
         yield {
           version_info: item.version,
-          endpoint_config: live(item.json, health.get(of?.cluster.name ?? item.name)),
+          endpoint_config: live(item.json, hosts.get(of?.cluster.name ?? item.name)),
           last_updated: new Date(item.updatedMs).toISOString(),
         };
       }
@@ -61,7 +58,7 @@ function edsName(cluster: Json): string | undefined {
 
 const STATUS: Readonly<Record<string, string>> = { healthy: 'HEALTHY', degraded: 'DEGRADED', unhealthy: 'UNHEALTHY' };
 
-function live(assignment: Json, health: ReadonlyMap<string, string> | undefined): Json {
+function live(assignment: Json, hosts: ReadonlyMap<string, HostDescription> | undefined): Json {
   const endpoints = (assignment['endpoints'] ?? []) as readonly Json[];
   return {
     '@type': TYPE,
@@ -69,9 +66,9 @@ function live(assignment: Json, health: ReadonlyMap<string, string> | undefined)
     endpoints: endpoints.map((locality) => ({
       ...locality,
       lb_endpoints: ((locality['lb_endpoints'] ?? []) as readonly Json[]).map((endpoint) => {
-        const seen = STATUS[health?.get(addressOf(endpoint)) ?? ''];
+        const seen = STATUS[hosts?.get(addressOf(endpoint))?.health ?? ''];
         return {
-          ...(redactJson(endpoint) as Json),
+          ...endpoint,
           health_status: seen ?? endpoint['health_status'] ?? 'HEALTHY',
           load_balancing_weight: endpoint['load_balancing_weight'] ?? 1,
         };

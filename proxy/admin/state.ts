@@ -7,7 +7,7 @@ import type { RuntimeLayers } from '../runtime_layers.ts';
 import type { Aggregate } from '../telemetry/aggregate.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import type { StatTags } from '../telemetry/stat_tags.ts';
-import type { ThreadDescription } from '../thread_messages.ts';
+import type { ClusterDescription } from '../thread_messages.ts';
 import type { Profilers } from './profilers.ts';
 
 /** Envoy's server states. */
@@ -35,7 +35,8 @@ export interface AdminState {
   texts(): ReadonlyMap<string, string>;
   /** Name and real address of each listener. */
   listeners(): readonly (readonly [string, ListenAddress])[];
-  describe(): Promise<readonly ThreadDescription[]>;
+  /** What threads say of the hosts of the clusters in use. */
+  describeClusters(): AsyncIterable<ClusterDescription>;
   state(): ServerState;
   /** /healthcheck/fail and /healthcheck/ok. */
   failHealth(failed: boolean): void;

@@ -39,9 +39,7 @@ export function redactJson(value: unknown): unknown {
   for (const key in object) {
     const before = object[key];
     const after =
-      SENSITIVE_FIELDS.has(key) || (header && (key === 'value' || key === 'raw_value'))
-        ? withoutText(key, before)
-        : redactJson(before);
+      SENSITIVE_FIELDS.has(key) || (header && isHeaderValue(key)) ? redactSecret(key, before) : redactJson(before);
     if (after === before) continue;
     copy ??= { ...object };
     copy[key] = after;
@@ -49,20 +47,30 @@ export function redactJson(value: unknown): unknown {
   return copy ?? value;
 }
 
+/** Whether a field of `object` is a secret by its name, whatever stands in it: see redactSecret. */
+export function isSecretField(object: Readonly<Record<string, unknown>>, key: string): boolean {
+  return SENSITIVE_FIELDS.has(key) || (isHeaderValue(key) && headerName(object));
+}
+
+function isHeaderValue(key: string): boolean {
+  return key === 'value' || key === 'raw_value';
+}
+
 function headerName(object: Readonly<Record<string, unknown>>): boolean {
   const key = object['key'];
   return typeof key === 'string' && SENSITIVE_HEADERS.has(key.toLowerCase());
 }
 
-function withoutText(key: string, value: unknown): unknown {
+/** The value of such a field, with every text in it gone but where it lies and what it is called. */
+export function redactSecret(key: string, value: unknown): unknown {
   if (typeof value === 'string') return key.endsWith('_bytes') || key === 'raw_value' ? REDACTED_BYTES : REDACTED;
-  if (Array.isArray(value)) return value.map((item) => withoutText(key, item));
+  if (Array.isArray(value)) return value.map((item) => redactSecret(key, item));
   if (value === null || typeof value !== 'object') return value;
   return Object.fromEntries(
     // Where a key lies is no secret, and what it is called is how people find it.
     Object.entries(value).map(([name, item]) => [
       name,
-      name === 'filename' || name === 'name' || name === '@type' ? item : withoutText(name, item),
+      name === 'filename' || name === 'name' || name === '@type' ? item : redactSecret(name, item),
     ]),
   );
 }

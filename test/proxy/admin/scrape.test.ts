@@ -1,8 +1,7 @@
 /** Large scrapes, scrapes that are cut off, thousands of admin connections: bounded, and never felt by traffic. */
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
-import { PerformanceObserver, performance, type PerformanceEntry } from 'node:perf_hooks';
 import { before, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { MAX_ADMIN_CONNECTIONS } from '../../../proxy/admin/server.ts';
@@ -12,6 +11,7 @@ import { httpListener, routeConfig, staticCluster } from '../../support/envoy_re
 import { answering, RawUpstream } from '../../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../../support/running_proxy.ts';
 import { fileScope } from '../../support/scope.ts';
+import { longestTurn, readElsewhere } from '../../support/turns.ts';
 
 const scope = fileScope();
 const SERIES = 50_000;
@@ -43,59 +43,6 @@ before(async () => {
   assert.ok(proxy.running.statistics.seriesCount > SERIES);
 });
 
-interface Turns {
-  /** Longest CPU time between two turns of this thread's event loop. */
-  readonly longestMs: number;
-  /** The same without the collections of garbage in it, which a loaded machine stretches at will. */
-  readonly workMs: number;
-}
-
-async function longestTurn(work: Promise<unknown>): Promise<Turns> {
-  const turns: { readonly startMs: number; readonly endMs: number; readonly cpuMs: number }[] = [];
-  const collections: PerformanceEntry[] = [];
-  const observer = new PerformanceObserver((list) => collections.push(...list.getEntries()));
-  observer.observe({ entryTypes: ['gc'] });
-  let done = false;
-  const end = (): void => {
-    done = true;
-  };
-  work.then(end, end);
-  let last = process.threadCpuUsage();
-  let startMs = performance.now();
-  while (!done) {
-    await new Promise((resolve) => setImmediate(resolve));
-    const { user, system } = process.threadCpuUsage(last);
-    const endMs = performance.now();
-    if (user + system > 2000) turns.push({ startMs, endMs, cpuMs: (user + system) / 1000 });
-    last = process.threadCpuUsage();
-    startMs = performance.now();
-  }
-  await work;
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  observer.disconnect();
-  const collecting = ({ startMs, endMs }: { startMs: number; endMs: number }): number =>
-    collections
-      .filter((entry) => entry.startTime + entry.duration > startMs && entry.startTime < endMs)
-      .reduce((sum, entry) => sum + entry.duration, 0);
-  return {
-    longestMs: Math.max(0, ...turns.map(({ cpuMs }) => cpuMs)),
-    workMs: Math.max(0, ...turns.map((turn) => turn.cpuMs - collecting(turn))),
-  };
-}
-
-/** In a process of its own, so that reading costs this one nothing. @returns bytes read. */
-function readElsewhere(path: string): Promise<number> {
-  const program = `const r = await fetch(${JSON.stringify(`http://127.0.0.1:${port}${path}`)}); let n = 0; for await (const c of r.body) n += c.length; console.log(n);`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let out = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    out += text;
-  });
-  return new Promise((resolve) => child.on('close', () => resolve(Number(out))));
-}
-
 for (const [path, bytes] of [
   ['/stats/prometheus', 10_000_000],
   ['/stats', 5_000_000],
@@ -103,11 +50,11 @@ for (const [path, bytes] of [
 ] as const) {
   test(`the control thread does not work longer than ${LONGEST_TURN_MS} ms at a time for ${path} of ${SERIES} series`, async (t) => {
     // What a running control thread has behind it: compiled code and a grown heap.
-    assert.ok((await readElsewhere(path)) > bytes);
-    let { longestMs, workMs } = await longestTurn(readElsewhere(path));
+    assert.ok((await readElsewhere(port, path)) > bytes);
+    let { longestMs, workMs } = await longestTurn(readElsewhere(port, path));
     // Other programs' use of the caches lengthens a turn; what is in the code shows in every round.
     for (let round = 1; round < 3 && workMs >= LONGEST_TURN_MS; round++) {
-      ({ longestMs, workMs } = await longestTurn(readElsewhere(path)));
+      ({ longestMs, workMs } = await longestTurn(readElsewhere(port, path)));
     }
     t.diagnostic(`longest turn: ${workMs.toFixed(1)} ms of work, ${longestMs.toFixed(1)} ms of CPU with collections`);
     assert.ok(workMs < LONGEST_TURN_MS, `a turn took ${workMs} ms`);
@@ -116,7 +63,7 @@ for (const [path, bytes] of [
 
 test('a scrape asks the data threads nothing', async (t) => {
   const post = t.mock.method(Worker.prototype, 'postMessage');
-  await readElsewhere('/stats/prometheus');
+  await readElsewhere(port, '/stats/prometheus');
   assert.equal(post.mock.callCount(), 0);
 });
 
