@@ -159,6 +159,8 @@ export class RequestHeaders extends Headers {
   method = 'GET';
   /** Path and query as it will be forwarded (origin form, `*`, or '' for CONNECT). */
   path = '/';
+  /** A path that a codec found to be visible ASCII: while `path` is that one, it may stand in any request line. */
+  visiblePath = '/';
   /** Host header or authority, as received. */
   authority = '';
   scheme = 'http';

@@ -82,14 +82,13 @@ function mergeSlashes(text: string): string {
 /** Nothing in it that any mode would change: no escape, fragment, backslash, double slash or dot segment before the query. */
 function isPlain(path: string): boolean {
   let previous = 0;
-  let query = false;
   for (let i = 0; i < path.length; i++) {
     const code = path.charCodeAt(i);
     if (code === 35 /* # */) return false;
-    if (query) continue;
     if (code === 37 /* % */ || code === 92 /* \ */) return false;
     if (previous === 47 && (code === 47 || code === 46)) return false;
-    if (code === 63 /* ? */) query = true;
+    // A query may be long, and is left as it is.
+    if (code === 63 /* ? */) return !path.includes('#', i);
     if (code > 126) return false;
     previous = code;
   }

@@ -236,7 +236,8 @@ class RequestEncoder implements StreamEncoder {
     const { method, authority } = headers;
     this.method = method;
     const target = method === 'CONNECT' ? authority : headers.path;
-    if (!fitsRequestLine(target) || !fitsRequestLine(authority) || !fitsRequestLine(method)) {
+    const fits = target === headers.visiblePath || fitsRequestLine(target);
+    if (!fits || !fitsRequestLine(authority) || !fitsRequestLine(method)) {
       throw new TypeError('a space or control character in the request line');
     }
     this.asksUpgrade = headers.has('upgrade');

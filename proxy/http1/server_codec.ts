@@ -280,6 +280,7 @@ function parseTarget(target: string, headers: RequestHeaders): boolean {
   }
   if (target.charCodeAt(0) === 47 /* / */) {
     headers.path = target;
+    headers.visiblePath = target;
     return isVisibleAscii(target);
   }
   if (target === '*') {

@@ -31,7 +31,8 @@ export class HeadWriter {
   request(streamId: number, headers: RequestHeaders, protocol: string | undefined, endStream: boolean): void {
     const { scheme, authority, path } = headers;
     const method = protocol === undefined ? headers.method : 'CONNECT';
-    if (!fits(method) || !fits(authority) || !fits(path) || !fits(scheme)) {
+    const pathFits = path === headers.visiblePath || fits(path);
+    if (!pathFits || !fits(method) || !fits(authority) || !fits(scheme)) {
       throw new TypeError('a space or control character in a pseudo-header');
     }
     const texts = method.length + scheme.length + authority.length + path.length + (protocol?.length ?? 0);

@@ -136,6 +136,7 @@ export class HeadRules {
     if (path.charCodeAt(0) !== 47 && !(path === '*' && headers.method === 'OPTIONS')) {
       return this.#refuse('a path that does not begin with a slash');
     }
+    headers.visiblePath = path;
     return isVisibleAscii(path) || this.#refuse('a path with a blank or a byte above 126');
   }
 
