@@ -5,7 +5,7 @@ import { buildListener } from '../config/build/listener.ts';
 import { buildRouteTable } from '../config/build/route_configuration.ts';
 import { perFilterConfig } from '../config/build/extensions.ts';
 import { buildScope } from '../config/build/scope.ts';
-import { buildSecret } from '../config/build/tls.ts';
+import { buildSecret } from '../config/build/tls_secret.ts';
 import { ALL_SCOPES } from '../config/resources.ts';
 import { PackedResource, type Update } from './distribution.ts';
 import type { ListenerConfig } from './listener_config.ts';

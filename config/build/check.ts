@@ -10,7 +10,7 @@ import { buildLoadAssignment } from './endpoints.ts';
 import { perFilterConfig } from './extensions.ts';
 import { buildScope } from './scope.ts';
 import { buildListener } from './listener.ts';
-import { buildSecret, checkSecret } from './tls.ts';
+import { buildSecret, checkSecret } from './tls_secret.ts';
 import { buildRouteTable } from './route_configuration.ts';
 
 /** What the control thread has to know of a resource that can be served. */

@@ -1,16 +1,21 @@
 /** What the mesh asks of a certificate, read from its own bytes: names as they stand there, never as a library prints them. */
 import { createHash } from 'node:crypto';
 import { type DerElement, derChildren, derOid, readDer } from './der.ts';
+import { timeOf } from './der_time.ts';
 
 /** Text is latin1: one character a byte, so that a NUL or a byte above 127 stays what it is (attacks.md row 54). */
 export interface SubjectAltName {
   readonly type: 'uri' | 'dns' | 'email' | 'ip' | 'other';
   readonly value: string;
+  /** Of an other name: what kind it is. */
+  readonly oid?: string;
 }
 
 const SUBJECT_ALT_NAME = '2.5.29.17';
 const KEY_USAGE = '2.5.29.15';
 const BASIC_CONSTRAINTS = '2.5.29.19';
+const TLS_FEATURE = '1.3.6.1.5.5.7.1.24';
+const STATUS_REQUEST = 5;
 /** Bits 5 and 6 of KeyUsage, the first is the highest. */
 const KEY_CERT_SIGN = 0x04;
 const CRL_SIGN = 0x02;
@@ -100,6 +105,13 @@ export class Certificate {
     return ((bits?.[1] ?? 0) & (KEY_CERT_SIGN | CRL_SIGN)) !== 0;
   }
 
+  /** It demands an OCSP response beside it (RFC 7633, status_request). */
+  get mustStaple(): boolean {
+    const value = extensionValue(this.#parsed().extensions, TLS_FEATURE);
+    const features = value === undefined ? [] : derChildren(readDer(value)?.body ?? NOTHING);
+    return features.some(({ body }) => body.length === 1 && body[0] === STATUS_REQUEST);
+  }
+
   /** Hex SHA-256 of the certificate. */
   get fingerprint(): string {
     if (this.#fingerprint === '') this.#fingerprint = createHash('sha256').update(this.der).digest('hex');
@@ -169,17 +181,6 @@ function encodedLength({ body, end }: DerElement, whole: Buffer): number {
   return Math.min(header + length, end, whole.length);
 }
 
-/** UTCTime (two digits of the year, RFC 5280 §4.1.2.5.1) or GeneralizedTime. NaN where it is neither. */
-function timeOf(element: DerElement | undefined): number {
-  if (element === undefined) return Number.NaN;
-  const text = element.body.latin1Slice();
-  const year =
-    element.tag === 0x17 ? `${Number(text.slice(0, 2)) < 50 ? '20' : '19'}${text.slice(0, 2)}` : text.slice(0, 4);
-  const rest = text.slice(element.tag === 0x17 ? 2 : 4);
-  const part = (at: number): string => rest.slice(at, at + 2);
-  return Date.parse(`${year}-${part(0)}-${part(2)}T${part(4)}:${part(6)}:${part(8)}Z`);
-}
-
 function subjectAltNames(extensions: Buffer): SubjectAltName[] {
   const value = extensionValue(extensions, SUBJECT_ALT_NAME);
   const names = value === undefined ? undefined : readDer(value);
@@ -207,7 +208,7 @@ function nameOf({ tag, body }: DerElement): SubjectAltName[] {
     case 0x87:
       return [{ type: 'ip', value: ipText(body) }];
     case 0xa0:
-      return [{ type: 'other', value: otherName(body) }];
+      return [{ type: 'other', value: otherName(body), oid: derOid(derChildren(body)[0]?.body ?? NOTHING) }];
     default:
       return [];
   }

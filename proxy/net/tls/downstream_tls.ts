@@ -24,18 +24,16 @@ import type { DownstreamTlsConfig } from './tls_config.ts';
 import { TlsConnectionInfo } from './tls_info.ts';
 import { sessionFacts } from './tls_session.ts';
 import { peekHello } from './peek_hello.ts';
-import {
-  MaterialError,
-  ownCertificate,
-  prepareContext,
-  type TlsMaterial,
-  TlsMaterialSource,
-  unusable,
-} from './tls_material.ts';
+import { MaterialError, unusable } from './material_error.ts';
+import { stapleAction, stapleFault } from './ocsp_staple.ts';
+import { ownCertificate, prepareContext, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
 
 const SSL_OP_NO_TICKET = 0x4000;
 const NONE: readonly Certificate[] = [];
+/** Node takes it for none. */
+const NO_STAPLE = null as unknown as Buffer;
+type AnswerOcsp = (error: Error | null, response: Buffer) => void;
 
 /** What stands around the TLS of a chain. */
 export interface DownstreamTlsDeps {
@@ -157,6 +155,8 @@ export class DownstreamTls implements DownstreamTransportSocket {
     if (this.#unusable?.material === material) return this.#servers ?? this.#unusable.error;
     try {
       const { alpn } = this.#config.common;
+      const fault = material.own && stapleFault(material.staple, material.own, this.#config.staplePolicy);
+      if (fault !== undefined) throw new MaterialError(fault);
       const servers: Servers = {
         material,
         withAlpn: alpn.length === 0 ? undefined : this.#makeServer(material, [...alpn]),
@@ -192,9 +192,25 @@ export class DownstreamTls implements DownstreamTransportSocket {
     });
     const context = contextOf(server);
     if (context !== undefined) prepareContext(context, material);
+    const staples = this.#staples(material);
+    if (staples !== undefined) server.on('OCSPRequest', (_certificate, _issuer, answer) => staples(answer));
     server.on('secureConnection', (socket) => this.#secure(socket));
     server.on('tlsClientError', (error, socket) => this.#failed(error, socket));
     return server;
+  }
+
+  /** undefined: nothing is ever shown, and nobody need ask. Else told of each client that asks. */
+  #staples({ own, staple }: TlsMaterial): ((answer: AnswerOcsp) => void) | undefined {
+    const { staplePolicy: policy } = this.#config;
+    const mustStaple = own?.mustStaple ?? false;
+    if (staple === undefined && !mustStaple && policy !== 'MUST_STAPLE') return undefined;
+    const { statistics } = this.#deps;
+    return (answer) => {
+      const action = stapleAction(staple, policy, mustStaple, Date.now());
+      statistics.stapled(action);
+      if (action === 'fail') answer(new Error('no OCSP response that is still valid'), NO_STAPLE);
+      else answer(null, action === 'staple' && staple !== undefined ? staple.der : NO_STAPLE);
+    };
   }
 
   /** All threads derive the same; another certificate, root or name means another key. */

@@ -217,15 +217,14 @@ class Binding implements OpenSsl {
     }
   }
 
-  #run(verification: bigint, { allowExpired, leafCrlOnly, maxDepth }: ChainOptions): ChainVerdict {
+  #run(verification: bigint, options: ChainOptions): ChainVerdict {
+    const { allowExpired, leafCrlOnly, maxDepth, store } = options;
     const c = this.#c;
     c.X509_STORE_CTX_set_verify_cb(verification, this.#strict);
     const parameters = c.X509_STORE_CTX_get0_param(verification);
-    // As Envoy: what stands in trusted_ca is trusted, root or not.
-    c.X509_VERIFY_PARAM_set_flags(
-      parameters,
-      X509_V_FLAG_PARTIAL_CHAIN | (allowExpired ? X509_V_FLAG_NO_CHECK_TIME : 0n),
-    );
+    // As Envoy: what stands in trusted_ca is trusted, root or not; a trust domain has roots.
+    const partial = store === undefined ? X509_V_FLAG_PARTIAL_CHAIN : 0n;
+    c.X509_VERIFY_PARAM_set_flags(parameters, partial | (allowExpired ? X509_V_FLAG_NO_CHECK_TIME : 0n));
     // OpenSSL counts what stands between the leaf and the trusted one.
     if (maxDepth !== undefined) c.X509_VERIFY_PARAM_set_depth(parameters, Math.max(0, maxDepth - 1));
     if (leafCrlOnly) c.X509_VERIFY_PARAM_clear_flags(parameters, X509_V_FLAG_CRL_CHECK_ALL);

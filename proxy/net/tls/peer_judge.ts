@@ -47,7 +47,10 @@ export class PeerJudge {
   constructor(rules: PeerRules | undefined, native: OpenSsl | null = openssl() ?? null) {
     this.#rules = rules;
     this.#native = native;
-    for (const [name, options] of rules?.trustDomains ?? []) this.#domains.set(name, createSecureContext(options));
+    for (const [name, { roots, crls }] of rules?.trustDomains ?? []) {
+      const more = crls.length > 0 && { crl: [...crls] };
+      this.#domains.set(name, createSecureContext({ ca: [...roots], ...more }));
+    }
   }
 
   /** Whether a certificate that was accepted says who the peer is. */

@@ -1,5 +1,6 @@
 /** TLS contexts of clusters and filter chains, read. Envoy: envoy.extensions.transport_sockets.tls.v3. */
 import type { SubjectAltName } from './certificate.ts';
+import type { StaplePolicy } from './ocsp_staple.ts';
 
 /** Bytes that stand in the resource, or in a file that the control thread reads and watches. */
 export type DataSource =
@@ -7,10 +8,16 @@ export type DataSource =
   | { readonly kind: 'file'; readonly path: string };
 
 /** TlsCertificate. */
-export interface CertificateConfig {
-  readonly chain: DataSource;
-  readonly key: DataSource;
+export type CertificateConfig = CertificateExtras &
+  (
+    | { readonly kind: 'pem'; readonly chain: DataSource; readonly key: DataSource }
+    | { readonly kind: 'pkcs12'; readonly bundle: DataSource }
+  );
+
+export interface CertificateExtras {
   readonly password: DataSource | undefined;
+  /** DER. */
+  readonly ocspStaple: DataSource | undefined;
 }
 
 /** CertificateValidationContext. */
@@ -26,8 +33,24 @@ export interface ValidationConfig {
   readonly certificateHashes: readonly string[];
   /** Base64 SHA-256 of public keys. */
   readonly publicKeyHashes: readonly string[];
+  /** Certificates and CRLs may be expired, or not valid yet. */
+  readonly allowExpired: boolean;
+  /** Only the peer's own certificate is looked for in CRLs. */
+  readonly leafCrlOnly: boolean;
+  /** Certificates above the peer's own, the trusted one counted; undefined: OpenSSL's limit. */
+  readonly maxDepth: number | undefined;
+  /** envoy.tls.cert_validator.spiffe: roots by trust domain, instead of trustedCa. */
+  readonly spiffe: SpiffeConfig | undefined;
   /** trust_chain_verification ACCEPT_UNTRUSTED: any certificate will do (insecureSkipVerify). */
   readonly acceptUntrusted: boolean;
+}
+
+/** SPIFFECertValidatorConfig. */
+export interface SpiffeConfig {
+  /** PEM, with CRLs in it where certificates are revoked. */
+  readonly domains: readonly { readonly name: string; readonly bundle: DataSource }[];
+  /** SPIFFE bundle map in JSON; then `domains` is empty. */
+  readonly bundles: DataSource | undefined;
 }
 
 /** What a secret resource holds. Envoy: envoy.extensions.transport_sockets.tls.v3.Secret. */
@@ -83,6 +106,8 @@ export interface UpstreamTlsConfig {
 export interface DownstreamTlsConfig {
   readonly common: CommonTlsConfig;
   readonly requireClientCertificate: boolean;
+  /** What a client that asks for an OCSP response is told where there is none, or an old one. */
+  readonly staplePolicy: StaplePolicy;
   /** disable_stateless_session_resumption. */
   readonly tickets: boolean;
   /** Keys given by the configuration; undefined: the process's own, the same on all threads. */

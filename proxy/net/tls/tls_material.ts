@@ -2,10 +2,21 @@
 import { createHash } from 'node:crypto';
 import { getCACertificates, type SecureContext, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { type Certificate, certificatesOf } from './certificate.ts';
+import { MaterialError, unusable } from './material_error.ts';
+import { type OcspStaple, readOcspResponse } from './ocsp_staple.ts';
 import { openssl } from './openssl.ts';
+import { readPkcs12 } from './pkcs12.ts';
 import { PeerJudge } from './peer_judge.ts';
 import { fileSecretName, type SecretCell, type SecretLookup } from './secrets.ts';
-import type { CertificateConfig, CommonTlsConfig, DataSource, NameMatcher, ValidationConfig } from './tls_config.ts';
+import type {
+  CertificateConfig,
+  CommonTlsConfig,
+  DataSource,
+  NameMatcher,
+  SpiffeConfig,
+  ValidationConfig,
+} from './tls_config.ts';
+import { bundleMap, crlsOf, NO_TRUST, type Trust, trustOf } from './trust_bundles.ts';
 
 /** How the peer is judged. */
 export interface PeerRules {
@@ -20,7 +31,7 @@ export interface PeerRules {
   /** Certificates above the peer's own, the trusted one counted. */
   readonly maxDepth: number | undefined;
   /** SPIFFE: the roots of each trust domain, instead of the context's. */
-  readonly trustDomains: ReadonlyMap<string, SecureContextOptions> | undefined;
+  readonly trustDomains: ReadonlyMap<string, Trust> | undefined;
   readonly names: readonly NameMatcher[];
   readonly certificateHashes: readonly string[];
   readonly publicKeyHashes: readonly string[];
@@ -36,6 +47,8 @@ export interface TlsMaterial {
   readonly own: Certificate | undefined;
   /** All of them. */
   readonly owns: readonly Certificate[];
+  /** What is shown beside the first. */
+  readonly staple: OcspStaple | undefined;
 }
 
 /** Envoy's default list (envoy.extensions.transport_sockets.tls.v3.TlsParameters), AES first: all machines here have it. */
@@ -45,9 +58,6 @@ const TLS13_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20
 /** Envoy's. OpenSSL's own begins with a post-quantum exchange that costs a second packet each way. */
 const CURVES = 'X25519:P-256';
 const SSL_OP_NO_RENEGOTIATION = 0x4000_0000;
-
-/** A secret that is not there yet, or cannot be used: the sentence says which. */
-export class MaterialError extends Error {}
 
 /** One context's material, kept until a secret that it was made of changes. */
 export class TlsMaterialSource {
@@ -70,7 +80,7 @@ export class TlsMaterialSource {
       this.#current = this.#make();
     } catch (error) {
       // OpenSSL's complaints name no secret, and may be of any kind.
-      this.#current = error instanceof MaterialError ? error : unusable(error);
+      this.#current = unusable(error);
     }
     return this.#current;
   }
@@ -86,27 +96,19 @@ export class TlsMaterialSource {
       reference.kind === 'inline' ? reference.certificate : this.#certificate(reference.name),
     );
     const pairs = certificates.map((certificate) => this.#pair(certificate));
-    const validation = this.#validation();
-    const trust = validation === undefined ? undefined : this.#trust(validation);
-    const hash = createHash('sha256');
-    for (const part of [
-      JSON.stringify([config.ciphers, config.curves, config.minVersion, config.maxVersion, config.alpn]),
-      ...pairs.flatMap(({ chain, key }) => [chain, key]),
-      ...(trust?.roots ?? []),
-      trust?.crl ?? '',
-      JSON.stringify(validation?.names.map(({ text }) => text) ?? null),
-      JSON.stringify([validation?.certificateHashes, validation?.publicKeyHashes]),
-    ]) {
-      hash.update(`${part.length} `).update(part);
-    }
     const owns = pairs.flatMap(({ chain }) => certificatesOf(chain).slice(0, 1));
-    const rules = validation === undefined || validation.acceptUntrusted ? undefined : rulesOf(validation, trust);
+    const validation = this.#validation();
+    const trust = validation === undefined ? NO_TRUST : this.#trust(validation);
+    const domains = validation?.spiffe && this.#trustDomains(validation.spiffe);
+    const rules =
+      validation === undefined || validation.acceptUntrusted ? undefined : rulesOf(validation, trust, domains);
     return {
-      generation: hash.digest('hex'),
+      generation: generationOf(config, pairs, trust, validation, domains),
       options: contextOptions(config, pairs, trust),
       judge: new PeerJudge(rules),
       own: owns[0],
       owns,
+      staple: pairs[0]?.staple,
     };
   }
 
@@ -120,7 +122,8 @@ export class TlsMaterialSource {
     const merged = inline === undefined ? secret.validation : merge(inline, secret.validation);
     const { certificateHashes, publicKeyHashes, acceptUntrusted } = merged;
     const pinned = merged.names.length === 0 && certificateHashes.length + publicKeyHashes.length > 0;
-    if (merged.trustedCa === undefined && !merged.systemRoots && !pinned && !acceptUntrusted) {
+    const rooted = merged.trustedCa !== undefined || merged.systemRoots || merged.spiffe !== undefined;
+    if (!rooted && !pinned && !acceptUntrusted) {
       throw new MaterialError(`secret "${name}" holds no trusted CA: nobody could be told from anybody else`);
     }
     return merged;
@@ -132,22 +135,43 @@ export class TlsMaterialSource {
     return secret.certificate;
   }
 
-  #pair({ chain, key, password }: CertificateConfig): KeyPair {
+  #pair(certificate: CertificateConfig): KeyPair {
+    const { password: secret, ocspStaple } = certificate;
+    const password = secret === undefined ? undefined : this.#bytes(secret).toString('utf8');
+    const staple = ocspStaple === undefined ? undefined : readOcspResponse(this.#bytes(ocspStaple));
+    if (certificate.kind === 'pkcs12') {
+      return { ...readPkcs12(this.#bytes(certificate.bundle), password), password: undefined, staple };
+    }
     return {
-      chain: this.#bytes(chain).toString('latin1'),
-      key: this.#bytes(key).toString('latin1'),
-      password: password === undefined ? undefined : this.#bytes(password).toString('utf8'),
+      chain: this.#bytes(certificate.chain).toString('latin1'),
+      key: this.#bytes(certificate.key).toString('latin1'),
+      password,
+      staple,
     };
   }
 
   #trust(validation: ValidationConfig): Trust {
     const { trustedCa, systemRoots, crl } = validation;
-    const roots = trustedCa === undefined ? [] : [this.#bytes(trustedCa).toString('latin1')];
-    if (trustedCa !== undefined && certificatesOf(roots[0] ?? '').length === 0) {
-      throw new MaterialError('trusted_ca holds no certificate');
-    }
-    if (systemRoots) roots.push(...getCACertificates('system'));
-    return { roots, crl: crl === undefined ? undefined : this.#bytes(crl).toString('latin1') };
+    const given = trustedCa === undefined ? NO_TRUST : trustOf(this.#bytes(trustedCa).toString('latin1'));
+    if (trustedCa !== undefined && given.roots.length === 0) throw new MaterialError('trusted_ca holds no certificate');
+    const crls = crl === undefined ? [] : crlsOf(this.#bytes(crl).toString('latin1'));
+    if (crl !== undefined && crls.length === 0) throw new MaterialError('crl holds no CRL');
+    return {
+      roots: systemRoots ? [...given.roots, ...getCACertificates('system')] : given.roots,
+      crls: [...given.crls, ...crls],
+    };
+  }
+
+  #trustDomains({ domains, bundles }: SpiffeConfig): Map<string, Trust> {
+    if (bundles !== undefined) return bundleMap(this.#bytes(bundles).toString('utf8'));
+    return new Map(
+      domains.map(({ name, bundle }) => {
+        const trust = trustOf(this.#bytes(bundle).toString('latin1'));
+        if (trust.roots.length === 0)
+          throw new MaterialError(`the bundle of trust domain "${name}" holds no certificate`);
+        return [name, trust];
+      }),
+    );
   }
 
   #bytes(source: DataSource): Buffer {
@@ -171,12 +195,46 @@ interface KeyPair {
   readonly chain: string;
   readonly key: string;
   readonly password: string | undefined;
+  readonly staple: OcspStaple | undefined;
 }
 
-interface Trust {
-  readonly roots: readonly string[];
-  readonly crl: string | undefined;
+/** Sessions are resumed by those who would have made them: all that a peer is judged by, and shown, counts. */
+function generationOf(
+  config: CommonTlsConfig,
+  pairs: readonly KeyPair[],
+  trust: Trust,
+  validation: ValidationConfig | undefined,
+  domains: ReadonlyMap<string, Trust> | undefined,
+): string {
+  const hash = createHash('sha256');
+  const { names, certificateHashes, publicKeyHashes, allowExpired, leafCrlOnly, maxDepth, acceptUntrusted } =
+    validation ?? NO_VALIDATION;
+  for (const part of [
+    JSON.stringify([config.ciphers, config.curves, config.minVersion, config.maxVersion, config.alpn]),
+    ...pairs.flatMap(({ chain, key, staple }) => [chain, key, staple?.der.toString('latin1') ?? '']),
+    JSON.stringify(trust),
+    JSON.stringify(validation === undefined ? null : names.map(({ text }) => text)),
+    JSON.stringify([certificateHashes, publicKeyHashes, allowExpired, leafCrlOnly, maxDepth, acceptUntrusted]),
+    JSON.stringify(domains === undefined ? null : [...domains]),
+  ]) {
+    hash.update(`${part.length} `).update(part);
+  }
+  return hash.digest('hex');
 }
+
+const NO_VALIDATION: ValidationConfig = {
+  trustedCa: undefined,
+  systemRoots: false,
+  crl: undefined,
+  names: [],
+  certificateHashes: [],
+  publicKeyHashes: [],
+  allowExpired: false,
+  leafCrlOnly: false,
+  maxDepth: undefined,
+  spiffe: undefined,
+  acceptUntrusted: false,
+};
 
 /** Envoy merges the secret into the default: single fields are the secret's, lists are joined. */
 function merge(first: ValidationConfig, secret: ValidationConfig): ValidationConfig {
@@ -187,32 +245,35 @@ function merge(first: ValidationConfig, secret: ValidationConfig): ValidationCon
     names: [...first.names, ...secret.names],
     certificateHashes: [...first.certificateHashes, ...secret.certificateHashes],
     publicKeyHashes: [...first.publicKeyHashes, ...secret.publicKeyHashes],
+    allowExpired: secret.allowExpired || first.allowExpired,
+    leafCrlOnly: secret.leafCrlOnly || first.leafCrlOnly,
+    maxDepth: secret.maxDepth ?? first.maxDepth,
+    spiffe: secret.spiffe ?? first.spiffe,
     acceptUntrusted: secret.acceptUntrusted || first.acceptUntrusted,
   };
 }
 
-function rulesOf(validation: ValidationConfig, trust: Trust | undefined): PeerRules | undefined {
-  const { names, certificateHashes, publicKeyHashes } = validation;
-  const chain = (trust?.roots.length ?? 0) > 0;
+function rulesOf(
+  { names, certificateHashes, publicKeyHashes, allowExpired, leafCrlOnly, maxDepth }: ValidationConfig,
+  trust: Trust,
+  domains: ReadonlyMap<string, Trust> | undefined,
+): PeerRules | undefined {
+  const chain = trust.roots.length > 0 || domains !== undefined;
   if (!chain && certificateHashes.length === 0 && publicKeyHashes.length === 0) return undefined;
   return {
     chain,
-    allowExpired: false,
-    leafCrlOnly: false,
-    maxDepth: undefined,
-    revocable: trust?.crl !== undefined,
-    trustDomains: undefined,
+    allowExpired,
+    leafCrlOnly,
+    maxDepth,
+    revocable: trust.crls.length > 0 || [...(domains?.values() ?? [])].some(({ crls }) => crls.length > 0),
+    trustDomains: domains,
     names,
     certificateHashes,
     publicKeyHashes,
   };
 }
 
-function contextOptions(
-  config: CommonTlsConfig,
-  pairs: readonly KeyPair[],
-  trust: Trust | undefined,
-): SecureContextOptions {
+function contextOptions(config: CommonTlsConfig, pairs: readonly KeyPair[], trust: Trust): SecureContextOptions {
   return {
     minVersion: config.minVersion,
     maxVersion: config.maxVersion,
@@ -221,8 +282,8 @@ function contextOptions(
     secureOptions: SSL_OP_NO_RENEGOTIATION,
     allowPartialTrustChain: true,
     // An empty list, lest Node takes its own roots.
-    ca: [...(trust?.roots ?? [])],
-    ...(trust?.crl !== undefined && { crl: trust.crl }),
+    ca: [...trust.roots],
+    ...(trust.crls.length > 0 && { crl: [...trust.crls] }),
     ...(config.signatureAlgorithms !== undefined && { sigalgs: config.signatureAlgorithms }),
     ...(pairs.length > 0 && {
       cert: pairs.map(({ chain }) => chain),
@@ -247,10 +308,4 @@ export function prepareContext(context: SecureContext, { judge }: TlsMaterial): 
   (context.context as { setAllowPartialTrustChain?(): void }).setAllowPartialTrustChain?.();
   openssl()?.sendOnlyOwnChain(context);
   judge.attach(context);
-}
-
-/** The code only: what a library says of a key may quote it. */
-export function unusable(error: unknown): MaterialError {
-  const { code, reason } = error as { code?: string; reason?: string };
-  return new MaterialError(`the certificate, key or roots cannot be used: ${reason ?? code ?? 'unreadable'}`);
 }

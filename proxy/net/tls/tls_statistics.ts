@@ -1,5 +1,6 @@
 /** Envoy's counters of TLS, below `listener.<name>.ssl.` and `cluster.<name>.ssl.`. */
 import type { Counter, Statistics } from '../../telemetry/statistics.ts';
+import type { StapleAction } from './ocsp_staple.ts';
 import type { VerificationFailure } from './peer_verification.ts';
 
 export class TlsStatistics {
@@ -11,6 +12,8 @@ export class TlsStatistics {
   readonly contextUpdates: Counter;
   /** Connections refused because a secret was not there. */
   readonly secretsNotReady: Counter;
+  readonly #stapleRequests: Counter;
+  readonly #staples: Readonly<Record<StapleAction, Counter>>;
   readonly #failed: Readonly<Record<VerificationFailure['kind'], Counter>>;
   readonly #statistics: Statistics;
   readonly #prefix: string;
@@ -29,12 +32,24 @@ export class TlsStatistics {
     this.connectionError = counter('ssl.connection_error');
     this.contextUpdates = counter(`${factory}.ssl_context_update_by_sds`);
     this.secretsNotReady = counter(`${factory}.${side === 'server' ? 'down' : 'up'}stream_context_secrets_not_ready`);
+    this.#stapleRequests = counter('ssl.ocsp_staple_requests');
+    this.#staples = {
+      staple: counter('ssl.ocsp_staple_responses'),
+      omit: counter('ssl.ocsp_staple_omitted'),
+      fail: counter('ssl.ocsp_staple_failed'),
+    };
     this.#failed = {
       error: counter('ssl.fail_verify_error'),
       san: counter('ssl.fail_verify_san'),
       cert_hash: counter('ssl.fail_verify_cert_hash'),
       no_cert: counter('ssl.fail_verify_no_cert'),
     };
+  }
+
+  /** A client has asked for an OCSP response. */
+  stapled(action: StapleAction): void {
+    this.#stapleRequests.inc();
+    this.#staples[action].inc();
   }
 
   failed({ kind }: VerificationFailure): void {

@@ -10,14 +10,8 @@ import { matchesDnsName } from './dns_names.ts';
 import { takeRefusal } from './peer_judge.ts';
 import { describe, handshakeError, verifyName, type VerificationFailure } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
-import {
-  MaterialError,
-  ownCertificate,
-  prepareContext,
-  type TlsMaterial,
-  TlsMaterialSource,
-  unusable,
-} from './tls_material.ts';
+import { MaterialError, unusable } from './material_error.ts';
+import { ownCertificate, prepareContext, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
 import type { NameMatcher, UpstreamTlsConfig } from './tls_config.ts';
 import { TlsConnectionInfo } from './tls_info.ts';
 import { sessionFacts, withoutPeer } from './tls_session.ts';
