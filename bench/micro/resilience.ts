@@ -1,13 +1,20 @@
-/** A request through the router with everything of retries, timeouts and outlier detection on and idle, and with nothing. */
+/**
+ * A request through the router with nothing, and with everything that keeps it from failing on and idle: retries,
+ * timeouts, hedging, outlier detection, a mirror at 0 %, and before it faults at 0 % and a local rate limit.
+ */
 import { buildOutlierDetection } from '../../config/build/outlier_detection.ts';
 import { parseRetryPolicy } from '../../config/build/retry_policy.ts';
 import { buildRouteTable } from '../../config/build/route_configuration.ts';
+import fault from '../../filters/fault.ts';
+import localRateLimit from '../../filters/local_ratelimit.ts';
+import type { Filter, FilterContext, FilterDeps } from '../../proxy/http/filter.ts';
 import { RequestHeaders, ResponseHeaders } from '../../proxy/http/headers.ts';
 import { StreamInfo } from '../../proxy/http/stream_info.ts';
 import type { TerminalContext } from '../../proxy/http/terminal.ts';
 import { type ConnectionInfo, socketAddress } from '../../proxy/net/connection_info.ts';
 import { Deadlines } from '../../proxy/net/deadlines.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
+import { createBucketMemory, createBucketRow, TokenBuckets } from '../../proxy/http/token_buckets.ts';
 import type { Route } from '../../proxy/router/route.ts';
 import { createRouter } from '../../proxy/router/router.ts';
 import { SlabStatistics } from '../../proxy/telemetry/slab.ts';
@@ -20,6 +27,12 @@ import { OutlierReporter } from '../../proxy/upstream/outlier_reporter.ts';
 import type { Pool, PoolRequest } from '../../proxy/upstream/pool.ts';
 import { createBreakerMemory, createBreakerRow, SharedBreakers } from '../../proxy/upstream/shared_breakers.ts';
 import { bench } from './harness.ts';
+
+/** A filter, and what it gets for the route. */
+interface Hooks {
+  readonly filter: Filter<unknown>;
+  readonly config: unknown;
+}
 
 const nothing = (): void => {};
 const statistics = new SlabStatistics(nothing);
@@ -49,6 +62,18 @@ const pool = {
   cancel: () => false,
 } as unknown as Pool;
 
+const FILTER_CONTEXT = { route: () => undefined } as unknown as FilterContext;
+const RESPONSE = new ResponseHeaders();
+const buckets = createBucketMemory();
+const filterDeps = {
+  counter: (name: string) => statistics.counter(name),
+  gauge: (name: string) => statistics.gauge(name),
+  statistics,
+  random: Math.random,
+  nowMs: () => performance.now(),
+  tokenBuckets: new TokenBuckets(buckets, createBucketRow(buckets)),
+} as unknown as FilterDeps;
+
 function cluster(outlier: OutlierReporter | undefined): Cluster {
   const breaker = breakers.open('up', 'default', {
     maxConnections: 1024,
@@ -69,7 +94,7 @@ function cluster(outlier: OutlierReporter | undefined): Cluster {
   } as unknown as Cluster;
 }
 
-function one(action: object, outlier: OutlierReporter | undefined): () => void {
+function one(action: object, outlier: OutlierReporter | undefined, filters: readonly Hooks[] = []): () => void {
   const table = buildRouteTable(
     {
       virtual_hosts: [
@@ -116,6 +141,13 @@ function one(action: object, outlier: OutlierReporter | undefined): () => void {
       setMaxDuration: nothing,
       pauseRequest: nothing,
     } as unknown as TerminalContext;
+    for (const { filter, config } of filters) {
+      const state = filter.newState?.();
+      const ctx = { ...FILTER_CONTEXT, routeConfig: () => config } as unknown as FilterContext;
+      filter.decodeHeaders?.(ctx, headers, true, state);
+      filter.encodeHeaders?.(ctx, RESPONSE, false, state);
+      filter.onDestroy?.(ctx, state);
+    }
     router.open(stream).headers(headers, true);
   };
 }
@@ -141,3 +173,35 @@ const policy = {
 if (parseRetryPolicy(new Fields(policy)) === undefined) throw new Error('there is no retry policy to measure');
 bench('the router with nothing', one({}, undefined));
 bench('retries, three timeouts, outlier detection, idle', one({ timeout: '10s', retry_policy: policy }, reporter));
+const NEVER = { numerator: 0 };
+const ALWAYS = { default_value: { numerator: 100 } };
+const all = {
+  timeout: '10s',
+  retry_policy: policy,
+  hedge_policy: { hedge_on_per_try_timeout: true },
+  request_mirror_policies: [{ cluster: 'up', runtime_fraction: { default_value: NEVER } }],
+};
+bench(
+  'the same, hedging, faults and a mirror at 0 %, rate limit',
+  one(all, reporter, [
+    {
+      filter: fault.create(fault.parse({}), filterDeps) as Filter<unknown>,
+      config: fault.parseRoute({
+        delay: { fixed_delay: '1s', percentage: NEVER },
+        abort: { http_status: 503, percentage: NEVER },
+      }),
+    },
+    {
+      filter: localRateLimit.create(
+        localRateLimit.parse({
+          stat_prefix: 'bench',
+          token_bucket: { max_tokens: 1e9, tokens_per_fill: 1e9, fill_interval: '1s' },
+          filter_enabled: ALWAYS,
+          filter_enforced: ALWAYS,
+        }),
+        filterDeps,
+      ) as Filter<unknown>,
+      config: undefined,
+    },
+  ]),
+);
