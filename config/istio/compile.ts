@@ -9,10 +9,10 @@ import { credentialSecrets } from './credential_secrets.ts';
 import { explicitListeners } from './explicit_listeners.ts';
 import { hostCaptures } from './host_capture.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
-import { virtualInbound } from './inbound_listener.ts';
+import { boundInbound, virtualInbound } from './inbound_listener.ts';
 import { meshConfig } from './mesh.ts';
 import type { MeshService } from './model.ts';
-import { outboundListeners } from './outbound_listeners.ts';
+import { boundListeners, outboundListeners } from './outbound_listeners.ts';
 import { outboundResources } from './outbound_cluster.ts';
 import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
 import { withAutoAddresses } from './auto_addresses.ts';
@@ -20,7 +20,7 @@ import { nameTable } from './name_table.ts';
 import { policyAdvice } from './policy_advice.ts';
 import { proxyConfigFor } from './proxy_config.ts';
 import { readObjects } from './registry.ts';
-import { explicitRoutes, sidecarRoutes } from './route_configurations.ts';
+import { boundRoutes, explicitRoutes, sidecarRoutes } from './route_configurations.ts';
 import { type ClientFamilies, ServiceEndpoints } from './service_endpoints.ts';
 import { allWorkloads, notYet, serviceSummaries } from './summary.ts';
 import type { CompileInput, CompileResult, Workload } from './target.ts';
@@ -67,12 +67,14 @@ export function compile(input: CompileInput): CompileResult {
   const resources: Resource[] = outboundResources(context);
   if (mode.kind === 'sidecar') {
     resources.push(...passthroughClusters(context), ...inboundClusters(context), inboundPassthrough(context));
-    resources.push(virtualInbound(context, policy));
+    resources.push(virtualInbound(context, policy), ...boundInbound(context, policy));
     resources.push(...sidecarRoutes(context, rules), ...outboundListeners(context));
   } else {
     resources.push(
       dynamicForwardProxy(context),
       explicitRoutes(context, rules),
+      ...boundRoutes(context, rules),
+      ...boundListeners(context, mode.accessLog),
       ...explicitListeners(context, mode, policy),
     );
   }

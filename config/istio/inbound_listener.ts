@@ -46,14 +46,10 @@ interface Place {
 
 export function virtualInbound(context: CompileContext, policy: WorkloadPolicy): Resource {
   const ports = inboundPorts(context)
-    .filter(({ number }) => number !== INBOUND_PORT)
+    .filter(({ number, ingress }) => number !== INBOUND_PORT && ingress?.captureMode !== 'NONE')
     .sort((a, b) => a.number - b.number);
   const places = [catchAll(), ...ports.map((port) => placeOf(context, port))];
-  const chains = places.map((place) => {
-    const mode = place.port === undefined ? policy.modes.workload : policy.modes.of(place.port);
-    const all = inboundChains(mode, kindOf(place.protocol));
-    return { place, chains: context.hasIdentity ? all : all.filter(({ mutualTls }) => !mutualTls) };
-  });
+  const chains = places.map((place) => ({ place, chains: chainsOf(context, policy, place) }));
   const json: Json = {
     name: 'virtualInbound',
     ...listenAddress(context, context.wildcard, INBOUND_PORT),
@@ -75,6 +71,39 @@ export function virtualInbound(context: CompileContext, policy: WorkloadPolicy):
   };
   const decided = policy.modes.decidedBy;
   return resource('listener', 'virtualInbound', json, decided === undefined ? 'MeshConfig' : originOf(decided));
+}
+
+/** The ports of the Sidecar that nothing is captured for (captureMode NONE): each has a listener that opens it. */
+export function boundInbound(context: CompileContext, policy: WorkloadPolicy): Resource[] {
+  const { sidecar } = context.scope;
+  return inboundPorts(context).flatMap((port) => {
+    const { number, ingress } = port;
+    if (sidecar === undefined || ingress?.captureMode !== 'NONE') return [];
+    const place = placeOf(context, port);
+    const chains = chainsOf(context, policy, place);
+    const ip = ingress.bind || context.wildcard;
+    const name = `${ip}_${number}`;
+    const json: Json = {
+      name,
+      ...listenAddress(context, ip, number),
+      filter_chains:
+        chains.length === 0 ? closed(context, place) : chains.map((chain) => chainJson(context, policy, place, chain)),
+      listener_filters: [
+        ...(needsTlsInspector(chains) ? [inspector('tls')] : []),
+        ...(needsHttpInspector(chains) ? [inspector('http')] : []),
+      ],
+      ...BY_BYTES_ALONE,
+      ...accessLog(context),
+      traffic_direction: 'INBOUND',
+    };
+    return [resource('listener', name, json, originOf(sidecar.object))];
+  });
+}
+
+function chainsOf(context: CompileContext, policy: WorkloadPolicy, place: Place): readonly InboundChain[] {
+  const mode = place.port === undefined ? policy.modes.workload : policy.modes.of(place.port);
+  const all = inboundChains(mode, kindOf(place.protocol));
+  return context.hasIdentity ? all : all.filter(({ mutualTls }) => !mutualTls);
 }
 
 function kindOf(protocol: Protocol): InboundKind {

@@ -42,8 +42,41 @@ export function sidecarRoutes(context: CompileContext, rules: RouteRules): Resou
       );
     }
   }
+  out.push(...socketRoutes(context, rules, egressCluster(context)));
   if (context.mesh.proxyHttpPort > 0) out.push(proxyRoutes(context, rules, egressCluster(context)));
   return out;
+}
+
+/** Egress listeners at unix sockets have route configurations by the socket's path. */
+function socketRoutes(context: CompileContext, rules: RouteRules, passthrough: string): Resource[] {
+  return context.scope.listeners.flatMap(({ egress }) => {
+    if (egress?.port === undefined || !egress.bind.startsWith('unix://')) return [];
+    const hosts = rules.virtualHosts(egress.port.number);
+    return hosts.length === 0
+      ? []
+      : [configuration(egress.bind, hosts.map(virtualHostJson), hosts, context, true, passthrough)];
+  });
+}
+
+/** Of the ports that a Sidecar binds, for a proxy that intercepts nothing. */
+export function boundRoutes(context: CompileContext, rules: RouteRules): Resource[] {
+  const passthrough = context.scope.sidecar?.egressProxy === undefined ? DYNAMIC_FORWARD_PROXY : egressCluster(context);
+  const ports = new Set(
+    context.scope.listeners.flatMap(({ egress }) =>
+      egress?.port !== undefined && egress.captureMode === 'NONE' && !egress.bind.startsWith('unix://')
+        ? [egress.port.number]
+        : [],
+    ),
+  );
+  return [
+    ...[...ports].flatMap((port) => {
+      const hosts = rules.virtualHosts(port);
+      return hosts.length === 0
+        ? []
+        : [configuration(String(port), hosts.map(virtualHostJson), hosts, context, true, passthrough)];
+    }),
+    ...socketRoutes(context, rules, passthrough),
+  ];
 }
 
 /** Every HTTP port of every service, the port in the host name; without one it is port 80. */
@@ -85,12 +118,11 @@ function configuration(
   sources: readonly VirtualHost[],
   context: CompileContext,
   shared: boolean,
+  passthrough = egressCluster(context),
 ): Resource {
   const json: Json = {
     name,
-    virtual_hosts: shared
-      ? [...virtualHosts, catchAllHost(context.outboundPolicy, egressCluster(context))]
-      : virtualHosts,
+    virtual_hosts: shared ? [...virtualHosts, catchAllHost(context.outboundPolicy, passthrough)] : virtualHosts,
     ...LIMITS,
     ignore_port_in_host_matching: true,
   };

@@ -119,7 +119,8 @@ describe('EnvoyFilter', () => {
         /does not execute EnvoyFilter patches that INSERT_FIRST to NETWORK_FILTER; it executes HTTP_FILTER/.test(
           error.message,
         ) &&
-        /:\d+:\d+$/.test(error.origin ?? ''),
+        // The object is in the sentence that a person reads, the place is the patch's own.
+        /^test\.yaml:\d+:\d+$/.test(error.origin ?? ''),
     );
   });
 
