@@ -8,6 +8,7 @@ import type { NameTableData } from './dns/name_table.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
 import type { OverloadConfig } from './overload/overload_config.ts';
 import type { Logger } from './telemetry/log.ts';
+import type { ThreadDescription } from './thread_messages.ts';
 
 export interface ListenAddress {
   readonly ip: string;
@@ -84,7 +85,7 @@ export interface RunningProxy {
   readonly threads: {
     kill(index: number): Promise<void>;
     usedSlots(): { readonly clusters: number; readonly own: number };
-    describe(): Promise<unknown>;
+    describe(): Promise<readonly ThreadDescription[]>;
   };
   /** What the DNS proxy answers from now on. */
   setNames(names: NameTableData): void;

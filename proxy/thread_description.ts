@@ -1,5 +1,7 @@
 /** What a data thread says of itself when admin or drain asks. */
+import { getHeapStatistics } from 'node:v8';
 import type { Cells } from './cells.ts';
+import { deadlineCounts } from './net/deadlines.ts';
 import type {
   ClusterCursor,
   ClusterDescription,
@@ -7,6 +9,7 @@ import type {
   HostDescription,
   OpenWork,
   ThreadDescription,
+  ThreadResources,
 } from './thread_messages.ts';
 import type { Host } from './upstream/host.ts';
 
@@ -25,7 +28,17 @@ export function describeThread(cells: Cells): ThreadDescription {
     activeStreams += listener.activeStreams;
     openWorkCount += listener.addOpenWork(openWork, MAX_OPEN_WORK);
   }
-  return { activeConnections, activeStreams, openWorkCount, openWork };
+  return { activeConnections, activeStreams, openWorkCount, openWork, resources: resources() };
+}
+
+function resources(): ThreadResources {
+  const { timers, armed } = deadlineCounts();
+  return {
+    heapBytes: getHeapStatistics().used_heap_size,
+    handles: process.getActiveResourcesInfo().length,
+    timers,
+    deadlines: armed,
+  };
 }
 
 /** The hosts of clusters that traffic has asked for, from `from` on. */

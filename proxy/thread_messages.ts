@@ -123,6 +123,17 @@ export interface ThreadDescription {
   readonly openWorkCount: number;
   /** The first of them. */
   readonly openWork: readonly OpenWork[];
+  readonly resources: ThreadResources;
+}
+
+/** What grows when something is forgotten. */
+export interface ThreadResources {
+  readonly heapBytes: number;
+  /** What keeps the thread's event loop alive: sockets, listeners, messages. */
+  readonly handles: number;
+  /** Real timers of deadlines, and the deadlines themselves. */
+  readonly timers: number;
+  readonly deadlines: number;
 }
 
 /** A request or a tunnel that a stop would cut. */

@@ -26,6 +26,14 @@ export class Deadline {
   }
 }
 
+/** Of this thread, for those who look whether anything is forgotten. */
+let runningTimers = 0;
+let armedDeadlines = 0;
+
+export function deadlineCounts(): { readonly timers: number; readonly armed: number } {
+  return { timers: runningTimers, armed: armedDeadlines };
+}
+
 /** All deadlines of one thread. A deadline fires at its time or up to 10 ms later. */
 export class Deadlines {
   readonly #lists = new Map<number, DeadlineList>();
@@ -66,6 +74,7 @@ export class DeadlineList {
   /** Arms, or arms anew from now. */
   arm(deadline: Deadline, nowMs = this.#nowMs()): void {
     if (deadline.list !== undefined) deadline.list.remove(deadline);
+    armedDeadlines++;
     deadline.expiresMs = nowMs + this.durationMs;
     deadline.list = this;
     deadline.previous = this.#last;
@@ -76,6 +85,7 @@ export class DeadlineList {
   }
 
   remove(deadline: Deadline): void {
+    armedDeadlines--;
     const { previous, next } = deadline;
     if (previous === undefined) this.#first = next;
     else previous.next = next;
@@ -87,11 +97,13 @@ export class DeadlineList {
   }
 
   #start(delayMs: number): void {
+    runningTimers++;
     // Longer than setTimeout can count: it wakes early and finds nothing due.
     this.#timer = setTimeout(() => this.#expire(), Math.min(Math.max(1, Math.ceil(delayMs)), 2 ** 31 - 1)).unref();
   }
 
   #expire(): void {
+    runningTimers--;
     this.#timer = undefined;
     const nowMs = this.#nowMs();
     while (this.#first !== undefined && this.#first.expiresMs <= nowMs + 0.5) {

@@ -33,7 +33,7 @@ const CONCURRENCY = 8;
 /** Every fifth may not be sent twice. */
 const ONCE_EVERY = 5;
 
-const ASKERS: Readonly<Record<AskedProtocol, (port: number, tls: ClientTls | undefined) => Asker>> = {
+export const ASKERS: Readonly<Record<AskedProtocol, (port: number, tls: ClientTls | undefined) => Asker>> = {
   http1: http1Asker,
   http2: http2Asker,
   grpc: grpcAsker,
@@ -73,7 +73,14 @@ export class MatrixMesh {
   }
 }
 
-function resources(ports: readonly number[], protocol: AskedProtocol, mesh: MatrixMesh | undefined): Resource[] {
+/** A listener and its cluster, both of that name: what may be sent again, and what may not. */
+export function httpMatrixResources(
+  name: string,
+  ports: readonly number[],
+  protocol: AskedProtocol,
+  mesh: MatrixMesh | undefined,
+  more: Json = {},
+): Resource[] {
   const again = {
     ...ISTIO_RETRIES,
     retry_on: '5xx,reset,connect-failure,refused-stream,unavailable',
@@ -81,12 +88,13 @@ function resources(ports: readonly number[], protocol: AskedProtocol, mesh: Matr
   };
   const paths = protocol === 'grpc' ? ['/test.Fault/Again', '/test.Fault/Once'] : ['/again', '/once'];
   const listener = httpListener({
+    name,
     routes: routeConfig([
-      { match: { path: paths[0] }, route: { cluster: 'up', timeout: '10s', retry_policy: again } },
-      { match: { path: paths[1] }, route: { cluster: 'up', timeout: '0.4s' } },
+      { match: { path: paths[0] }, route: { cluster: name, timeout: '10s', retry_policy: again } },
+      { match: { path: paths[1] }, route: { cluster: name, timeout: '0.4s' } },
     ]),
   });
-  const cluster = staticCluster('up', ports, {
+  const cluster = staticCluster(name, ports, {
     lb_policy: 'LEAST_REQUEST',
     // Back soon: the next misdeed is met again.
     outlier_detection: { ...ISTIO_OUTLIER, interval: '0.05s', base_ejection_time: '0.1s', max_ejection_time: '0.1s' },
@@ -94,6 +102,7 @@ function resources(ports: readonly number[], protocol: AskedProtocol, mesh: Matr
     circuit_breakers: { thresholds: [{ max_retries: 1000 }] },
     ...(protocol !== 'http1' && HTTP2),
     ...(mesh !== undefined && { transport_socket: mesh.upstream([protocol === 'http1' ? 'http/1.1' : 'h2']) }),
+    ...more,
   });
   return [mesh?.downstream(listener, ['h2', 'http/1.1']) ?? listener, cluster];
 }
@@ -136,14 +145,15 @@ export async function faultMatrix(scope: Scope, options: MatrixOptions): Promise
   const replicas = await Promise.all([1, 2, 3].map(() => FaultProcess.start(scope, { protocol, tls })));
   const proxy = await startTestProxy(
     scope,
-    resources(
+    httpMatrixResources(
+      'up',
       replicas.map(({ port }) => port),
       protocol,
       mesh,
     ),
     { concurrency: 2 },
   );
-  const asker = ASKERS[protocol](proxy.port(), mesh?.node(mesh.client));
+  const asker = ASKERS[protocol](proxy.port('up'), mesh?.node(mesh.client));
   // What the first requests bring along is no leak: threads, contexts, connections of the balancer's first choices.
   await load(asker, 'first', 16, Promise.resolve());
   const before = descriptors();

@@ -69,7 +69,8 @@ const SILENCE_MS = 150;
 /** Node takes it, its types do not. */
 const HALF_OPEN = { allowHalfOpen: true } as ConnectionOptions;
 
-async function talk(port: number, tls: ClientTls | undefined, bytesWanted: number): Promise<Seen> {
+/** One connection, until so much has come. */
+export async function talk(port: number, tls: ClientTls | undefined, bytesWanted: number): Promise<Seen> {
   const socket: Socket =
     tls === undefined
       ? connect({ port, host: '127.0.0.1', allowHalfOpen: true })
