@@ -29,6 +29,7 @@ import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { DnsResolvers } from './upstream/dns_resolvers.ts';
 import { TokenBuckets } from './http/token_buckets.ts';
+import { LimitedHandshakes } from './overload/handshake_limit.ts';
 import { CONNECTIONS_OF_ALL, ThreadOverload } from './overload/overload_state.ts';
 import { probeHost } from './upstream/health_probe.ts';
 import { HostReports } from './upstream/host_reports.ts';
@@ -110,6 +111,7 @@ const nowMs = eventNowMs;
 const breakers = new SharedBreakers(start.breakers, start.breakerRow);
 const overload = new ThreadOverload(
   start.overload,
+  start.threadIndex,
   breakers.open(CONNECTIONS_OF_ALL, 'default', UNLIMITED),
   Math.random,
   (name) => statistics.counter(name),
@@ -162,12 +164,13 @@ const maker: FilterMaker = {
   transport({ tls }, { secrets, ticketSecret, log }, { listener, chain, statPrefix }) {
     const limited = limitedLog(log, 'tls');
     const where = `Listener "${listener.name}"${chain === '' ? '' : `, chain "${chain}"`} (${listener.origin})`;
-    return new DownstreamTls(tls, {
+    const accepted = new DownstreamTls(tls, {
       secrets,
       ticketSecret: ticketSecret.bytes,
       statistics: new TlsStatistics(statistics, statPrefix, 'server'),
       complain: (message) => limited('warning', `${where}: ${message}`),
     });
+    return new LimitedHandshakes(accepted, overload, statistics.counter(`${statPrefix}.ssl.handshake_overflow`));
   },
   http(parsed, deps) {
     // An optional filter that is not known: parsed to nothing, does nothing.

@@ -30,6 +30,8 @@ export const OVERLOAD_SIGNALS: readonly OverloadSignal[] = [...OVERLOAD_ACTIONS,
 export type ResourceMonitor =
   /** fixed_heap, and cgroup_memory: used / most, of the resident memory of the process. */
   | { readonly name: string; readonly kind: 'memory'; readonly mostBytes: number }
+  /** Ours: TLS handshakes under way, of the most there may be. */
+  | { readonly name: string; readonly kind: 'handshakes'; readonly most: number }
   /** injected_resource: a file that holds the pressure, 0 to 1. */
   | { readonly name: string; readonly kind: 'file'; readonly path: string };
 
@@ -48,7 +50,18 @@ export interface OverloadConfig {
   readonly triggers: readonly OverloadTrigger[];
   /** global_downstream_max_connections; undefined: any number. */
   readonly maxConnections: number | undefined;
+  /** TLS handshakes under way at a time, over all threads. */
+  readonly maxHandshakes: number;
 }
+
+/**
+ * Where no monitor says another number. Each costs some 60 KB until it is through, and a thread does some hundred to
+ * thousand a second: more than this would be through too late anyway.
+ */
+export const MAX_PENDING_HANDSHAKES = 4096;
+/** Envoy has no such monitor: named in a TypedStruct, which it can be told to skip. */
+const HANDSHAKES = 'type.googleapis.com/pillion.resource_monitors.PendingTlsHandshakes';
+const TYPED_STRUCT = 'type.googleapis.com/xds.type.v3.TypedStruct';
 
 const TYPE = 'type.googleapis.com/envoy.extensions.resource_monitors';
 const ACTION = 'envoy.overload_actions.';
@@ -66,6 +79,7 @@ export function parseOverload(json: unknown, memoryLimitBytes: number | undefine
   const fields = new Fields(json, 'overload_manager');
   const monitors: ResourceMonitor[] = [];
   let maxConnections: number | undefined;
+  let maxHandshakes = MAX_PENDING_HANDSHAKES;
   for (const monitor of fields.messages('resource_monitors')) {
     const name = monitor.requiredString('name');
     const { '@type': type, ...rest } = monitor.requiredMessage('typed_config').json;
@@ -87,6 +101,14 @@ export function parseOverload(json: unknown, memoryLimitBytes: number | undefine
         maxConnections = config.number('max_active_downstream_connections', 1);
         if (maxConnections === undefined) config.fail('max_active_downstream_connections', 'is required');
         break;
+      case TYPED_STRUCT: {
+        const typeUrl = config.requiredString('type_url');
+        if (typeUrl !== HANDSHAKES) config.fail('type_url', `resource monitor ${typeUrl} is not supported`);
+        const value = config.requiredMessage('value');
+        maxHandshakes = value.integer('max_pending_handshakes', 1) ?? MAX_PENDING_HANDSHAKES;
+        monitors.push({ name, kind: 'handshakes', most: maxHandshakes });
+        break;
+      }
       default:
         monitor.fail('typed_config', `resource monitor ${String(type).replace(`${TYPE}.`, '')} is not supported`);
     }
@@ -99,6 +121,7 @@ export function parseOverload(json: unknown, memoryLimitBytes: number | undefine
       ...fields.messages('loadshed_points').flatMap((point) => parsePoint(point, monitors)),
     ],
     maxConnections,
+    maxHandshakes,
   };
 }
 
@@ -155,7 +178,8 @@ function parseTriggers(
 
 /** Connections close first, then requests are answered 503, then connections are refused: before the kernel kills. */
 function byMemoryLimit(limitBytes: number | undefined): OverloadConfig {
-  if (limitBytes === undefined) return { refreshMs: 1000, monitors: [], triggers: [], maxConnections: undefined };
+  const none = { refreshMs: 1000, maxConnections: undefined, maxHandshakes: MAX_PENDING_HANDSHAKES };
+  if (limitBytes === undefined) return { ...none, monitors: [], triggers: [] };
   const trigger = (signal: OverloadAction, at: number): OverloadTrigger => ({
     signal,
     monitor: MEMORY,
@@ -163,13 +187,12 @@ function byMemoryLimit(limitBytes: number | undefined): OverloadConfig {
     to: at,
   });
   return {
-    refreshMs: 1000,
+    ...none,
     monitors: [{ name: MEMORY, kind: 'memory', mostBytes: limitBytes }],
     triggers: [
       trigger('disable_http_keepalive', 0.92),
       trigger('stop_accepting_requests', 0.95),
       trigger('reject_incoming_connections', 0.98),
     ],
-    maxConnections: undefined,
   };
 }

@@ -12,7 +12,13 @@ import {
   type OverloadSignal,
   type ResourceMonitor,
 } from './overload_config.ts';
-import { type OverloadMemory, setLevel, setMaxConnections } from './overload_state.ts';
+import {
+  type OverloadMemory,
+  pendingHandshakes,
+  setLevel,
+  setMaxConnections,
+  setMaxHandshakes,
+} from './overload_state.ts';
 
 /** The data threads. */
 export interface OverloadedThreads {
@@ -37,6 +43,7 @@ export class OverloadManager {
     this.#log = log;
     // Where nothing is said: more would leave no descriptor for health and the admin interface.
     setMaxConnections(threads.overload, config.maxConnections ?? connectionsByDescriptors());
+    setMaxHandshakes(threads.overload, config.maxHandshakes);
     for (const { name } of config.monitors) this.#pressure.set(name, statistics.gauge(`overload.${name}.pressure`));
     for (const signal of new Set(config.triggers.map((trigger) => trigger.signal))) {
       const prefix = `overload.${fullName(signal)}`;
@@ -55,7 +62,7 @@ export class OverloadManager {
   look(): void {
     const pressures = new Map<string, number>();
     for (const monitor of this.#config.monitors) {
-      const pressure = pressureOf(monitor);
+      const pressure = pressureOf(monitor, this.#threads.overload);
       if (pressure === undefined) continue;
       pressures.set(monitor.name, pressure);
       this.#pressure.get(monitor.name)?.set(Math.round(pressure * 100));
@@ -96,7 +103,8 @@ const WORDS: Readonly<Record<OverloadAction, string>> = {
 };
 
 /** undefined: it cannot be read now; what held before goes on. */
-function pressureOf(monitor: ResourceMonitor): number | undefined {
+function pressureOf(monitor: ResourceMonitor, memory: OverloadMemory): number | undefined {
+  if (monitor.kind === 'handshakes') return pendingHandshakes(memory) / monitor.most;
   if (monitor.kind === 'memory') return process.memoryUsage.rss() / monitor.mostBytes;
   try {
     const value = Number(readFileSync(monitor.path, 'utf8').trim());

@@ -1,9 +1,13 @@
 /** What overload asks of a data thread: read from shared memory at each request and connection, and the thread's own lag. */
 import type { Counter } from '../telemetry/statistics.ts';
+import type { HandshakeCount } from './handshake_limit.ts';
 import type { Breaker } from '../upstream/circuit_breakers.ts';
 import { fullName, type LoadShedPoint, OVERLOAD_SIGNALS, type OverloadSignal } from './overload_config.ts';
 
-/** How many signals are up; the most connections, 0: any number; levels in millionths, by their signal's index. */
+/**
+ * How many signals are up; the most connections, 0: any number; the most handshakes; levels in millionths, by their
+ * signal's index; handshakes under way, by thread.
+ */
 export type OverloadMemory = SharedArrayBuffer;
 
 /** In the table of circuit breakers, as no cluster is called: all connections of all threads. */
@@ -12,10 +16,14 @@ export const CONNECTIONS_OF_ALL = '';
 const FULL = 1_000_000;
 const SIGNALS_UP = 0;
 const MOST_CONNECTIONS = 1;
-const LEVELS = 2;
+const MOST_HANDSHAKES = 2;
+const LEVELS = 3;
+const HANDSHAKES = LEVELS + OVERLOAD_SIGNALS.length;
+/** Threads beyond share a word, which is then zeroed with either. */
+const MOST_THREADS = 256;
 
 export function createOverloadMemory(): OverloadMemory {
-  return new SharedArrayBuffer((LEVELS + OVERLOAD_SIGNALS.length) * 4);
+  return new SharedArrayBuffer((HANDSHAKES + MOST_THREADS) * 4);
 }
 
 /** 0: not active; 1: complete. Only the control thread sets it. */
@@ -28,6 +36,21 @@ export function setLevel(memory: OverloadMemory, signal: OverloadSignal, level: 
 
 export function setMaxConnections(memory: OverloadMemory, most: number | undefined): void {
   Atomics.store(new Int32Array(memory), MOST_CONNECTIONS, Math.min(most ?? 0, 2 ** 31 - 1));
+}
+
+export function setMaxHandshakes(memory: OverloadMemory, most: number): void {
+  Atomics.store(new Int32Array(memory), MOST_HANDSHAKES, Math.min(most, 2 ** 31 - 1));
+}
+
+/** Of all threads. */
+export function pendingHandshakes(memory: OverloadMemory): number {
+  return sumOfHandshakes(new Int32Array(memory));
+}
+
+function sumOfHandshakes(words: Int32Array): number {
+  let sum = 0;
+  for (let index = HANDSHAKES; index < words.length; index++) sum += Atomics.load(words, index);
+  return sum;
 }
 
 function indexOf(signal: OverloadSignal): number {
@@ -48,8 +71,9 @@ const LATE_TICKS = 2;
 /** shed: there is too much to do. overflow: there are as many as there may be. */
 export type Acceptance = 'accepted' | 'shed' | 'overflow';
 
-export class ThreadOverload {
+export class ThreadOverload implements HandshakeCount {
   readonly #words: Int32Array;
+  readonly #handshakes: number;
   readonly #connections: Breaker;
   readonly #random: () => number;
   readonly #counter: (name: string) => Counter;
@@ -57,8 +81,17 @@ export class ThreadOverload {
   #late = false;
 
   /** `connections`: counts those of all threads. */
-  constructor(memory: OverloadMemory, connections: Breaker, random: () => number, counter: (name: string) => Counter) {
+  constructor(
+    memory: OverloadMemory,
+    threadIndex: number,
+    connections: Breaker,
+    random: () => number,
+    counter: (name: string) => Counter,
+  ) {
     this.#words = new Int32Array(memory);
+    this.#handshakes = HANDSHAKES + (threadIndex % MOST_THREADS);
+    // What the thread before this one had under way died with it.
+    Atomics.store(this.#words, this.#handshakes, 0);
     this.#connections = connections;
     this.#random = random;
     this.#counter = counter;
@@ -111,6 +144,17 @@ export class ThreadOverload {
 
   connectionClosed(): void {
     this.#connections.release('connections');
+  }
+
+  handshakeBegins(): boolean {
+    Atomics.add(this.#words, this.#handshakes, 1);
+    if (sumOfHandshakes(this.#words) <= Atomics.load(this.#words, MOST_HANDSHAKES)) return true;
+    this.handshakeEnded();
+    return false;
+  }
+
+  handshakeEnded(): void {
+    Atomics.sub(this.#words, this.#handshakes, 1);
   }
 
   /** Whether load is shed at this point, this time; counted. */
