@@ -1,5 +1,7 @@
 /** A listener's configuration, read. Envoy: envoy.config.listener.v3.Listener. */
+import type { Match } from './matching/matcher.ts';
 import type { Cidr } from './net/cidr.ts';
+import type { SocketAddress } from './net/connection_info.ts';
 import type { Metadata } from './http/stream_info.ts';
 import type { DownstreamTlsConfig } from './net/tls/tls_config.ts';
 import type { AccessLogConfig } from './telemetry/access_log_config.ts';
@@ -22,6 +24,8 @@ export interface ListenerConfig {
   readonly continueOnListenerFiltersTimeout: boolean;
   readonly filterChains: readonly FilterChainConfig[];
   readonly defaultFilterChain: FilterChainConfig | undefined;
+  /** Finds the chain's name instead of the chains' own matches; undefined: those count. */
+  readonly chainMatcher: Match<ChainMatchData, string> | undefined;
   /** For connections: each, when it ends. */
   readonly accessLogs: readonly AccessLogConfig[];
   /** Default 1 MiB. */
@@ -56,6 +60,24 @@ export type ListenerFilterPredicate =
   | { readonly kind: 'and' | 'or'; readonly rules: readonly ListenerFilterPredicate[] }
   | { readonly kind: 'not'; readonly rule: ListenerFilterPredicate }
   | { readonly kind: 'port'; readonly start: number; readonly end: number };
+
+/** What is known of a connection when its chain is chosen. */
+export interface ChainQuery {
+  readonly localAddress: SocketAddress;
+  readonly remoteAddress: SocketAddress;
+  readonly directRemoteAddress: SocketAddress;
+  readonly serverName: string | undefined;
+  /** '' counts as raw_buffer. */
+  readonly transportProtocol: string;
+  /** What the client offered, in its order. */
+  readonly applicationProtocols: readonly string[];
+}
+
+/** With what listener filters have left. */
+export interface ChainMatchData extends ChainQuery {
+  readonly filterState?: ReadonlyMap<string, unknown> | undefined;
+  readonly dynamicMetadata?: ReadonlyMap<string, Record<string, unknown>> | undefined;
+}
 
 export interface FilterChainConfig {
   readonly name: string;

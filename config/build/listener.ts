@@ -14,6 +14,7 @@ import type { Json } from '../resources.ts';
 import type { ExtensionLookup } from './discovered_filter.ts';
 import { buildDownstreamTls } from './tls.ts';
 import { buildContext, parseAt, typedConfig } from './extensions.ts';
+import { buildChainMatcher } from './filter_chain_matcher.ts';
 import { buildChainMatch, refuseOverlaps } from './filter_chain_match.ts';
 import { buildListenerFilters } from './listener_filters.ts';
 import { parseMetadata } from './route_configuration.ts';
@@ -37,11 +38,9 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
     fields.fail('filter_chains', 'at least one filter chain is required');
   }
   refuseUnsupported(fields);
-  if (fields.has('filter_chain_matcher')) {
-    fields.fail('filter_chain_matcher', 'chains chosen by a matcher tree are not supported: use filter_chain_match');
-  }
-  refuseOverlaps(filterChains);
   const warnings: string[] = [];
+  const chainMatcher = buildChainMatcher(fields, filterChains, (warning) => warnings.push(warning));
+  if (chainMatcher === undefined) refuseOverlaps(filterChains);
   return {
     name: name === '' ? `${addresses[0]?.ip}:${addresses[0]?.port}` : name,
     statPrefix: fields.string('stat_prefix') ?? '',
@@ -59,6 +58,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
     ],
     filterChains,
     defaultFilterChain: fallback === undefined ? undefined : buildChain(fallback, context),
+    chainMatcher,
     bypassOverload: fields.boolean('bypass_overload_manager') ?? false,
     bufferLimitBytes: fields.integer('per_connection_buffer_limit_bytes', 1) ?? DEFAULT_BUFFER_LIMIT_BYTES,
     drainType:

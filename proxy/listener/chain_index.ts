@@ -6,22 +6,9 @@
  *   destination port → destination IP → server name → transport protocol → application protocol
  *     → direct source IP → source type → source IP → source port
  */
-import type { FilterChainMatch, SourceType } from '../listener_config.ts';
-import type { SocketAddress } from '../net/connection_info.ts';
+import type { ChainQuery, FilterChainMatch, SourceType } from '../listener_config.ts';
 import { type Cidr, isLoopback } from '../net/cidr.ts';
 import { PrefixTable } from '../net/prefix_table.ts';
-
-/** What is known of a connection when its chain is chosen. */
-export interface ChainQuery {
-  readonly localAddress: SocketAddress;
-  readonly remoteAddress: SocketAddress;
-  readonly directRemoteAddress: SocketAddress;
-  readonly serverName: string | undefined;
-  /** '' counts as raw_buffer. */
-  readonly transportProtocol: string;
-  /** What the client offered, in its order. */
-  readonly applicationProtocols: readonly string[];
-}
 
 type ByPort<T> = Map<number, T>;
 type ByText<T> = Map<string, T>;

@@ -1,5 +1,5 @@
 /** A filter chain on one data thread: its transport socket and network filters made, and its index of chains. */
-import type { FilterChainConfig, ListenerConfig } from '../listener_config.ts';
+import type { ChainMatchData, FilterChainConfig, ListenerConfig } from '../listener_config.ts';
 import type { NetworkFilter, NetworkFilterDeps } from '../net/network_filter.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import { ChainIndex } from './chain_index.ts';
@@ -28,13 +28,17 @@ export interface ChainMaker {
 /** All chains of one version of a listener. */
 export class FilterChains {
   readonly #index = new ChainIndex<FilterChain>();
+  readonly #matcher: ListenerConfig['chainMatcher'];
+  readonly #byName = new Map<string, FilterChain>();
   readonly #byKey = new Map<string, FilterChain>();
   readonly #fallback: FilterChain | undefined;
 
   constructor(config: ListenerConfig, maker: ChainMaker) {
+    this.#matcher = config.chainMatcher;
     for (const chainConfig of config.filterChains) {
       const chain = makeChain(chainConfig, config, maker);
-      this.#index.add(chainConfig.match, chain);
+      if (this.#matcher === undefined) this.#index.add(chainConfig.match, chain);
+      else this.#byName.set(chainConfig.name, chain);
       this.#byKey.set(chain.key, chain);
     }
     this.#fallback =
@@ -42,8 +46,11 @@ export class FilterChains {
     if (this.#fallback !== undefined) this.#byKey.set(this.#fallback.key, this.#fallback);
   }
 
-  find(query: Parameters<ChainIndex<FilterChain>['find']>[0]): FilterChain | undefined {
-    return this.#index.find(query) ?? this.#fallback;
+  find(query: ChainMatchData): FilterChain | undefined {
+    if (this.#matcher === undefined) return this.#index.find(query) ?? this.#fallback;
+    const name = this.#matcher(query);
+    // A name that no chain has is no case for the default chain.
+    return name === undefined ? this.#fallback : this.#byName.get(name);
   }
 
   byKey(key: string): FilterChain | undefined {

@@ -13,10 +13,10 @@ const build = (more: Json) => buildListener(tcpListener('up', more).json, 'test:
 
 const refused: readonly (readonly [says: string, more: Json, path: string, complaint: RegExp])[] = [
   [
-    'its chains are chosen by a matcher',
+    'a matcher chooses chains without names',
     { filter_chain_matcher: {} },
-    'filter_chain_matcher',
-    /use filter_chain_match/,
+    'filter_chains[0].name',
+    /is required beside filter_chain_matcher/,
   ],
   ['it is transparent', { transparent: true }, 'transparent', /not supported/],
   ['it may bind what is not there', { freebind: true }, 'freebind', /not supported/],

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildChainMatch } from '../../../config/build/filter_chain_match.ts';
-import { ChainIndex, type ChainQuery } from '../../../proxy/listener/chain_index.ts';
+import type { ChainQuery } from '../../../proxy/listener_config.ts';
+import { ChainIndex } from '../../../proxy/listener/chain_index.ts';
 import { socketAddress } from '../../../proxy/net/connection_info.ts';
 import { Fields } from '../../../proxy/resource_fields.ts';
 
