@@ -321,8 +321,8 @@ export class DataThreads {
         this.#options.log.log(message.level, message.component, message.message);
         break;
       case 'lines': {
-        const bytes = message.text.length;
-        this.#options.writer.write(message.path, message.text, () => {
+        const bytes = message.bytes.length;
+        this.#options.writer.write(message.path, message.bytes, () => {
           if (thread.alive) thread.worker.postMessage({ kind: 'lines-written', bytes } satisfies ToThread);
         });
         break;

@@ -93,7 +93,7 @@ export type FromThread =
   | { readonly kind: 'applied'; readonly epoch: number; readonly failure: string | undefined }
   | { readonly kind: 'statistics'; readonly message: SlabMessage }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly component: string; readonly message: string }
-  | { readonly kind: 'lines'; readonly path: string; readonly text: string }
+  | { readonly kind: 'lines'; readonly path: string; readonly bytes: Uint8Array }
   | { readonly kind: 'spans'; readonly tracer: TracerConfig; readonly spans: readonly SpanRecord[] }
   | { readonly kind: 'log-records'; readonly config: OtelLogConfig; readonly records: readonly OtelLogRecord[] }
   | { readonly kind: 'called'; readonly id: number; readonly body: Uint8Array; readonly failure: string | undefined }

@@ -85,10 +85,10 @@ const grpcLogs = new GrpcAccessLogs({
 });
 const accessLogs = new ThreadAccessLogs(
   {
-    send(path, text) {
+    send(path, bytes) {
       if (unwritten > MAX_UNWRITTEN_BYTES) return false;
-      unwritten += text.length;
-      send({ kind: 'lines', path, text });
+      unwritten += bytes.length;
+      port.postMessage({ kind: 'lines', path, bytes } satisfies FromThread, [bytes.buffer as ArrayBuffer]);
       return true;
     },
   },

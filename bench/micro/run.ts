@@ -1,4 +1,4 @@
-/** `npm run bench -- micro [codec|hpack|matcher|balancer|policy|resilience|statistics]`. */
+/** `npm run bench -- micro [access_log|codec|hpack|matcher|balancer|policy|resilience|statistics]`. */
 import { globSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,18 +1,23 @@
 /** Times in format strings: strftime's directives, in UTC. Source: envoy docs, "Access logging", START_TIME. */
 import { ConfigError } from '../config_error.ts';
 
+let lastMs = -1;
+let lastText = '';
 let lastSecond = -1;
 let lastPrefix = '';
 
-/** ISO 8601 with milliseconds in UTC; the part up to the second is made once a second. */
+/** ISO 8601 with milliseconds in UTC; the part up to the second is made once a second, the whole once a millisecond. */
 export function isoTime(epochMs: number): string {
+  if (epochMs === lastMs) return lastText;
+  lastMs = epochMs;
   const second = Math.floor(epochMs / 1000);
   if (second !== lastSecond) {
     lastSecond = second;
     lastPrefix = new Date(second * 1000).toISOString().slice(0, 20);
   }
   const ms = epochMs - second * 1000;
-  return `${lastPrefix}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`;
+  lastText = `${lastPrefix}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`;
+  return lastText;
 }
 
 /** A point in time as the argument says, by default ISO 8601 with milliseconds. `source`: epoch ms, undefined: none. */

@@ -49,6 +49,11 @@ export function compileFormat(format: string, options: { absent: 'dash' | 'empty
   };
 }
 
+/** The texts and commands of a format, for whoever writes them one by one. @throws {ConfigError} as compileFormat does. */
+export function compilePieces(format: string): readonly (string | Command)[] {
+  return compileParts(format);
+}
+
 /** A value of a JSON access log: a lone command keeps its type, text around it makes a string. */
 export function compileJsonValue(format: string): (input: FormatInput) => unknown {
   const parts = compileParts(format).filter((part) => part !== '');

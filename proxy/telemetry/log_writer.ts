@@ -12,7 +12,7 @@ const AGAIN_MS = 10;
 const COMPLAINT_MS = 60_000;
 
 interface Item {
-  readonly text: string;
+  readonly bytes: Uint8Array;
   readonly done: () => void;
 }
 
@@ -37,14 +37,14 @@ export class LogWriter {
   }
 
   /** `done` is called when the lines are written, or lost for good. */
-  write(path: string, text: string, done: () => void): void {
+  write(path: string, bytes: Uint8Array, done: () => void): void {
     const target = this.#target(path);
     if (target === undefined) {
       this.#statistics.failed.inc();
       return done();
     }
     this.#statistics.buffered.inc();
-    target.queue.push({ text, done });
+    target.queue.push({ bytes, done });
     if (!target.writing) this.#next(path, target);
   }
 
@@ -114,14 +114,14 @@ export class LogWriter {
       return;
     }
     target.writing = true;
-    this.#writeAll(path, target, Buffer.from(item.text), () => {
+    this.#writeAll(path, target, item.bytes, () => {
       this.#statistics.buffered.dec();
       item.done();
       this.#next(path, target);
     });
   }
 
-  #writeAll(path: string, target: Target, bytes: Buffer, done: () => void): void {
+  #writeAll(path: string, target: Target, bytes: Uint8Array, done: () => void): void {
     write(target.descriptor.fd, bytes, 0, bytes.length, null, (error, written) => {
       if (error !== null && error.code === 'EAGAIN') {
         // A pipe whose reader is slow: threads drop and count once their share is used up.

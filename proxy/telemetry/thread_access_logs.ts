@@ -1,9 +1,10 @@
 /** Access loggers of a data thread: lines are made here, collected, and written by the control thread. */
-import { compileFormat, compileJsonValue, type FormatInput } from '../http/formatter.ts';
+import { compileJsonValue, compilePieces, type FormatInput } from '../http/formatter.ts';
 import type { AccessLog, AccessLogSinks } from './access_log.ts';
 import type { AccessLogConfig, AccessLogFormat } from './access_log_config.ts';
 import { accessLogFilterOf } from './access_log_filter.ts';
 import type { GrpcAccessLogs } from './grpc_logs/grpc_access_log.ts';
+import { LineBuffer } from './line_buffer.ts';
 import { otelAccessLog, type OtelLogSink } from './otel_logs/otel_access_log.ts';
 import type { Counter } from './statistics.ts';
 
@@ -12,14 +13,22 @@ const BATCH_BYTES = 65_536;
 const BATCH_MS = 1000;
 
 export interface AccessLogChannel {
-  /** Hands complete lines over. Never blocks. @returns false when the writer is behind and they were dropped. */
-  send(path: string, lines: string): boolean;
+  /**
+   * Hands complete lines over, with their memory. Never blocks. @returns false when the writer is behind and they were
+   * dropped.
+   */
+  send(path: string, lines: Buffer): boolean;
 }
 
 interface Batch {
-  text: string;
+  /** Made with the first line: a quiet log holds no memory. */
+  buffer: LineBuffer | undefined;
   lines: number;
+  /** Of the batch before. */
+  lastBytes: number;
 }
+
+type LineWriter = (input: FormatInput, to: LineBuffer) => void;
 
 export class ThreadAccessLogs implements AccessLogSinks {
   readonly #channel: AccessLogChannel;
@@ -51,10 +60,11 @@ export class ThreadAccessLogs implements AccessLogSinks {
     const filter = accessLogFilterOf(config.filter);
     if (config.kind === 'otel') return otelAccessLog(config.otel, filter, this.#records);
     if (config.kind === 'grpc') return this.#grpc?.create(config.grpc, filter) ?? { log() {} };
-    const line = lineMaker(config.format);
+    const { path } = config;
+    const write = lineWriter(config.format);
     return {
       log: (input) => {
-        if (filter === undefined || filter(input)) this.#add(config.path, line(input));
+        if (filter === undefined || filter(input)) this.#add(path, write, input);
       },
     };
   }
@@ -63,41 +73,62 @@ export class ThreadAccessLogs implements AccessLogSinks {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     for (const [path, batch] of this.#batches) {
-      if (batch.text === '') continue;
-      const { text, lines } = batch;
-      batch.text = '';
+      const { buffer, lines } = batch;
+      if (buffer === undefined) continue;
+      batch.buffer = undefined;
       batch.lines = 0;
-      if (this.#channel.send(path, text)) this.#written.add(lines);
+      batch.lastBytes = buffer.length;
+      if (this.#channel.send(path, buffer.take())) this.#written.add(lines);
       else this.#dropped.add(lines);
     }
   }
 
-  #add(path: string, line: string): void {
+  #add(path: string, write: LineWriter, input: FormatInput): void {
     let batch = this.#batches.get(path);
     if (batch === undefined) {
-      batch = { text: '', lines: 0 };
+      batch = { buffer: undefined, lines: 0, lastBytes: 0 };
       this.#batches.set(path, batch);
     }
-    batch.text += line;
+    // An eighth more: batches of the same load differ by a line or two.
+    batch.buffer ??= new LineBuffer(batch.lastBytes + (batch.lastBytes >> 3));
+    write(input, batch.buffer);
     batch.lines++;
-    if (batch.text.length >= BATCH_BYTES) this.flush();
+    if (batch.buffer.length >= BATCH_BYTES) this.flush();
     else this.#timer ??= setTimeout(() => this.flush(), this.#flushMs).unref();
   }
 }
 
-/** Text lines as configured; JSON lines with a newline. Control characters from peers are escaped (attacks.md row 60). */
-function lineMaker(format: AccessLogFormat): (input: FormatInput) => string {
-  if (format.kind === 'text') {
-    const { format: text } = compileFormat(format.format, { absent: 'dash' });
-    const ownNewline = format.format.endsWith('\n');
-    return (input) => {
-      const line = text(input);
-      const body = ownNewline ? line.slice(0, -1) : line;
-      return ownNewline ? `${escapeControls(body)}\n` : escapeControls(body);
+const NEWLINE = Buffer.from('\n');
+const ABSENT = Buffer.from('-');
+
+/** Text lines as configured, the newline included; JSON lines with one. */
+function lineWriter(format: AccessLogFormat): LineWriter {
+  if (format.kind === 'json') {
+    const value = jsonMaker(format.fields, format.omitEmpty);
+    return (input, to) => {
+      to.plain(JSON.stringify(value(input)));
+      to.raw(NEWLINE);
     };
   }
-  const value = jsonMaker(format.fields, format.omitEmpty);
-  return (input) => `${JSON.stringify(value(input))}\n`;
+  const ownNewline = format.format.endsWith('\n');
+  const text = ownNewline ? format.format.slice(0, -1) : format.format;
+  const pieces = compilePieces(text).map((piece) =>
+    typeof piece === 'string' ? Buffer.from(escapeControls(piece)) : piece,
+  );
+  return (input, to) => {
+    for (let i = 0; i < pieces.length; i++) {
+      const piece = pieces[i] as (typeof pieces)[number];
+      if (typeof piece !== 'function') {
+        to.raw(piece);
+        continue;
+      }
+      const value = piece(input);
+      if (value === undefined || value === '') to.raw(ABSENT);
+      else if (typeof value === 'string') to.text(value);
+      else to.text(typeof value === 'object' ? JSON.stringify(value) : String(value));
+    }
+    if (ownNewline) to.raw(NEWLINE);
+  };
 }
 
 function jsonMaker(value: unknown, omitEmpty: boolean): (input: FormatInput) => unknown {

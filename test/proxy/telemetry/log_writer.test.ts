@@ -31,7 +31,7 @@ function writer(): { writer: LogWriter; errors: string[]; aggregate: Aggregate }
 }
 
 const written = (log: LogWriter, path: string, text: string): Promise<void> =>
-  new Promise((resolve) => log.write(path, text, resolve));
+  new Promise((resolve) => log.write(path, Buffer.from(text), resolve));
 
 test('a file that was moved away is opened anew, also while a write is under way', async () => {
   const { writer: log } = writer();
@@ -76,7 +76,7 @@ test('a FIFO that nobody reads blocks neither opening, nor writing, nor the end'
   // It opens only when somebody writes; we open without waiting, and try until it is there.
   while (aggregate.value('filesystem.write_completed') === 0) await written(log, fifo, 'hello\n');
   let settled = 0;
-  for (let i = 0; i < 100; i++) log.write(fifo, 'x'.repeat(4096), () => settled++);
+  for (let i = 0; i < 100; i++) log.write(fifo, Buffer.alloc(4096, 'x'), () => settled++);
   const lost = await log.drain(300);
   assert.ok(settled > 0 && settled < 100, `${settled} were written`);
   assert.ok(lost > 0);
