@@ -11,7 +11,7 @@ import { hostCaptures } from './host_capture.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
 import { boundInbound, virtualInbound } from './inbound_listener.ts';
 import { meshConfig } from './mesh.ts';
-import type { MeshService } from './model.ts';
+import { type Locality, type MeshService, parseLocality } from './model.ts';
 import { boundListeners, outboundListeners } from './outbound_listeners.ts';
 import { outboundResources } from './outbound_cluster.ts';
 import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
@@ -19,7 +19,7 @@ import { withAutoAddresses } from './auto_addresses.ts';
 import { nameTable } from './name_table.ts';
 import { policyAdvice } from './policy_advice.ts';
 import { proxyConfigFor } from './proxy_config.ts';
-import { readObjects } from './registry.ts';
+import { readObjects, type Registry } from './registry.ts';
 import { boundRoutes, explicitRoutes, sidecarRoutes } from './route_configurations.ts';
 import { type ClientFamilies, ServiceEndpoints } from './service_endpoints.ts';
 import { allWorkloads, notYet, serviceSummaries } from './summary.ts';
@@ -42,6 +42,7 @@ export function compile(input: CompileInput): CompileResult {
     namespace: input.proxy?.namespace ?? 'default',
     labels: input.proxy?.labels ?? {},
     ips: input.proxy?.ips ?? [],
+    locality: localityOf(registry, input.proxy),
   };
   const visible = visibleServices(registry.services, client.namespace);
   const exported = input.dnsCapture === true ? withAutoAddresses(visible) : visible;
@@ -115,6 +116,16 @@ function refuseForeignCode(context: CompileContext, known: boolean): void {
     if (known) fail(scope.at, `${sentence}; remove it, or let its selector leave this workload out`);
     context.warnings.push(`${originOf(object)}: ${sentence}.`);
   }
+}
+
+/** Its labels say so, else its Pod, Deployment or WorkloadEntry. */
+function localityOf({ instances }: Registry, proxy: CompileInput['proxy']): Locality {
+  const label = proxy?.labels['istio-locality'] ?? proxy?.labels['topology.istio.io/locality'];
+  if (label !== undefined || proxy === undefined) return parseLocality(label, '.');
+  const own = instances.all.find(
+    ({ workload }) => workload.name === proxy.name && workload.namespace === proxy.namespace,
+  );
+  return own?.locality ?? parseLocality(undefined);
 }
 
 function familiesOf(ips: readonly string[]): ClientFamilies {

@@ -2,7 +2,7 @@
 import { outboundClusterName } from './cluster_names.ts';
 import type { DestinationRule } from './destination_rule.ts';
 import type { MeshConfig } from './mesh.ts';
-import type { MeshService } from './model.ts';
+import type { Locality, MeshService } from './model.ts';
 import type { Registry } from './registry.ts';
 import type { KeyLookup } from './request_authentication.ts';
 import { ServerTls } from './server_tls.ts';
@@ -17,6 +17,8 @@ export interface Client {
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly ips: readonly string[];
+  /** Where it stands; empty where nothing says so. */
+  readonly locality: Locality;
 }
 
 export class CompileContext {

@@ -1,5 +1,6 @@
 /** DestinationRule (networking.istio.io): how a service's endpoints are talked to. */
 import type { KubeObject } from '../kube_object.ts';
+import { LOCALITY_SETTING } from './locality_setting.ts';
 import { HostIndex, resolveHost } from './hosts.ts';
 import type { MeshConfig } from './mesh.ts';
 import { type MeshService, selects, type Visibility } from './model.ts';
@@ -67,12 +68,7 @@ const CONSISTENT_HASH = message({
 const LOAD_BALANCER = message({
   simple: oneOf('UNSPECIFIED', 'LEAST_CONN', 'RANDOM', 'PASSTHROUGH', 'ROUND_ROBIN', 'LEAST_REQUEST'),
   consistentHash: CONSISTENT_HASH,
-  localityLbSetting: message({
-    distribute: list(message({ from: text, to: mapOf(uint32) })),
-    failover: list(message({ from: text, to: text })),
-    failoverPriority: list(text),
-    enabled: boolean,
-  }),
+  localityLbSetting: LOCALITY_SETTING,
   zoneAwareLbSetting: anything,
   warmupDurationSecs: duration,
   warmup: message({ duration, minimumPercent: number(0, 100), aggression: number(0, Number.POSITIVE_INFINITY) }),

@@ -1,6 +1,7 @@
 /** Endpoints as ClusterLoadAssignment: by locality, with weights, health and Istio's metadata. */
 import type { Json } from '../resources.ts';
 import { socketAddress } from './envoy_json.ts';
+import { balanced, type LocalityPlan, weightOf } from './locality_balancing.ts';
 import type { Endpoint, Instance, Locality } from './model.ts';
 import type { Subset } from './destination_rule.ts';
 import { selects } from './model.ts';
@@ -10,12 +11,14 @@ const CLUSTER_ID = 'Kubernetes';
 /**
  * @param subset undefined: all endpoints; without labels: all too
  * @param meshTls which endpoints are marked as taking the mesh's mutual TLS
+ * @param plan which localities come first for the client; undefined: all alike
  */
 export function loadAssignment(
   clusterName: string,
   endpoints: readonly Endpoint[],
   subset: Subset | undefined,
   meshTls: (endpoint: Endpoint) => boolean,
+  plan: LocalityPlan | undefined,
 ): Json {
   const byLocality = new Map<string, { readonly locality: Locality; readonly items: Endpoint[] }>();
   for (const endpoint of inSubset(endpoints, subset)) {
@@ -25,12 +28,14 @@ export function loadAssignment(
     if (group === undefined) byLocality.set(key, { locality, items: [endpoint] });
     else group.items.push(endpoint);
   }
+  const groups = [...byLocality.values()].map((group) => ({ ...group, priority: 0, weight: weightOf(group.items) }));
   return {
     cluster_name: clusterName,
-    endpoints: [...byLocality.values()].map(({ locality, items }) => ({
+    endpoints: balanced(groups, plan).map(({ locality, items, priority, weight }) => ({
       locality: localityJson(locality),
       lb_endpoints: items.map((item) => lbEndpoint(item, meshTls)),
-      load_balancing_weight: items.reduce((sum, item) => sum + weightOf(item), 0),
+      load_balancing_weight: weight,
+      ...(priority > 0 && { priority }),
     })),
   };
 }
@@ -60,12 +65,8 @@ function lbEndpoint(endpoint: Endpoint, meshTls: (endpoint: Endpoint) => boolean
         istio: { workload: workloadText(instance) },
       },
     },
-    load_balancing_weight: weightOf(endpoint),
+    load_balancing_weight: weightOf([endpoint]),
   };
-}
-
-function weightOf(endpoint: Endpoint): number {
-  return endpoint.instance.weight > 0 ? endpoint.instance.weight : 1;
 }
 
 function localityJson({ region, zone, subZone }: Locality): Json {

@@ -3,6 +3,7 @@ import { ConfigError } from '../../proxy/config_error.ts';
 import { show } from '../../proxy/resource_fields.ts';
 import type { KubeObject } from '../kube_object.ts';
 import { type AuthorizerSettings, EXT_AUTHZ_GRPC, EXT_AUTHZ_HTTP } from './extension_providers.ts';
+import { LOCALITY_SETTING, type LocalitySetting } from './locality_setting.ts';
 import { TELEMETRY_PROVIDERS } from './telemetry_providers.ts';
 import { HTTP_RETRY, type HttpRetry } from './http_retry.ts';
 import {
@@ -48,6 +49,8 @@ export interface MeshConfig {
   readonly prometheusMetrics: boolean;
   /** Port of mesh-wide `proxyHttpPort`; 0: none. */
   readonly proxyHttpPort: number;
+  /** undefined: on, with Istio's order. */
+  readonly localityLbSetting: LocalitySetting | undefined;
   /** Whom AuthorizationPolicies of action CUSTOM may ask. */
   readonly authorizers: readonly AuthorizerSettings[];
   readonly extensionProviders: readonly ExtensionProvider[];
@@ -97,6 +100,7 @@ const MESH = openMessage({
   defaultConfig: openMessage({ tracing: openMessage({ sampling: number(0, 100) }) }),
   extensionProviders: list(PROVIDER),
   proxyHttpPort: int32,
+  localityLbSetting: LOCALITY_SETTING,
 });
 
 /**
@@ -128,6 +132,7 @@ export function meshConfig(json: Readonly<Record<string, unknown>>, origin = 'Me
     tcpKeepalive: mesh.tcpKeepalive,
     prometheusMetrics: feedsPrometheus(mesh),
     proxyHttpPort: mesh.proxyHttpPort ?? 0,
+    localityLbSetting: mesh.localityLbSetting,
     authorizers: mesh.extensionProviders ?? [],
     extensionProviders: mesh.extensionProviders ?? [],
     defaultLogProviders: mesh.defaultProviders?.accessLogging ?? [],

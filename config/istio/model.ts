@@ -40,6 +40,8 @@ export interface MeshService {
   readonly visibility: Visibility;
   /** Workload labels; undefined: none are selected. */
   readonly selector: ReadonlyMap<string, string> | undefined;
+  /** Wish of a Kubernetes service for near endpoints. */
+  readonly trafficDistribution: 'PreferClose' | 'PreferSameZone' | 'PreferSameNode' | undefined;
   /** Not-ready addresses count as ready. */
   readonly publishNotReady: boolean;
   /** The real name behind an alias; '' if none. */

@@ -11,6 +11,7 @@ import {
 import { ADS, any, extension, originOf, resource, seconds } from './envoy_json.ts';
 import { outboundClusterName } from './cluster_names.ts';
 import { inSubset, loadAssignment } from './load_assignment.ts';
+import { localityPlan, type LocalityPlan } from './locality_balancing.ts';
 import type { Endpoint, MeshService, Resolution, ServicePort } from './model.ts';
 import {
   commonLbFields,
@@ -66,7 +67,7 @@ function clusterResources(context: CompileContext, target: Target): Resource[] {
   const cluster: Json = {
     name,
     alt_stat_name: `${name};`,
-    ...typeFields(context, type, name, endpoints, subset, service),
+    ...typeFields(context, type, name, endpoints, subset, service, planOf(context, service, policy)),
     ...pool,
     ...(http !== undefined && { typed_extension_protocol_options: http }),
     ...outlierFields(policy.outlierDetection),
@@ -84,9 +85,21 @@ function clusterResources(context: CompileContext, target: Target): Resource[] {
   const origin = originOf(rule?.object ?? service.object);
   const out = [resource('cluster', name, cluster, origin)];
   if (type === 'endpoints') {
-    out.push(resource('endpoint', name, loadAssignment(name, endpoints, subset, meshTls), originOf(service.object)));
+    const plan = planOf(context, service, policy);
+    out.push(
+      resource('endpoint', name, loadAssignment(name, endpoints, subset, meshTls, plan), originOf(service.object)),
+    );
   }
   return out;
+}
+
+function planOf(
+  { mesh, client }: CompileContext,
+  service: MeshService,
+  { loadBalancer, outlierDetection }: Omit<TrafficPolicy, 'at'>,
+): LocalityPlan | undefined {
+  const rule = loadBalancer?.localityLbSetting;
+  return localityPlan(rule, service, mesh.localityLbSetting, outlierDetection !== undefined, client);
 }
 
 type ClusterType = Exclude<Resolution, 'alias'>;
@@ -110,6 +123,7 @@ function typeFields(
   endpoints: readonly Endpoint[],
   subset: Subset | undefined,
   service: MeshService,
+  plan: LocalityPlan | undefined,
 ): Json {
   switch (type) {
     case 'endpoints':
@@ -125,7 +139,7 @@ function typeFields(
         load_assignment:
           service.resolution === 'alias'
             ? aliasAssignment(name, service)
-            : loadAssignment(name, endpoints, subset, endpointsWithTls(context, undefined)),
+            : loadAssignment(name, endpoints, subset, endpointsWithTls(context, undefined), plan),
         dns_refresh_rate: seconds(context.mesh.dnsRefreshMs),
         dns_jitter: '0.100s',
         respect_dns_ttl: true,

@@ -24,6 +24,7 @@ const SERVICE = openMessage({
     clusterIPs: list(text),
     ipFamilies: list(text),
     ipFamilyPolicy: text,
+    trafficDistribution: text,
     externalName: text,
     selector: mapOf(looseText),
     publishNotReadyAddresses: boolean,
@@ -58,6 +59,9 @@ export function parseService(object: KubeObject, at: At, domain: string, mesh: M
     ),
     selector: spec.selector !== undefined && spec.selector.size > 0 ? spec.selector : undefined,
     publishNotReady: spec.publishNotReadyAddresses ?? false,
+    trafficDistribution: distribution(
+      spec.trafficDistribution ?? object.annotations['networking.istio.io/traffic-distribution'],
+    ),
     externalName: external ? (spec.externalName ?? '').replace(/\.$/, '') : '',
     inlineInstances: [],
     subjectAltNames: [],
@@ -80,6 +84,11 @@ function isDualStack(spec: NonNullable<Read<typeof SERVICE>['spec']>): boolean {
   return (
     virtualIps(spec).length > 1 || spec.ipFamilies?.length === 2 || (spec.ipFamilyPolicy ?? '').endsWith('DualStack')
   );
+}
+
+/** What Kubernetes may yet invent is no wish of ours. */
+function distribution(wish: string | undefined): MeshService['trafficDistribution'] {
+  return wish === 'PreferClose' || wish === 'PreferSameZone' || wish === 'PreferSameNode' ? wish : undefined;
 }
 
 function servicePort(item: Read<typeof PORT>): ServicePort {

@@ -84,6 +84,7 @@ export function parseServiceEntry(object: KubeObject, at: At, mesh: MeshConfig):
     visibility: visibility(spec.exportTo, object.namespace, mesh.defaultServiceExportTo),
     selector: selectorOf(spec),
     publishNotReady: false,
+    trafficDistribution: undefined,
     externalName: '',
     inlineInstances: written.length === 0 && isDns(resolution) ? [itself(host, object)] : written,
     subjectAltNames: spec.subjectAltNames ?? [],

@@ -35,7 +35,12 @@ export function checkScope(scope: PolicyScope): void {
 }
 
 /** Policies with targets are for gateways and waypoints, never for a sidecar. */
-export function holdsFor(object: KubeObject, scope: PolicyScope, client: Client, rootNamespace: string): boolean {
+export function holdsFor(
+  object: KubeObject,
+  scope: PolicyScope,
+  client: Omit<Client, 'locality'>,
+  rootNamespace: string,
+): boolean {
   if (scope.targetRef !== undefined || (scope.targetRefs ?? []).length > 0) return false;
   if (object.namespace !== client.namespace && object.namespace !== rootNamespace) return false;
   for (const [name, value] of scope.selector?.matchLabels ?? []) {

@@ -235,6 +235,44 @@ spec: { type: ExternalName, externalName: cart.default.svc.cluster.local, ports:
   });
 });
 
+describe('where endpoints are', () => {
+  const pod = (name: string, ip: string, region: string, ready: string): string => `
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: ${name}, labels: { app: web, istio-locality: ${region} } }
+spec: { containers: [{ name: app }] }
+status: { podIP: ${ip}, conditions: [{ type: Ready, status: "${ready}" }] }`;
+  const rule = (setting: string, outlier = ''): string =>
+    istio(
+      'DestinationRule',
+      'web',
+      `host: web\ntrafficPolicy:\n  loadBalancer: { localityLbSetting: ${setting} }${outlier}`,
+    );
+  const proxy = { ...CLIENT, labels: { ...CLIENT.labels, 'istio-locality': 'r1' } };
+  const answering = async (mesh: Mesh): Promise<string[]> => {
+    const found = new Set<string>();
+    for (let asked = 0; asked < 30; asked++) found.add(await mesh.ask('web'));
+    return [...found].sort();
+  };
+
+  it("requests stay in the client's region, and go elsewhere when nothing is ready there", async (t) => {
+    const outlier = '\n  outlierDetection: { consecutive5xxErrors: 5 }';
+    const yaml = (near: string): string =>
+      service('web', 80) + pod('near', '10.0.0.1', 'r1', near) + pod('far', '10.0.0.2', 'r2', 'True');
+    assert.deepEqual(await answering(await start(t, yaml('True') + rule('{}', outlier), { proxy })), ['200 near']);
+    assert.deepEqual(await answering(await start(t, yaml('False') + rule('{}', outlier), { proxy })), ['200 far']);
+    // Without outlier detection nobody is preferred.
+    assert.deepEqual(await answering(await start(t, yaml('True'), { proxy })), ['200 far', '200 near']);
+  });
+
+  it('requests are distributed as the rule says', async (t) => {
+    const yaml = service('web', 80) + pod('near', '10.0.0.1', 'r1', 'True') + pod('far', '10.0.0.2', 'r2', 'True');
+    const all = rule('{ distribute: [{ from: r1, to: { r2: 100 } }] }');
+    assert.deepEqual(await answering(await start(t, yaml + all, { proxy })), ['200 far']);
+  });
+});
+
 describe('ports that a Sidecar binds', () => {
   const SIDECAR: CompileMode = { kind: 'sidecar', hasIdentity: false };
   const egress = (bind: string, mode = 'NONE'): string =>
