@@ -64,6 +64,8 @@ export class DeadlineList {
   #first: Deadline | undefined = undefined;
   #last: Deadline | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
+  /** What is due is told: what is armed meanwhile comes after what is there already. */
+  #isExpiring = false;
 
   constructor(durationMs: number, nowMs: () => number, onEmpty: (list: DeadlineList) => void) {
     this.durationMs = durationMs;
@@ -81,7 +83,7 @@ export class DeadlineList {
     if (this.#last === undefined) this.#first = deadline;
     else this.#last.next = deadline;
     this.#last = deadline;
-    if (this.#timer === undefined) this.#start(this.durationMs);
+    if (this.#timer === undefined && !this.#isExpiring) this.#start(this.durationMs);
   }
 
   remove(deadline: Deadline): void {
@@ -106,13 +108,17 @@ export class DeadlineList {
     runningTimers--;
     this.#timer = undefined;
     const nowMs = this.#nowMs();
-    while (this.#first !== undefined && this.#first.expiresMs <= nowMs + 0.5) {
-      const due = this.#first;
-      this.remove(due);
-      due.onExpire();
+    this.#isExpiring = true;
+    try {
+      while (this.#first !== undefined && this.#first.expiresMs <= nowMs + 0.5) {
+        const due = this.#first;
+        this.remove(due);
+        due.onExpire();
+      }
+    } finally {
+      this.#isExpiring = false;
     }
-    if (this.#first !== undefined) {
-      if (this.#timer === undefined) this.#start(this.#first.expiresMs - nowMs);
-    } else if (this.#timer === undefined) this.#onEmpty(this);
+    if (this.#first === undefined) this.#onEmpty(this);
+    else this.#start(this.#first.expiresMs - nowMs);
   }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
-import { Deadline, Deadlines } from '../../../proxy/net/deadlines.ts';
+import { Deadline, deadlineCounts, Deadlines } from '../../../proxy/net/deadlines.ts';
 
 function setUp(t: { after(fn: () => void): void }) {
   mock.timers.enable({ apis: ['setTimeout'] });
@@ -72,4 +72,40 @@ test('Deadlines lets an entry arm another one while it fires', (t) => {
   assert.deepEqual(fired, ['first']);
   advance(10);
   assert.deepEqual(fired, ['first', 'second']);
+});
+
+test('Deadlines is not late for an entry when one before it arms itself again', (t) => {
+  const { deadlines, advance } = setUp(t);
+  const fired: string[] = [];
+  const list = deadlines.list(100);
+  const again: Deadline = new Deadline(() => {
+    fired.push('again');
+    list.arm(again);
+  });
+  list.arm(again);
+  advance(10);
+  list.arm(new Deadline(() => fired.push('b')));
+  advance(90);
+  assert.deepEqual(fired, ['again']);
+  advance(10);
+  assert.deepEqual(fired, ['again', 'b']);
+  advance(90);
+  assert.deepEqual(fired, ['again', 'b', 'again']);
+});
+
+test('Deadlines counts its timers and what is armed', (t) => {
+  const { deadlines, advance } = setUp(t);
+  const before = deadlineCounts();
+  const one = new Deadline(() => {});
+  deadlines.list(100).arm(one);
+  deadlines.list(100).arm(new Deadline(() => {}));
+  deadlines.list(200).arm(new Deadline(() => {}));
+  const since = (): number[] => [deadlineCounts().timers - before.timers, deadlineCounts().armed - before.armed];
+  assert.deepEqual(since(), [2, 3]);
+  one.cancel();
+  assert.deepEqual(since(), [2, 2]);
+  advance(100);
+  assert.deepEqual(since(), [1, 1]);
+  advance(100);
+  assert.deepEqual(since(), [0, 0]);
 });
