@@ -12,10 +12,12 @@ import type { JwtRequirement } from './requirement.ts';
 import { JWT_STATUS, type JwtStatus, type ParsedToken, parseToken } from './token.ts';
 import { VerifiedToken } from './verified_token.ts';
 
-/** What one request has learnt. Made when something has to be waited for. */
+type ByToken<T> = Map<ProviderTokens, Map<string, T>>;
+
+/** What one request has learnt. Its maps are made when something has to be waited for: tokens seen before need none. */
 export class Lessons {
-  readonly statuses = new Map<ProviderTokens, Map<string, JwtStatus>>();
-  readonly verified = new Map<ProviderTokens, Map<string, VerifiedToken>>();
+  statuses: ByToken<JwtStatus> | undefined = undefined;
+  verified: ByToken<VerifiedToken> | undefined = undefined;
 }
 
 /** A provider with the tokens it has verified, least recently used first. */
@@ -196,13 +198,13 @@ class Attempt {
   }
 
   #statusOf(tokens: ProviderTokens, text: string, audiences: readonly string[]): JwtStatus {
-    const known = tokens.get(text) ?? this.#lessons.verified.get(tokens)?.get(text);
+    const known = tokens.get(text) ?? this.#lessons.verified?.get(tokens)?.get(text);
     if (known !== undefined) {
       const status = checkClaims(tokens.provider, known.token, audiences, this.#now);
       if (status === JWT_STATUS.ok) this.accepted.push({ tokens, token: known });
       return status;
     }
-    const learnt = this.#lessons.statuses.get(tokens)?.get(text);
+    const learnt = this.#lessons.statuses?.get(tokens)?.get(text);
     if (learnt !== undefined) return learnt;
     const token = parseToken(text);
     const status = checkClaims(tokens.provider, token, audiences, this.#now);
@@ -215,15 +217,18 @@ class Attempt {
   async #learn(tokens: ProviderTokens, token: ParsedToken): Promise<void> {
     const keys = await tokens.source.keys();
     const status = keys === undefined ? JWT_STATUS.fetchFailed : await keys.verify(token);
-    put(this.#lessons.statuses, tokens, token.text, status);
+    const lessons = this.#lessons;
+    lessons.statuses ??= new Map();
+    put(lessons.statuses, tokens, token.text, status);
     if (status !== JWT_STATUS.ok) return;
     const verified = new VerifiedToken(tokens.provider, token);
-    put(this.#lessons.verified, tokens, token.text, verified);
+    lessons.verified ??= new Map();
+    put(lessons.verified, tokens, token.text, verified);
     tokens.remember(verified);
   }
 }
 
-function put<T>(map: Map<ProviderTokens, Map<string, T>>, tokens: ProviderTokens, text: string, value: T): void {
+function put<T>(map: ByToken<T>, tokens: ProviderTokens, text: string, value: T): void {
   let inner = map.get(tokens);
   if (inner === undefined) {
     inner = new Map();
