@@ -74,8 +74,8 @@ export type ToThread =
   | { readonly kind: 'drain'; readonly order: DrainOrder; readonly elapsedMs: number }
   /** undefined: it could not be built. */
   | { readonly kind: 'hash-table'; readonly id: number; readonly memory: SharedArrayBuffer | undefined }
-  /** Overload says whether new connections are taken, in its memory. */
-  | { readonly kind: 'accepting' }
+  /** Whether new connections are taken, or how long timeouts are, has changed in overload's memory. */
+  | { readonly kind: 'overload' }
   | { readonly kind: 'stop-accepting'; readonly scope: DrainScope }
   /** /healthcheck/fail and /healthcheck/ok. */
   | { readonly kind: 'health'; readonly failed: boolean }

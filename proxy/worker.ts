@@ -182,6 +182,7 @@ const maker: FilterMaker = {
   },
 };
 cells.bind(services, maker);
+scaleTimeouts();
 
 port.on('message', (message: ToThread) => asOneEvent(() => receive(message)));
 send({ kind: 'ready' });
@@ -247,8 +248,9 @@ function receive(message: ToThread): void {
     case 'hash-table':
       hashTables.arrived(message.id, message.memory);
       break;
-    case 'accepting':
+    case 'overload':
       for (const listener of cells.listeners.values()) listener.pauseAccepting();
+      scaleTimeouts();
       break;
     case 'stop-accepting':
       for (const listener of listenersIn(message.scope)) listener.stopAccepting();
@@ -284,6 +286,10 @@ function beginDrain(order: DrainOrder, elapsedMs: number): void {
   };
   if (order.strategy === 'immediate') tell();
   else setTimeout(tell, Math.max(0, order.timeMs - elapsedMs)).unref();
+}
+
+function scaleTimeouts(): void {
+  services.deadlines.rescale((timer, configuredMs) => overload.timeoutMs(timer, configuredMs));
 }
 
 function listenersIn(scope: DrainScope): ListenerRuntime[] {

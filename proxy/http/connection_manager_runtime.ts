@@ -5,6 +5,7 @@ import type { RequestTracer } from '../telemetry/tracing/request_tracer.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 import type { RouteTable } from '../router/route.ts';
 import type { LoadShedPoint } from '../overload/overload_config.ts';
+import type { ScaledTimer } from '../overload/scaled_timers.ts';
 import type { DeadlineList, Deadlines } from '../net/deadlines.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { Filter } from './filter.ts';
@@ -88,12 +89,14 @@ export class ConnectionManagerRuntime {
     this.tracer = options.tracer;
     this.statistics = new ConnectionManagerStatistics(options.statistics, `http.${config.statPrefix}`);
     this.http2Statistics = new Http2Statistics(options.statistics, 'http2');
+    const scaled = (kind: ScaledTimer, ms: number): DeadlineList | undefined =>
+      ms > 0 ? deadlines.scaled(kind, ms) : undefined;
     const list = (ms: number): DeadlineList | undefined => (ms > 0 ? deadlines.list(ms) : undefined);
-    this.streamIdle = list(config.streamIdleTimeoutMs);
+    this.streamIdle = scaled('http_downstream_stream_idle', config.streamIdleTimeoutMs);
     this.requestTimeout = list(config.requestTimeoutMs);
     this.headersTimeout = list(config.requestHeadersTimeoutMs);
-    this.connectionIdle = list(config.idleTimeoutMs);
-    this.connectionMax = list(config.maxConnectionDurationMs);
+    this.connectionIdle = scaled('http_downstream_connection_idle', config.idleTimeoutMs);
+    this.connectionMax = scaled('http_downstream_connection_max', config.maxConnectionDurationMs);
     this.streamMax = list(config.maxStreamDurationMs);
     this.deadlines = deadlines;
     this.routes = options.routes;

@@ -54,7 +54,8 @@ export class StreamTimers {
   /** A route's own idle timeout; 0: none. */
   setIdle(timeoutMs: number): void {
     this.#idle?.cancel();
-    this.#idleList = timeoutMs > 0 ? this.#runtime.deadlines.list(timeoutMs) : undefined;
+    const { deadlines } = this.#runtime;
+    this.#idleList = timeoutMs > 0 ? deadlines.scaled('http_downstream_stream_idle', timeoutMs) : undefined;
     if (this.#idleList !== undefined) this.#armIdle(this.#idleList);
   }
 

@@ -175,7 +175,7 @@ export class ListenerConnection {
     );
     // It may have settled within `open`.
     if (!(waiting as boolean)) return;
-    if (limitMs > 0) services.deadlines.list(limitMs).arm(deadline);
+    if (limitMs > 0) services.deadlines.scaled('transport_socket_connect', limitMs).arm(deadline);
     this.#abort = () => {
       settle();
       attempt.abort();

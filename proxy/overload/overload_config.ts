@@ -1,4 +1,5 @@
 /** When load is shed. Envoy: envoy.config.overload.v3.OverloadManager, of the bootstrap. */
+import { parseTimerMinimums, type ScaledTimer, type TimerMinimum } from './scaled_timers.ts';
 import { Fields } from '../resource_fields.ts';
 
 /** What is done, in the order of its severity. Envoy's names behind `envoy.overload_actions.`. */
@@ -7,6 +8,7 @@ export const OVERLOAD_ACTIONS = [
   'stop_accepting_requests',
   'stop_accepting_connections',
   'reject_incoming_connections',
+  'reduce_timeouts',
 ] as const;
 export type OverloadAction = (typeof OVERLOAD_ACTIONS)[number];
 
@@ -50,6 +52,8 @@ export interface OverloadConfig {
   readonly triggers: readonly OverloadTrigger[];
   /** global_downstream_max_connections; undefined: any number. */
   readonly maxConnections: number | undefined;
+  /** Of reduce_timeouts: others stay as they are. */
+  readonly timerMinimums: ReadonlyMap<ScaledTimer, TimerMinimum>;
   /** TLS handshakes under way at a time, over all threads. */
   readonly maxHandshakes: number;
 }
@@ -64,6 +68,7 @@ const HANDSHAKES = 'type.googleapis.com/pillion.resource_monitors.PendingTlsHand
 const TYPED_STRUCT = 'type.googleapis.com/xds.type.v3.TypedStruct';
 
 const TYPE = 'type.googleapis.com/envoy.extensions.resource_monitors';
+const NO_MINIMUMS: ReadonlyMap<ScaledTimer, TimerMinimum> = new Map();
 const ACTION = 'envoy.overload_actions.';
 const POINT = 'envoy.load_shed_points.';
 /** V8 gives memory back by itself. */
@@ -113,7 +118,9 @@ export function parseOverload(json: unknown, memoryLimitBytes: number | undefine
         monitor.fail('typed_config', `resource monitor ${String(type).replace(`${TYPE}.`, '')} is not supported`);
     }
   }
+  const reducing = fields.messages('actions').find((action) => action.string('name') === `${ACTION}reduce_timeouts`);
   return {
+    timerMinimums: reducing === undefined ? NO_MINIMUMS : parseTimerMinimums(reducing),
     refreshMs: fields.durationMs('refresh_interval') ?? 1000,
     monitors,
     triggers: [
@@ -178,7 +185,12 @@ function parseTriggers(
 
 /** Connections close first, then requests are answered 503, then connections are refused: before the kernel kills. */
 function byMemoryLimit(limitBytes: number | undefined): OverloadConfig {
-  const none = { refreshMs: 1000, maxConnections: undefined, maxHandshakes: MAX_PENDING_HANDSHAKES };
+  const none = {
+    timerMinimums: NO_MINIMUMS,
+    refreshMs: 1000,
+    maxConnections: undefined,
+    maxHandshakes: MAX_PENDING_HANDSHAKES,
+  };
   if (limitBytes === undefined) return { ...none, monitors: [], triggers: [] };
   const trigger = (signal: OverloadAction, at: number): OverloadTrigger => ({
     signal,

@@ -18,6 +18,7 @@ import {
   setLevel,
   setMaxConnections,
   setMaxHandshakes,
+  setTimerMinimums,
 } from './overload_state.ts';
 
 /** The data threads. */
@@ -25,7 +26,7 @@ export interface OverloadedThreads {
   /** Where they look. */
   readonly overload: OverloadMemory;
   /** They have to look at once. */
-  broadcast(message: { readonly kind: 'accepting' }): void;
+  broadcast(message: { readonly kind: 'overload' }): void;
 }
 
 export class OverloadManager {
@@ -44,6 +45,7 @@ export class OverloadManager {
     // Where nothing is said: more would leave no descriptor for health and the admin interface.
     setMaxConnections(threads.overload, config.maxConnections ?? connectionsByDescriptors());
     setMaxHandshakes(threads.overload, config.maxHandshakes);
+    setTimerMinimums(threads.overload, config.timerMinimums);
     for (const { name } of config.monitors) this.#pressure.set(name, statistics.gauge(`overload.${name}.pressure`));
     for (const signal of new Set(config.triggers.map((trigger) => trigger.signal))) {
       const prefix = `overload.${fullName(signal)}`;
@@ -87,7 +89,9 @@ export class OverloadManager {
     const gauges = this.#active.get(signal);
     gauges?.active?.set(level >= 1 ? 1 : 0);
     gauges?.scale.set(Math.round(level * 100));
-    if (signal === 'stop_accepting_connections') this.#threads.broadcast({ kind: 'accepting' });
+    if (signal === 'stop_accepting_connections' || signal === 'reduce_timeouts') {
+      this.#threads.broadcast({ kind: 'overload' });
+    }
     if (level > 0 === before > 0) return;
     const words = isPoint(signal) ? `load is shed at ${fullName(signal)}` : WORDS[signal];
     if (level > 0) this.#log.log('warning', 'overload', `Overload: ${words}`);
@@ -100,6 +104,7 @@ const WORDS: Readonly<Record<OverloadAction, string>> = {
   stop_accepting_requests: 'new requests are answered 503',
   stop_accepting_connections: 'new connections wait in the kernel',
   reject_incoming_connections: 'new connections are closed',
+  reduce_timeouts: 'timeouts are shorter',
 };
 
 /** undefined: it cannot be read now; what held before goes on. */

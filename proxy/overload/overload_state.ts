@@ -2,11 +2,13 @@
 import type { Counter } from '../telemetry/statistics.ts';
 import type { HandshakeCount } from './handshake_limit.ts';
 import type { Breaker } from '../upstream/circuit_breakers.ts';
+import { SCALED_TIMERS, type ScaledTimer, type TimerMinimum } from './scaled_timers.ts';
 import { fullName, type LoadShedPoint, OVERLOAD_SIGNALS, type OverloadSignal } from './overload_config.ts';
 
 /**
  * How many signals are up; the most connections, 0: any number; the most handshakes; levels in millionths, by their
- * signal's index; handshakes under way, by thread.
+ * signal's index; how short timeouts may become, by their kind: milliseconds (−1: none), millionths; handshakes under
+ * way, by thread.
  */
 export type OverloadMemory = SharedArrayBuffer;
 
@@ -18,12 +20,15 @@ const SIGNALS_UP = 0;
 const MOST_CONNECTIONS = 1;
 const MOST_HANDSHAKES = 2;
 const LEVELS = 3;
-const HANDSHAKES = LEVELS + OVERLOAD_SIGNALS.length;
+const MINIMUMS = LEVELS + OVERLOAD_SIGNALS.length;
+const HANDSHAKES = MINIMUMS + 2 * SCALED_TIMERS.length;
 /** Threads beyond share a word, which is then zeroed with either. */
 const MOST_THREADS = 256;
 
 export function createOverloadMemory(): OverloadMemory {
-  return new SharedArrayBuffer((HANDSHAKES + MOST_THREADS) * 4);
+  const memory = new SharedArrayBuffer((HANDSHAKES + MOST_THREADS) * 4);
+  setTimerMinimums(memory, new Map());
+  return memory;
 }
 
 /** 0: not active; 1: complete. Only the control thread sets it. */
@@ -40,6 +45,16 @@ export function setMaxConnections(memory: OverloadMemory, most: number | undefin
 
 export function setMaxHandshakes(memory: OverloadMemory, most: number): void {
   Atomics.store(new Int32Array(memory), MOST_HANDSHAKES, Math.min(most, 2 ** 31 - 1));
+}
+
+export function setTimerMinimums(memory: OverloadMemory, minimums: ReadonlyMap<ScaledTimer, TimerMinimum>): void {
+  const words = new Int32Array(memory);
+  SCALED_TIMERS.forEach((timer, index) => {
+    const minimum = minimums.get(timer) ?? { minShare: 1 };
+    const isShare = 'minShare' in minimum;
+    Atomics.store(words, MINIMUMS + 2 * index, isShare ? -1 : Math.min(minimum.minMs, 2 ** 31 - 1));
+    Atomics.store(words, MINIMUMS + 2 * index + 1, isShare ? Math.round(minimum.minShare * FULL) : 0);
+  });
 }
 
 /** Of all threads. */
@@ -61,6 +76,7 @@ const KEEPALIVE = indexOf('disable_http_keepalive');
 const REQUESTS = indexOf('stop_accepting_requests');
 const ACCEPTING = indexOf('stop_accepting_connections');
 const CONNECTIONS = indexOf('reject_incoming_connections');
+const TIMEOUTS = indexOf('reduce_timeouts');
 
 /** A thread that comes to its timers this late sheds requests, until it comes half as late. */
 const LATE_MS = 1500;
@@ -144,6 +160,15 @@ export class ThreadOverload implements HandshakeCount {
 
   connectionClosed(): void {
     this.#connections.release('connections');
+  }
+
+  /** How long a timeout of this kind takes under the load of now. */
+  timeoutMs(timer: ScaledTimer, configuredMs: number): number {
+    const at = MINIMUMS + 2 * SCALED_TIMERS.indexOf(timer);
+    const minMs = Atomics.load(this.#words, at);
+    const shortest =
+      minMs < 0 ? (configuredMs * Atomics.load(this.#words, at + 1)) / FULL : Math.min(minMs, configuredMs);
+    return configuredMs - ((configuredMs - shortest) * Atomics.load(this.#words, TIMEOUTS)) / FULL;
   }
 
   handshakeBegins(): boolean {

@@ -3,6 +3,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { unsupportedPart } from '../../config/bootstrap_support.ts';
+import {
+  createOverloadMemory,
+  setLevel,
+  setTimerMinimums,
+  ThreadOverload,
+} from '../../proxy/overload/overload_state.ts';
+import type { Breaker } from '../../proxy/upstream/circuit_breakers.ts';
 import { parseOverload } from '../../proxy/overload/overload_config.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { eventually } from '../support/eventually.ts';
@@ -172,6 +179,90 @@ test('no more connections than global_downstream_max_connections, over both thre
   assert.match(await ask(), /^200 ok/);
 });
 
+const SCALES = 'type.googleapis.com/envoy.config.overload.v3.ScaleTimersOverloadActionConfig';
+
+/** `factors`: timers and how short they may become. */
+const reducing = (factors: readonly Json[], trigger: Json = { threshold: { value: 0.9 } }): Json => ({
+  ...action('reduce_timeouts', trigger),
+  typed_config: { '@type': SCALES, timer_scale_factors: factors },
+});
+
+test('timeouts become shorter, for connections that are open too, and long again', async (t) => {
+  // An hour is what Envoy has by itself: half of what remains of it is more than a test may take.
+  const { proxy, press } = await start(t, [
+    reducing([{ timer: 'HTTP_DOWNSTREAM_CONNECTION_IDLE', min_timeout: '0.05s' }]),
+  ]);
+  const request = 'GET / HTTP/1.1\r\nhost: a\r\n\r\n';
+  const idle = new RawClient(t, proxy.port()).send(request);
+  await idle.until((received) => received.endsWith('ok'));
+  assert.equal(idle.closed, false);
+  press(1);
+  await idle.toEnd();
+  await proxy.counted();
+  assert.equal(proxy.value('http.test.downstream_cx_idle_timeout'), 1);
+  press(0);
+  const active = 'overload.envoy.overload_actions.reduce_timeouts.active';
+  await eventually('it is over', () => proxy.value(active) === 0);
+  await proxy.counted();
+  const later = new RawClient(t, proxy.port()).send(request);
+  await later.until((received) => received.endsWith('ok'));
+  later.send(request);
+  await later.until((received) => received.split('ok').length === 3);
+  assert.equal(proxy.value('http.test.downstream_cx_idle_timeout'), 1);
+});
+
+test('a timeout between its least and what is configured goes with the pressure', () => {
+  const memory = createOverloadMemory();
+  const thread = new ThreadOverload(memory, 0, {} as Breaker, Math.random, () => ({ inc() {}, add() {} }));
+  const { timerMinimums } = parseOverload(
+    {
+      resource_monitors: new Pressure({ after: () => {} }).monitors,
+      actions: [
+        reducing([
+          { timer: 'HTTP_DOWNSTREAM_STREAM_IDLE', min_scale: { value: 20 } },
+          { timer: 'TRANSPORT_SOCKET_CONNECT', min_timeout: '2s' },
+        ]),
+      ],
+    },
+    undefined,
+  );
+  setTimerMinimums(memory, timerMinimums);
+  const times = () =>
+    (
+      [
+        ['http_downstream_stream_idle', 1000],
+        ['transport_socket_connect', 10_000],
+        // Shorter than the least already.
+        ['transport_socket_connect', 1000],
+        ['http_downstream_connection_max', 1000],
+      ] as const
+    ).map(([timer, ms]) => thread.timeoutMs(timer, ms));
+  assert.deepEqual(times(), [1000, 10_000, 1000, 1000]);
+  setLevel(memory, 'reduce_timeouts', 0.5);
+  assert.deepEqual(times(), [600, 6000, 1000, 1000]);
+  setLevel(memory, 'reduce_timeouts', 1);
+  assert.deepEqual(times(), [200, 2000, 1000, 1000]);
+});
+
+for (const [says, factors, wanted] of [
+  ['no timer', [], /timer_scale_factors: at least one is required/],
+  ['a timer without a minimum', [{ timer: 'TRANSPORT_SOCKET_CONNECT' }], /one of min_timeout, min_scale is required/],
+  ['an unknown timer', [{ timer: 'UNSPECIFIED', min_timeout: '1s' }], /the timer UNSPECIFIED is not supported/],
+  [
+    'a timer twice',
+    [
+      { timer: 'TRANSPORT_SOCKET_CONNECT', min_timeout: '1s' },
+      { timer: 'TRANSPORT_SOCKET_CONNECT', min_timeout: '2s' },
+    ],
+    /timer: stands twice/,
+  ],
+] as const) {
+  test(`reduce_timeouts with ${says} is refused`, () => {
+    const { sentence } = unsupportedPart({ overload_manager: { actions: [reducing(factors)] } }) ?? {};
+    assert.match(sentence ?? '', wanted);
+  });
+}
+
 test('a listener that bypasses the overload manager takes all', async (t) => {
   const pressure = new Pressure(t);
   const upstream = await RawUpstream.start(t, answering());
@@ -219,9 +310,9 @@ test('what is not executed is refused by name, and a memory limit alone is enoug
   );
   assert.match(
     unsupportedPart({
-      overload_manager: { actions: [{ name: 'envoy.overload_actions.reduce_timeouts', triggers: [] }] },
+      overload_manager: { actions: [{ name: 'envoy.overload_actions.reset_high_memory_stream', triggers: [] }] },
     })?.sentence ?? '',
-    /reduce_timeouts" is not supported/,
+    /reset_high_memory_stream" is not supported/,
   );
   assert.equal(
     unsupportedPart({ overload_manager: { loadshed_points: [{ name: 'envoy.load_shed_points.mine' }] } })?.sentence,

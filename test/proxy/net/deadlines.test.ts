@@ -109,3 +109,30 @@ test('Deadlines counts its timers and what is armed', (t) => {
   advance(100);
   assert.deepEqual(since(), [0, 0]);
 });
+
+test('a scaled timeout is shorter for what is armed too, and long again afterwards', (t) => {
+  const { deadlines, advance } = setUp(t);
+  const fired: string[] = [];
+  const list = deadlines.scaled('http_downstream_stream_idle', 1000);
+  assert.equal(deadlines.scaled('http_downstream_stream_idle', 1000), list);
+  assert.notEqual(deadlines.scaled('http_downstream_connection_idle', 1000), list);
+  list.arm(new Deadline(() => fired.push('a')));
+  advance(300);
+  list.arm(new Deadline(() => fired.push('b')));
+  deadlines.rescale((_, configuredMs) => configuredMs / 2);
+  advance(199);
+  assert.equal(fired.length, 0);
+  advance(1);
+  assert.deepEqual(fired, ['a']);
+  deadlines.rescale((_, configuredMs) => configuredMs);
+  advance(799);
+  assert.deepEqual(fired, ['a']);
+  advance(1);
+  assert.deepEqual(fired, ['a', 'b']);
+  // What is long over by the new measure is over at once.
+  list.arm(new Deadline(() => fired.push('c')));
+  advance(500);
+  deadlines.rescale(() => 10);
+  advance(1);
+  assert.deepEqual(fired, ['a', 'b', 'c']);
+});
