@@ -8,7 +8,11 @@ const ca = new MeshCa('bench');
 const server = ca.issue(SERVER);
 const client = ca.issue(CLIENT);
 
-export type Handshakes = 'kept' | 'full' | 'resumed';
+/** tls12: with at most that version. Else 1.3, which istiod asks for; Envoy's own default for clients is 1.2. */
+export type Handshakes = 'kept' | 'full' | 'resumed' | 'full-tls12' | 'resumed-tls12';
+
+/** Envoy's client takes a session of TLS 1.3 once only: with fewer it would resume every fourth time. */
+const SESSIONS = 100;
 
 /** load → plain listener → mutual TLS → listener at `port` + 1 → plain upstream. full, resumed: a connection each request. */
 export function mutualTlsBootstrap(
@@ -66,7 +70,10 @@ export function mutualTlsBootstrap(
     own: client,
     roots: ca.pem,
     uris: [SERVER],
-    more: { max_session_keys: handshakes === 'full' ? 0 : 1 },
+    newest: handshakes.endsWith('tls12') ? 'TLSv1_2' : 'TLSv1_3',
+    // The same key exchange for both: Envoy would take a post-quantum one in TLS 1.3, which costs it 150 µs.
+    curves: ['X25519', 'P-256'],
+    more: { max_session_keys: handshakes.startsWith('full') ? 0 : SESSIONS },
   });
   return JSON.stringify({
     static_resources: {

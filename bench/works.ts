@@ -72,6 +72,8 @@ export const works: readonly Work[] = [
       ['kept', 'on kept connections'],
       ['full', 'with a full handshake each'],
       ['resumed', 'with a resumed session each'],
+      ['full-tls12', 'with a full handshake each, TLS 1.2'],
+      ['resumed-tls12', 'with a resumed session each, TLS 1.2'],
     ] as const
   ).map(
     ([mutualTls, says]): Work => ({

@@ -5,6 +5,7 @@ import type {
   CertificateReference,
   CommonTlsConfig,
   DownstreamTlsConfig,
+  TicketKeysReference,
   TlsVersion,
   UpstreamTlsConfig,
 } from '../../proxy/net/tls/tls_config.ts';
@@ -39,7 +40,6 @@ export function buildDownstreamTls(
   handshakeTimeoutMs: number | undefined,
 ): DownstreamTlsConfig {
   const fields = new Fields(json, path);
-  refuse(fields, ['session_ticket_keys_sds_secret_config']);
   if (fields.boolean('require_sni')) fields.fail('require_sni', 'is not supported: match the chain by server_names');
   const staplePolicy = fields.oneOf('ocsp_staple_policy', STAPLE_POLICIES, 'LENIENT_STAPLING');
   const common = buildCommon(fields.messageOrEmpty('common_tls_context'), origin, 'TLSv1.3', staplePolicy);
@@ -54,17 +54,25 @@ export function buildDownstreamTls(
   if (requireClientCertificate && inline !== undefined && !judges(inline)) {
     fields.fail('require_client_certificate', 'needs trusted_ca: any certificate at all would do');
   }
-  const keys = fields.message('session_ticket_keys');
   const timeoutMs = fields.durationMs('session_timeout');
   return {
     common,
     requireClientCertificate,
     staplePolicy,
     tickets: !(fields.boolean('disable_stateless_session_resumption') ?? false),
-    ticketKeys: keys?.messages('keys').map((key) => dataSource(key)),
+    ticketKeys: ticketKeys(fields),
     sessionTimeoutS: timeoutMs === undefined ? undefined : Math.floor(timeoutMs / 1000),
     handshakeTimeoutMs: handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_MS,
   };
+}
+
+function ticketKeys(fields: Fields): TicketKeysReference | undefined {
+  const named = fields.message('session_ticket_keys_sds_secret_config');
+  if (named !== undefined) return { kind: 'secret', name: secretName(named) };
+  const inline = fields.message('session_ticket_keys');
+  if (inline === undefined) return undefined;
+  const keys = inline.messages('keys').map((key) => dataSource(key));
+  return keys.length === 0 ? inline.fail('keys', 'must have at least one item') : { kind: 'inline', keys };
 }
 
 const STAPLE_POLICIES = ['LENIENT_STAPLING', 'STRICT_STAPLING', 'MUST_STAPLE'] as const;

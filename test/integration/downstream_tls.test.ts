@@ -419,3 +419,27 @@ test('without tickets nothing resumes', async (t) => {
     assert.equal(second.resumed, resumes);
   }
 });
+
+test('ticket keys come by SDS, are the same for two proxies, and another key ends old sessions', async (t) => {
+  const socket = downstreamTls({
+    own,
+    roots: ca.pem,
+    more: { session_ticket_keys_sds_secret_config: { name: 'tickets' } },
+  });
+  const keys = (text: string) =>
+    resource('secret', { name: 'tickets', session_ticket_keys: { keys: [{ inline_string: text }] } });
+  const start = () => startTestProxy(t, [tlsListener(socket)]);
+  const [one, two] = await Promise.all([start(), start()]);
+  const asked = { ...as(client), maxVersion: 'TLSv1.2' as const };
+  assert.equal((await askOverTls(one.port(), asked)).text, '', 'before the keys are there');
+  for (const proxy of [one, two]) proxy.set([tlsListener(socket), keys('x'.repeat(80))]);
+  await Promise.all([one.settled(), two.settled()]);
+  const { session, text } = await askOverTls(one.port(), asked);
+  assert.match(text, /^HTTP\/1\.1 200/);
+  const resumes = async (proxy: typeof one) =>
+    (await askOverTls(proxy.port(), { ...asked, session: session as Buffer })).resumed;
+  assert.deepEqual([await resumes(one), await resumes(two)], [true, true]);
+  two.set([tlsListener(socket), keys('y'.repeat(80))]);
+  await two.settled();
+  assert.deepEqual([await resumes(one), await resumes(two)], [true, false]);
+});

@@ -89,6 +89,7 @@ export interface UpstreamTlsOptions {
   readonly alpn?: readonly string[];
   /** Default TLSv1_3, as istiod has it; TLS_AUTO: Envoy's own, 1.2. */
   readonly newest?: 'TLSv1_2' | 'TLSv1_3' | 'TLS_AUTO';
+  readonly curves?: readonly string[];
   readonly validation?: Json;
   readonly common?: Json;
   readonly more?: Json;
@@ -96,13 +97,13 @@ export interface UpstreamTlsOptions {
 
 /** transport_socket of a cluster. */
 export function upstreamTls(options: UpstreamTlsOptions): Json {
-  const { own, roots, uris = [], alpn = [], newest = 'TLSv1_3', validation, common, more } = options;
+  const { own, roots, uris = [], alpn = [], newest = 'TLSv1_3', curves, validation, common, more } = options;
   return {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
       '@type': `${TYPE}.UpstreamTlsContext`,
       common_tls_context: {
-        tls_params: { tls_maximum_protocol_version: newest },
+        tls_params: { tls_maximum_protocol_version: newest, ...(curves && { ecdh_curves: curves }) },
         ...(own !== undefined && { tls_certificates: [inlineCertificate(own)] }),
         ...((roots !== undefined || validation !== undefined) && {
           validation_context: {

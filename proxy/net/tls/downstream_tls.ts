@@ -71,7 +71,7 @@ export class DownstreamTls implements DownstreamTransportSocket {
   constructor(config: DownstreamTlsConfig, deps: DownstreamTlsDeps) {
     this.#config = config;
     this.#deps = deps;
-    this.#source = new TlsMaterialSource(config.common, deps.secrets);
+    this.#source = new TlsMaterialSource(config.common, deps.secrets, config.ticketKeys);
   }
 
   open({ stream, bytes, ended, facts }: PeekedConnection, on: TransportCallbacks): { abort(): void } {
@@ -215,9 +215,8 @@ export class DownstreamTls implements DownstreamTransportSocket {
 
   /** All threads derive the same; another certificate, root or name means another key. */
   #ticketKeys(material: TlsMaterial): Buffer {
-    const { ticketKeys, requireClientCertificate } = this.#config;
-    const [given] = ticketKeys ?? [];
-    const secret = given?.kind === 'inline' ? given.bytes : this.#deps.ticketSecret;
+    const { requireClientCertificate } = this.#config;
+    const secret = material.ticketSecret ?? this.#deps.ticketSecret;
     const salt = `${material.generation} ${requireClientCertificate}`;
     return Buffer.from(hkdfSync('sha256', secret, salt, 'session tickets', 48));
   }

@@ -72,6 +72,11 @@ export type CertificateReference =
   | { readonly kind: 'inline'; readonly certificate: CertificateConfig }
   | { readonly kind: 'secret'; readonly name: string };
 
+/** Of session tickets: in the context itself or a secret by name. */
+export type TicketKeysReference =
+  | { readonly kind: 'inline'; readonly keys: readonly DataSource[] }
+  | { readonly kind: 'secret'; readonly name: string };
+
 export interface CommonTlsConfig {
   readonly certificates: readonly CertificateReference[];
   /** undefined: the peer is not verified. */
@@ -110,8 +115,8 @@ export interface DownstreamTlsConfig {
   readonly staplePolicy: StaplePolicy;
   /** disable_stateless_session_resumption. */
   readonly tickets: boolean;
-  /** Keys given by the configuration; undefined: the process's own, the same on all threads. */
-  readonly ticketKeys: readonly DataSource[] | undefined;
+  /** Given by the configuration, the first counts; undefined: the process's own, the same on all threads. */
+  readonly ticketKeys: TicketKeysReference | undefined;
   /** Seconds; default 300 as OpenSSL. */
   readonly sessionTimeoutS: number | undefined;
   /** transport_socket_connect_timeout of the chain; 0: none. Default 15 s as Envoy. */

@@ -14,6 +14,7 @@ import type {
   DataSource,
   NameMatcher,
   SpiffeConfig,
+  TicketKeysReference,
   ValidationConfig,
 } from './tls_config.ts';
 import { bundleMap, crlsOf, NO_TRUST, type Trust, trustOf } from './trust_bundles.ts';
@@ -49,6 +50,8 @@ export interface TlsMaterial {
   readonly owns: readonly Certificate[];
   /** What is shown beside the first. */
   readonly staple: OcspStaple | undefined;
+  /** What the configuration gives to make keys of session tickets from. */
+  readonly ticketSecret: Buffer | undefined;
 }
 
 /** Envoy's default list (envoy.extensions.transport_sockets.tls.v3.TlsParameters), AES first: all machines here have it. */
@@ -63,12 +66,15 @@ const SSL_OP_NO_RENEGOTIATION = 0x4000_0000;
 export class TlsMaterialSource {
   readonly #config: CommonTlsConfig;
   readonly #secrets: SecretLookup;
+  readonly #ticketKeys: TicketKeysReference | undefined;
   /** What the current material was made of: name and version seen. */
   #used: [name: string, version: string | undefined][] = [];
   #current: TlsMaterial | MaterialError | undefined = undefined;
 
-  constructor(config: CommonTlsConfig, secrets: SecretLookup) {
+  /** `ticketKeys`: of a server. */
+  constructor(config: CommonTlsConfig, secrets: SecretLookup, ticketKeys?: TicketKeysReference) {
     this.#config = config;
+    this.#ticketKeys = ticketKeys;
     this.#secrets = secrets;
   }
 
@@ -109,6 +115,7 @@ export class TlsMaterialSource {
       own: owns[0],
       owns,
       staple: pairs[0]?.staple,
+      ticketSecret: this.#ticketSecret(),
     };
   }
 
@@ -172,6 +179,21 @@ export class TlsMaterialSource {
         return [name, trust];
       }),
     );
+  }
+
+  #ticketSecret(): Buffer | undefined {
+    const given = this.#ticketKeys;
+    if (given === undefined) return undefined;
+    let keys: readonly DataSource[];
+    if (given.kind === 'inline') keys = given.keys;
+    else {
+      const { secret } = this.#need(given.name);
+      if (secret.kind !== 'ticket keys') throw new MaterialError(`secret "${given.name}" holds no session ticket keys`);
+      keys = secret.keys;
+    }
+    const [first] = keys;
+    if (first === undefined) throw new MaterialError('there is no session ticket key');
+    return this.#bytes(first);
   }
 
   #bytes(source: DataSource): Buffer {
