@@ -2,12 +2,12 @@
  * Keeps a session on its host: a cookie or a header of the request names the host, and the answer names it anew when it was
  * another one. Envoy: envoy.extensions.filters.http.stateful_session.v3.StatefulSession.
  */
-import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-
 import { type CookieAttributes, cookieAttributes, cookieValue, setCookie } from '../proxy/http/cookies.ts';
 import type { FilterDeps, FilterFactory } from '../proxy/http/filter.ts';
 import type { RequestHeaders, ResponseHeaders } from '../proxy/http/headers.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { readFields, readVarint } from '../proxy/telemetry/protobuf_reader.ts';
+import { ProtobufWriter } from '../proxy/telemetry/protobuf_writer.ts';
 import type { Counter } from '../proxy/telemetry/statistics.ts';
 
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.';
@@ -158,25 +158,18 @@ function pathMatcher(path: string): Keeper['covers'] {
 
 /** Envoy's `envoy.Cookie { string address = 1; uint64 expires = 2; }`; older cookies are the address itself. */
 function addressIn(bytes: Buffer): string | undefined {
-  let address = '';
-  let expires = 0;
-  try {
-    const reader = new BinaryReader(bytes);
-    while (reader.pos < reader.len) {
-      const [field, wire] = reader.tag();
-      if (field === 1 && wire === WireType.LengthDelimited) address = reader.string();
-      else if (field === 2 && wire === WireType.Varint) expires = Number(reader.uint64());
-      else reader.skip(wire, field);
-    }
-  } catch {
-    return bytes.toString('latin1') || undefined;
-  }
+  const fields = readFields(bytes);
+  if (fields === undefined) return bytes.toString('latin1');
+  const address = fields.findLast(({ number, wire }) => number === 1 && wire === 2)?.body.toString('latin1') ?? '';
+  const end = fields.findLast(({ number, wire }) => number === 2 && wire === 0);
+  const expires = end === undefined ? 0 : (readVarint(end.body, 0)?.value ?? 0);
   if (expires !== 0 && expires * 1000 <= Date.now()) return undefined;
   return address === '' ? undefined : address;
 }
 
 function sessionOf(address: string, expires: number): string {
-  const writer = new BinaryWriter().tag(1, WireType.LengthDelimited).string(address);
-  if (expires !== 0) writer.tag(2, WireType.Varint).uint64(expires);
-  return Buffer.from(writer.finish()).toString('base64');
+  const writer = new ProtobufWriter();
+  writer.string(1, address);
+  writer.integer(2, expires);
+  return writer.message.toString('base64');
 }

@@ -2,7 +2,8 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChannelCredentials } from '@grpc/grpc-js';
-import { encodeStruct, message, readFields } from '../telemetry/peer_metadata.ts';
+import { encodeStruct, message } from '../telemetry/peer_metadata.ts';
+import { readFields } from '../telemetry/protobuf_reader.ts';
 import { signingRequest } from './certificates.ts';
 import type { Identity } from './identity_secrets.ts';
 import { generateKey, type KeyKind, keyPem } from './keys.ts';

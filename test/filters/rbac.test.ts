@@ -109,7 +109,10 @@ test('a denied gRPC request gets status 7', async (t) => {
 });
 
 test('rbac refuses what it would have to skip', () => {
-  assert.throws(() => filter.parse({ matcher: {} }), ConfigError);
+  const unknown = {
+    on_no_match: { action: { name: 'a', typed_config: { '@type': 'type.googleapis.com/x.Unknown' } } },
+  };
+  assert.throws(() => filter.parse({ matcher: unknown }), ConfigError);
   assert.throws(
     () => filter.parse({ rules: { policies: { p: { permissions: [{}], principals: [ANY] } } } }),
     ConfigError,

@@ -2,7 +2,7 @@
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { encodeMessage } from '../../config/xds/discovery_messages.ts';
 import type { Json } from '../../config/resources.ts';
-import { readFields } from '../../proxy/telemetry/peer_metadata.ts';
+import { readFields } from '../../proxy/telemetry/protobuf_reader.ts';
 import type { KeyPair } from './mesh_ca.ts';
 import { inlineCertificate } from './mesh_ca.ts';
 import type { Scope } from './scope.ts';

@@ -1,5 +1,5 @@
 /** envoy.service.auth.v3.CheckResponse from bytes. */
-import { type ProtoField, readFields } from '../../telemetry/peer_metadata.ts';
+import { type ProtoField, readFields } from '../../telemetry/protobuf_reader.ts';
 import type { HeaderChange, Verdict } from './verdict.ts';
 
 const MAX_DEPTH = 16;

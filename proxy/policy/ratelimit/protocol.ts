@@ -2,7 +2,8 @@
 import { RequestHeaders } from '../../http/headers.ts';
 import type { InternalRequest, InternalResponse } from '../../http/filter.ts';
 import type { Descriptor } from '../../router/rate_limit_actions.ts';
-import { message, type ProtoField, readFields } from '../../telemetry/peer_metadata.ts';
+import { message } from '../../telemetry/peer_metadata.ts';
+import { type ProtoField, readFields } from '../../telemetry/protobuf_reader.ts';
 
 const PREFIX_BYTES = 5;
 
