@@ -83,7 +83,7 @@ export function compile(input: CompileInput): CompileResult {
   refuseForeignCode(context, input.proxy !== undefined);
   const patched = patchResources(context, resources, input.proxy !== undefined);
   context.warnings.push(...(input.proxy === undefined ? [] : policyAdvice(context)));
-  context.warnings.push(...hostCaptures(context), ...notYet(context));
+  context.warnings.push(...mesh.warnings, ...hostCaptures(context), ...notYet(context));
   return {
     resources: patched,
     services: serviceSummaries(context),

@@ -1,6 +1,8 @@
 /** TLS of connections that arrive: mutual, with the mesh's identity, whoever of the mesh calls. */
 import type { Json } from '../resources.ts';
 import { extension } from './envoy_json.ts';
+import type { MeshConfig } from './mesh.ts';
+import { tlsParameters } from './mesh_tls.ts';
 import { IDENTITY_SOURCE } from './upstream_tls.ts';
 
 const CIPHERS = [
@@ -12,16 +14,13 @@ const CIPHERS = [
   'AES128-GCM-SHA256',
 ];
 
-/** @param trustDomains whose identities are accepted, the mesh's own first */
-export function mutualTlsSocket(http: boolean, trustDomains: readonly string[]): Json {
+/** Identities of the mesh's trust domain and its aliases are accepted. */
+export function mutualTlsSocket(http: boolean, { trustDomain, trustDomainAliases, meshTls: asked }: MeshConfig): Json {
+  const trustDomains = [trustDomain, ...trustDomainAliases];
   const names = trustDomains.map((domain) => ({ prefix: `spiffe://${domain}/` }));
   return extension('envoy.transport_sockets.tls', 'envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext', {
     common_tls_context: {
-      tls_params: {
-        tls_minimum_protocol_version: 'TLSv1_2',
-        tls_maximum_protocol_version: 'TLSv1_3',
-        cipher_suites: CIPHERS,
-      },
+      tls_params: tlsParameters(asked, CIPHERS),
       tls_certificate_sds_secret_configs: [{ name: 'default', sds_config: IDENTITY_SOURCE }],
       combined_validation_context: {
         default_validation_context: { match_subject_alt_names: names },

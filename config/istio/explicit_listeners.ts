@@ -10,7 +10,7 @@ import { inboundRoutes } from './inbound_routes.ts';
 import { ownerOf } from './own_services.ts';
 import { mutualTlsSocket } from './downstream_tls.ts';
 import { inboundChains, needsHttpInspector, needsTlsInspector } from './inbound_chains.ts';
-import { BY_BYTES_ALONE, inspector } from './inspectors.ts';
+import { byBytes, inspector } from './inspectors.ts';
 import { mappedListeners } from './mapped_listeners.ts';
 import { isHttp } from './protocol.ts';
 import { HTTP_PROXY_ROUTES } from './route_configurations.ts';
@@ -95,7 +95,9 @@ function inboundListener(
     connectionManager(context, {
       direction: 'inbound',
       statPrefix: `inbound_0.0.0.0_${workloadPort};`,
-      routes: { route_config: inboundRoutes(cluster, owner?.port.number ?? 0, owner?.service.host ?? '', true) },
+      routes: {
+        route_config: inboundRoutes(cluster, owner?.port.number ?? 0, owner?.service.host ?? '', true, context.mesh),
+      },
       accessLog,
       policyFilters: policy.httpFilters(destination),
     }),
@@ -109,13 +111,13 @@ function inboundListener(
     name,
     address: socketAddress(ip, port),
     ...(inspectors.length > 0 && { listener_filters: inspectors }),
-    ...(kind === 'auto' && BY_BYTES_ALONE),
+    ...(kind === 'auto' && byBytes(context.mesh)),
     filter_chains: chains.map((chain) => ({
       // Nothing to tell apart: one chain takes all.
       ...(inspectors.length > 0 && { filter_chain_match: chain.match }),
       filters: chain.http ? http() : tcp(),
       ...(chain.mutualTls && {
-        transport_socket: mutualTlsSocket(chain.http, [mesh.trustDomain, ...mesh.trustDomainAliases]),
+        transport_socket: mutualTlsSocket(chain.http, mesh),
         ...TRANSPORT_TIMEOUT,
       }),
       name: chain.mutualTls ? `${name}_mtls` : name,

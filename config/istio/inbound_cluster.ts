@@ -7,12 +7,17 @@ import { INBOUND_PASSTHROUGH, originOf, resource, seconds, socketAddress } from 
 import type { MeshService, ServicePort } from './model.ts';
 import { type InboundPort, inboundPorts } from './inbound_ports.ts';
 import { configPath } from './outbound_cluster.ts';
-import type { SidecarIngress } from './sidecar.ts';
 import { passthroughHttpOptions } from './passthrough_cluster.ts';
 import { connectionPoolFields, httpOptions, httpProtocolOptions } from './traffic_policy.ts';
 
 /** The application is reached from this address, so that interception leaves it alone. */
-const INBOUND_SOURCE: Json = { source_address: { address: '127.0.0.6', port_value: 0 } };
+function inboundSource({ wildcard, otherWildcard }: CompileContext): Json {
+  const at = (address: string): Json => ({ address, port_value: 0 });
+  return {
+    source_address: at(wildcard === '::' ? '::6' : '127.0.0.6'),
+    ...(otherWildcard !== undefined && { extra_source_addresses: [{ address: at('::6') }] }),
+  };
+}
 
 /** The longest that fits Envoy: an original destination is kept for ever. */
 const NEVER = '9223372035s';
@@ -24,12 +29,12 @@ export function inboundClusterName(workloadPort: number): string {
 /** One cluster for each port of the workload that a service or its Sidecar names; the oldest service's settings hold. */
 export function inboundClusters(context: CompileContext): Resource[] {
   return inboundPorts(context).map((item) => {
-    const { owner, ingress } = item;
+    const { owner } = item;
     const name = inboundClusterName(item.number);
     const json: Json = {
       name,
       alt_stat_name: `${name};`,
-      ...placeFields(context, name, ingress),
+      ...placeFields(context, name, item),
       ...ownFields(context, item),
     };
     const object = owner === undefined ? context.scope.sidecar?.object : ownerObject(context, owner.service);
@@ -42,14 +47,15 @@ function ownerObject(context: CompileContext, service: MeshService): KubeObject 
 }
 
 /** The original destination, or where a Sidecar says that the application listens. */
-function placeFields(context: CompileContext, name: string, ingress: SidecarIngress | undefined): Json {
-  const endpoint = ingress?.defaultEndpoint ?? '';
+function placeFields(context: CompileContext, name: string, { ingress, number }: InboundPort): Json {
+  const localhost = context.mesh.inboundToLocalhost ? localEndpoint(context, number) : '';
+  const endpoint = ingress?.defaultEndpoint || localhost;
   if (endpoint === '') {
     return {
       type: 'ORIGINAL_DST',
       lb_policy: 'CLUSTER_PROVIDED',
       cleanup_interval: NEVER,
-      upstream_bind_config: INBOUND_SOURCE,
+      upstream_bind_config: inboundSource(context),
     };
   }
   const address = endpointAddress(context, endpoint);
@@ -58,8 +64,13 @@ function placeFields(context: CompileContext, name: string, ingress: SidecarIngr
     type: 'STATIC',
     load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] },
     // The pod's own address would be intercepted again.
-    ...(!local && { upstream_bind_config: INBOUND_SOURCE }),
+    ...(!local && { upstream_bind_config: inboundSource(context) }),
   };
+}
+
+/** Where applications listen that take nothing from outside (inboundTrafficPolicy LOCALHOST). */
+function localEndpoint({ wildcard }: CompileContext, port: number): string {
+  return wildcard === '::' ? `[::1]:${port}` : `127.0.0.1:${port}`;
 }
 
 /** `0.0.0.0:PORT` is the pod's own address. */
@@ -139,7 +150,7 @@ export function inboundPassthrough(context: CompileContext): Resource {
     ...connectionPoolFields({}, context.mesh, httpOptions('HTTP')),
     connect_timeout: seconds(context.mesh.connectTimeoutMs),
     typed_extension_protocol_options: passthroughHttpOptions(),
-    upstream_bind_config: INBOUND_SOURCE,
+    upstream_bind_config: inboundSource(context),
   };
   return resource('cluster', INBOUND_PASSTHROUGH, json, 'MeshConfig');
 }

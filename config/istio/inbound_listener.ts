@@ -22,14 +22,12 @@ import {
 import { inboundClusterName } from './inbound_cluster.ts';
 import { type InboundPort, inboundPorts } from './inbound_ports.ts';
 import { inboundRoutes } from './inbound_routes.ts';
-import { BY_BYTES_ALONE, inspector } from './inspectors.ts';
+import { byBytes, inspector } from './inspectors.ts';
 import { configPath } from './outbound_cluster.ts';
 import { METADATA_EXCHANGE } from './peer_exchange.ts';
 import { isHttp, isHttp2, type Protocol } from './protocol.ts';
 import { statsFilter, TCP_PROXY, tcpProxyFilter } from './tcp_chains.ts';
 import type { WorkloadPolicy } from './workload_policy.ts';
-
-const INBOUND_PORT = 15006;
 
 /** One port, or all that no service names. */
 interface Place {
@@ -46,13 +44,13 @@ interface Place {
 
 export function virtualInbound(context: CompileContext, policy: WorkloadPolicy): Resource {
   const ports = inboundPorts(context)
-    .filter(({ number, ingress }) => number !== INBOUND_PORT && ingress?.captureMode !== 'NONE')
+    .filter(({ number, ingress }) => number !== context.mesh.inboundPort && ingress?.captureMode !== 'NONE')
     .sort((a, b) => a.number - b.number);
-  const places = [catchAll(), ...ports.map((port) => placeOf(context, port))];
+  const places = [catchAll(context), ...ports.map((port) => placeOf(context, port))];
   const chains = places.map((place) => ({ place, chains: chainsOf(context, policy, place) }));
   const json: Json = {
     name: 'virtualInbound',
-    ...listenAddress(context, context.wildcard, INBOUND_PORT),
+    ...listenAddress(context, context.wildcard, context.mesh.inboundPort),
     filter_chains: [
       blackHole(context),
       ...chains.flatMap(({ place, chains: own }) =>
@@ -61,10 +59,10 @@ export function virtualInbound(context: CompileContext, policy: WorkloadPolicy):
     ],
     listener_filters: [
       extension('envoy.filters.listener.original_dst', 'envoy.extensions.filters.listener.original_dst.v3.OriginalDst'),
-      ...inspectorJson('tls', chains, needsTlsInspector),
-      ...inspectorJson('http', chains, needsHttpInspector),
+      ...inspectorJson(context, 'tls', chains, needsTlsInspector),
+      ...inspectorJson(context, 'http', chains, needsHttpInspector),
     ],
-    ...BY_BYTES_ALONE,
+    ...byBytes(context.mesh),
     ...accessLog(context),
     traffic_direction: 'INBOUND',
     max_connections_to_accept_per_socket_event: 1,
@@ -92,7 +90,7 @@ export function boundInbound(context: CompileContext, policy: WorkloadPolicy): R
         ...(needsTlsInspector(chains) ? [inspector('tls')] : []),
         ...(needsHttpInspector(chains) ? [inspector('http')] : []),
       ],
-      ...BY_BYTES_ALONE,
+      ...byBytes(context.mesh),
       ...accessLog(context),
       traffic_direction: 'INBOUND',
     };
@@ -110,14 +108,14 @@ function kindOf(protocol: Protocol): InboundKind {
   return protocol === 'Auto' ? 'auto' : isHttp(protocol) ? 'http' : 'tcp';
 }
 
-function catchAll(): Place {
+function catchAll(context: CompileContext): Place {
   return {
     port: undefined,
     names: { http: 'virtualInbound-catchall-http', tcp: 'virtualInbound' },
     cluster: INBOUND_PASSTHROUGH,
     statPrefix: `${INBOUND_PASSTHROUGH};`,
     protocol: 'Auto',
-    routes: inboundRoutes(INBOUND_PASSTHROUGH, 0, '', true),
+    routes: inboundRoutes(INBOUND_PASSTHROUGH, 0, '', true, context.mesh),
     metadata: {},
   };
 }
@@ -138,7 +136,7 @@ function placeOf(context: CompileContext, { number, protocol, owner, ingress }: 
     statPrefix: `inbound_${name};`,
     protocol,
     // A gRPC client retries by itself, by statuses that mean something to it.
-    routes: inboundRoutes(cluster, servicePort, host, protocol !== 'GRPC' && protocol !== 'GRPC-Web'),
+    routes: inboundRoutes(cluster, servicePort, host, protocol !== 'GRPC' && protocol !== 'GRPC-Web', context.mesh),
     metadata:
       ingress === undefined || sidecar === undefined
         ? {}
@@ -174,7 +172,7 @@ function chainJson(context: CompileContext, policy: WorkloadPolicy, place: Place
     filter_chain_match: { ...(port !== undefined && { destination_port: port }), ...chain.match },
     filters: [METADATA_EXCHANGE, ...filters],
     ...(chain.mutualTls && {
-      transport_socket: mutualTlsSocket(chain.http, [mesh.trustDomain, ...mesh.trustDomainAliases]),
+      transport_socket: mutualTlsSocket(chain.http, mesh),
     }),
     ...place.metadata,
     name: chain.http ? place.names.http : place.names.tcp,
@@ -189,7 +187,7 @@ function mongo(stat_prefix: string): Json {
 /** Whoever dials the port itself would be sent in circles. */
 function blackHole(context: CompileContext): Json {
   return {
-    filter_chain_match: { destination_port: INBOUND_PORT },
+    filter_chain_match: { destination_port: context.mesh.inboundPort },
     filters: [
       METADATA_EXCHANGE,
       ...statsFilter(context, 'inbound'),
@@ -208,13 +206,14 @@ function closed(context: CompileContext, { port }: Place): Json[] {
 
 /** Off where no chain of the port asks: a server that speaks first is not kept waiting there, and TLS is just bytes. */
 function inspectorJson(
+  context: CompileContext,
   kind: 'tls' | 'http',
   chains: readonly { readonly place: Place; readonly chains: readonly InboundChain[] }[],
   needs: (chains: readonly InboundChain[]) => boolean,
 ): Json[] {
   if (!chains.some((item) => needs(item.chains))) return [];
   const off = chains.flatMap(({ place, chains: own }) => (place.port === undefined || needs(own) ? [] : [place.port]));
-  const rules = [...off, INBOUND_PORT]
+  const rules = [...off, context.mesh.inboundPort]
     .sort((a, b) => a - b)
     .map((port) => ({ destination_port_range: { start: port, end: port + 1 } }));
   return [{ ...inspector(kind), filter_disabled: rules.length === 1 ? rules[0] : { or_match: { rules } } }];

@@ -1,15 +1,18 @@
 /** Listener filters that find out what a client speaks. */
 import type { Json } from '../resources.ts';
-import { extension } from './envoy_json.ts';
+import { extension, seconds } from './envoy_json.ts';
+import type { MeshConfig } from './mesh.ts';
 
 /** A chain for what the HTTP inspector finds in plain text. */
 export const PLAIN_HTTP: Json = { transport_protocol: 'raw_buffer', application_protocols: ['http/1.1', 'h2c'] };
 
-/** Protocols are found out by bytes alone: a server that speaks first on an undeclared port waits for its client. */
-export const BY_BYTES_ALONE: Json = {
-  listener_filters_timeout: '0s',
-  continue_on_listener_filters_timeout: true,
-};
+/** A server that speaks first on an undeclared port waits so long for its client; by default for ever. */
+export function byBytes({ protocolDetectionTimeoutMs }: MeshConfig): Json {
+  return {
+    listener_filters_timeout: seconds(protocolDetectionTimeoutMs),
+    continue_on_listener_filters_timeout: true,
+  };
+}
 
 export function inspector(kind: 'tls' | 'http'): Json {
   const name = `envoy.filters.listener.${kind}_inspector`;

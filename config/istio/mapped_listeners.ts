@@ -3,7 +3,7 @@ import { ConfigError } from '../../proxy/config_error.ts';
 import type { Json, Resource } from '../resources.ts';
 import type { CompileContext } from './context.ts';
 import { originOf, resource, socketAddress } from './envoy_json.ts';
-import { inspector, BY_BYTES_ALONE } from './inspectors.ts';
+import { inspector, byBytes } from './inspectors.ts';
 import type { MeshService } from './model.ts';
 import { isHttp } from './protocol.ts';
 import { closest } from './spelling.ts';
@@ -56,7 +56,7 @@ function listener(context: CompileContext, mapping: PortMapping, accessLog: 'TEX
     name,
     address: socketAddress(ip, port),
     filter_chains: chains,
-    ...(inspects && { listener_filters: [inspector('tls')], ...BY_BYTES_ALONE }),
+    ...(inspects && { listener_filters: [inspector('tls')], ...byBytes(context.mesh) }),
     traffic_direction: 'OUTBOUND',
   };
   return resource('listener', name, json, originOf(service.object));

@@ -4,6 +4,8 @@ import { show } from '../../proxy/resource_fields.ts';
 import type { KubeObject } from '../kube_object.ts';
 import { type AuthorizerSettings, EXT_AUTHZ_GRPC, EXT_AUTHZ_HTTP } from './extension_providers.ts';
 import { LOCALITY_SETTING, type LocalitySetting } from './locality_setting.ts';
+import { meshWarnings } from './mesh_fields.ts';
+import { MESH_TLS, type MeshTls } from './mesh_tls.ts';
 import { TELEMETRY_PROVIDERS } from './telemetry_providers.ts';
 import { HTTP_RETRY, type HttpRetry } from './http_retry.ts';
 import {
@@ -15,6 +17,7 @@ import {
   number,
   openMessage,
   oneOf,
+  port,
   type Read,
   text,
   uint32,
@@ -49,6 +52,21 @@ export interface MeshConfig {
   readonly prometheusMetrics: boolean;
   /** Port of mesh-wide `proxyHttpPort`; 0: none. */
   readonly proxyHttpPort: number;
+  /** How long a server that speaks first is kept waiting for its client; default 0: for ever. */
+  readonly protocolDetectionTimeoutMs: number;
+  /** Inbound connections go on to 127.0.0.1 instead of the address that was dialled. */
+  readonly inboundToLocalhost: boolean;
+  /** Of mutual TLS between workloads, on the server's side. */
+  readonly meshTls: MeshTls | undefined;
+  /** Of all other TLS towards services. */
+  readonly tlsDefaults: MeshTls | undefined;
+  /** undefined: Istio's; empty: none. */
+  readonly defaultInboundHttpRetry: HttpRetry | undefined;
+  /** Of virtualOutbound and virtualInbound. */
+  readonly outboundPort: number;
+  readonly inboundPort: number;
+  /** Sentences about fields without effect. */
+  readonly warnings: readonly string[];
   /** undefined: on, with Istio's order. */
   readonly localityLbSetting: LocalitySetting | undefined;
   /** Whom AuthorizationPolicies of action CUSTOM may ask. */
@@ -75,7 +93,7 @@ const PROVIDER = openMessage({
 
 export type ExtensionProvider = Read<typeof PROVIDER>;
 
-const MESH = openMessage({
+const MESH_SHAPE = {
   connectTimeout: duration,
   trustDomain: text,
   trustDomainAliases: list(text),
@@ -101,7 +119,16 @@ const MESH = openMessage({
   extensionProviders: list(PROVIDER),
   proxyHttpPort: int32,
   localityLbSetting: LOCALITY_SETTING,
-});
+  protocolDetectionTimeout: duration,
+  inboundTrafficPolicy: openMessage({ mode: oneOf('PASSTHROUGH', 'LOCALHOST') }),
+  meshMTLS: MESH_TLS,
+  tlsDefaults: MESH_TLS,
+  defaultInboundHttpRetryPolicy: HTTP_RETRY,
+  proxyListenPort: port,
+  proxyInboundListenPort: port,
+} as const;
+
+const MESH = openMessage(MESH_SHAPE);
 
 /**
  * Reads MeshConfig as JSON (camelCase, Istio's names); what is absent is Istio's default.
@@ -132,6 +159,14 @@ export function meshConfig(json: Readonly<Record<string, unknown>>, origin = 'Me
     tcpKeepalive: mesh.tcpKeepalive,
     prometheusMetrics: feedsPrometheus(mesh),
     proxyHttpPort: mesh.proxyHttpPort ?? 0,
+    protocolDetectionTimeoutMs: mesh.protocolDetectionTimeout ?? 0,
+    inboundToLocalhost: mesh.inboundTrafficPolicy?.mode === 'LOCALHOST',
+    meshTls: mesh.meshMTLS,
+    tlsDefaults: mesh.tlsDefaults,
+    defaultInboundHttpRetry: mesh.defaultInboundHttpRetryPolicy,
+    outboundPort: mesh.proxyListenPort ?? 15_001,
+    inboundPort: mesh.proxyInboundListenPort ?? 15_006,
+    warnings: meshWarnings(json, Object.keys(MESH_SHAPE)),
     localityLbSetting: mesh.localityLbSetting,
     authorizers: mesh.extensionProviders ?? [],
     extensionProviders: mesh.extensionProviders ?? [],

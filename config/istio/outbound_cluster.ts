@@ -261,7 +261,10 @@ function tlsFields(
       options.autoSni = sni === '';
       options.autoSanValidation =
         options.autoSni && (tls.subjectAltNames ?? []).length === 0 && tls.insecureSkipVerify !== true;
-      return { fields: { transport_socket: userTls(tls, service.subjectAltNames, http2) }, overridesAlpn: true };
+      return {
+        fields: { transport_socket: userTls(tls, service.subjectAltNames, http2, context.mesh.tlsDefaults) },
+        overridesAlpn: true,
+      };
     }
   }
 }

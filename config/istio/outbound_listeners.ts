@@ -16,7 +16,7 @@ import { connectionManager } from './connection_manager.ts';
 import type { CompileContext } from './context.ts';
 import { ADS, BLACK_HOLE, extension, originOf, OUTBOUND_PASSTHROUGH, resource } from './envoy_json.ts';
 import { listenAddress } from './listen_address.ts';
-import { BY_BYTES_ALONE, inspector, PLAIN_HTTP } from './inspectors.ts';
+import { byBytes, inspector, PLAIN_HTTP } from './inspectors.ts';
 import type { MeshService, ServicePort } from './model.ts';
 import { isHttp } from './protocol.ts';
 import type { SidecarEgress } from './sidecar.ts';
@@ -30,8 +30,6 @@ import {
   tcpProxyFilter,
   TRANSPORT_TIMEOUT,
 } from './tcp_chains.ts';
-
-const OUTBOUND_PORT = 15001;
 
 /** Where a Sidecar wants its egress listener. */
 interface Binding {
@@ -203,7 +201,7 @@ function listener(
     filter_chains: chainList,
     ...(fallback !== undefined && { default_filter_chain: fallback }),
     ...(inspectors.length > 0 && { listener_filters: inspectors }),
-    ...BY_BYTES_ALONE,
+    ...byBytes(context.mesh),
     traffic_direction: 'OUTBOUND',
     bind_to_port: bound,
   };
@@ -241,11 +239,11 @@ function virtualOutbound(context: CompileContext): Resource {
   const cluster = catchAll(context);
   const json: Json = {
     name: 'virtualOutbound',
-    ...listenAddress(context, context.wildcard, OUTBOUND_PORT),
+    ...listenAddress(context, context.wildcard, context.mesh.outboundPort),
     filter_chains: [
       // Whoever dials the port itself would be sent in circles.
       {
-        filter_chain_match: { destination_port: OUTBOUND_PORT },
+        filter_chain_match: { destination_port: context.mesh.outboundPort },
         filters: [
           ...statsFilter(context),
           extension('envoy.filters.network.tcp_proxy', TCP_PROXY, { stat_prefix: BLACK_HOLE, cluster: BLACK_HOLE }),

@@ -2,6 +2,7 @@
 import type { Json } from '../resources.ts';
 import type { ClientTls } from './destination_rule.ts';
 import { any, extension } from './envoy_json.ts';
+import { type MeshTls, tlsParameters } from './mesh_tls.ts';
 
 const TLS_PARAMS: Json = { tls_minimum_protocol_version: 'TLSv1_2', tls_maximum_protocol_version: 'TLSv1_3' };
 
@@ -55,11 +56,16 @@ export function autoMutualTls(sni: string, names: readonly string[], http2: bool
 }
 
 /** SIMPLE and MUTUAL. @param defaultNames of a ServiceEntry, where the rule gives none */
-export function userTls(tls: ClientTls, defaultNames: readonly string[], http2: boolean): Json {
+export function userTls(
+  tls: ClientTls,
+  defaultNames: readonly string[],
+  http2: boolean,
+  asked: MeshTls | undefined,
+): Json {
   const names = tls.subjectAltNames ?? defaultNames;
   return tlsSocket({
     common_tls_context: {
-      tls_params: TLS_PARAMS,
+      tls_params: tlsParameters(asked, []),
       ...(tls.mode === 'MUTUAL' && {
         tls_certificate_sds_secret_configs: [{ name: certificateName(tls), sds_config: SDS_SOURCE }],
       }),

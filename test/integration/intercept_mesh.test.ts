@@ -10,7 +10,7 @@ apiVersion: v1
 kind: Pod
 metadata: { name: web, namespace: shop, labels: { app: web } }
 spec: { serviceAccountName: web, containers: [{ name: app, ports: [{ containerPort: 9000 }, { containerPort: 9001 }] }] }
-status: { podIP: 10.77.0.2 }
+status: { podIP: 10.77.0.2, podIPs: [{ ip: 10.77.0.2 }, { ip: 'fd77::2' }] }
 ---
 apiVersion: v1
 kind: Service
@@ -59,6 +59,7 @@ describe('run --intercept', { skip: skipWithoutNetNamespaces }, () => {
       serve(outside, '10.77.0.1', 7000, 'db'),
       serve(pod, '0.0.0.0', 9000, 'app', APP),
       serve(pod, '0.0.0.0', 9001, 'strict', APP),
+      serve(pod, 'fd77::2', 9000, 'app6', APP),
       outside.start([process.execPath, PEER, 'h1', '10.77.0.1', '8080']).until(/serving/),
     ]);
   });
@@ -79,6 +80,10 @@ describe('run --intercept', { skip: skipWithoutNetNamespaces }, () => {
 
   it('a client from outside reaches the application by its inbound cluster', async () => {
     assert.match(await ask(outside, '10.77.0.2', 9000, 'hi'), /app hello\napp 127\.0\.0\.6: hi/);
+  });
+
+  it('a client from outside over IPv6 reaches the application, from ::6 and not in circles', async () => {
+    assert.match(await ask(outside, 'fd77::2', 9000, 'hi'), /app6 hello\napp6 ::6: hi/);
   });
 
   it('the pod calls itself by its own service', async () => {
