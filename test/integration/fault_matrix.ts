@@ -80,17 +80,18 @@ export function httpMatrixResources(
   protocol: AskedProtocol,
   mesh: MatrixMesh | undefined,
   more: Json = {},
+  perTrySeconds = 0.6,
 ): Resource[] {
   const again = {
     ...ISTIO_RETRIES,
     retry_on: '5xx,reset,connect-failure,refused-stream,unavailable',
-    per_try_timeout: '0.4s',
+    per_try_timeout: `${perTrySeconds}s`,
   };
   const paths = protocol === 'grpc' ? ['/test.Fault/Again', '/test.Fault/Once'] : ['/again', '/once'];
   const listener = httpListener({
     name,
     routes: routeConfig([
-      { match: { path: paths[0] }, route: { cluster: name, timeout: '10s', retry_policy: again } },
+      { match: { path: paths[0] }, route: { cluster: name, timeout: '60s', retry_policy: again } },
       { match: { path: paths[1] }, route: { cluster: name, timeout: '0.4s' } },
     ]),
   });
