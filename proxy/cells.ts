@@ -198,6 +198,7 @@ export class Cells implements ClusterLookup {
   #buildCluster(packed: PackedResource): ClusterRuntime {
     const config = buildCluster(packed.decode(), packed.origin);
     const runtime = new ClusterRuntime(config, this.#services as ThreadServices);
+    this.#inflated(1);
     const wanted = endpointsOf(config);
     if (wanted !== undefined) {
       const set = this.#wantEndpoints.get(wanted) ?? new Set();
@@ -217,6 +218,15 @@ export class Cells implements ClusterLookup {
     const set = wanted === undefined ? undefined : this.#wantEndpoints.get(wanted);
     if (wanted !== undefined && set?.delete(runtime) === true && set.size === 0) this.#wantEndpoints.delete(wanted);
     runtime.close();
+    this.#inflated(-1);
+  }
+
+  /** Envoy's name for clusters that a thread has made. */
+  #inflated(by: 1 | -1): void {
+    const { statistics, threadIndex } = this.#services as ThreadServices;
+    const gauge = statistics.gauge(`thread_local_cluster_manager.worker_${threadIndex}.clusters_inflated`);
+    if (by > 0) gauge.inc();
+    else gauge.dec();
   }
 
   /** The listener of an address, with a port of its own or without; that of any address with this port if there is none. */

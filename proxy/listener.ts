@@ -9,7 +9,7 @@ import type { Filter, FilterDeps } from './http/filter.ts';
 import type { ListenerConfig } from './listener_config.ts';
 import { FilterChains } from './listener/filter_chain.ts';
 import { ListenerConnection, type ListenerHost, type ListenerVersion } from './listener/listener_connection.ts';
-import { ListenerStatistics } from './listener/statistics.ts';
+import { ListenerStatistics, listenerStatPrefix } from './listener/statistics.ts';
 import type { TransportSocketMaker } from './listener/transport_socket.ts';
 import { Acceptor } from './net/acceptor.ts';
 import { type SocketAddress, socketAddress } from './net/connection_info.ts';
@@ -162,7 +162,10 @@ export class ListenerRuntime {
   #build(config: ListenerConfig): ListenerVersion {
     const services = this.#services;
     const maker = this.#maker;
-    const filterDeps: ListenerFilterDeps = { counter: (name) => services.statistics.counter(name) };
+    const filterDeps: ListenerFilterDeps = {
+      counter: (name) => services.statistics.counter(name),
+      histogram: (name) => services.statistics.histogram(name),
+    };
     return {
       config,
       filters: config.listenerFilters.map(({ typeUrl, config: own, disabled }) => ({
@@ -178,6 +181,7 @@ export class ListenerRuntime {
         deps: {
           services,
           direction: config.direction,
+          statPrefix: listenerStatPrefix(config),
           drains: () =>
             services.drain.closes(config.direction, config.drainType) ||
             (!config.bypassOverload && services.overload.closesConnections()),

@@ -95,6 +95,7 @@ const accessLogs = new ThreadAccessLogs(
   {
     written: statistics.counter('access_log_file.write_total'),
     dropped: statistics.counter('access_log_file.write_dropped'),
+    flushedByTimer: statistics.counter('filesystem.flushed_by_timer'),
   },
   start.accessLogFlushMs,
   logRecords,

@@ -14,6 +14,8 @@ interface Config {
 }
 
 const MAX_HELLO_BYTES = 16_384;
+/** Of the one record that nearly all hellos are in. */
+const RECORD_HEADER_BYTES = 5;
 
 export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector'],
@@ -35,6 +37,7 @@ export default {
       count('tls_not_found'),
       count('client_hello_too_large'),
     ];
+    const bytesProcessed = deps.histogram('tls_inspector.bytes_processed');
     const [sniFound, sniNotFound] = [count('sni_found'), count('sni_not_found')];
     const [alpnFound, alpnNotFound] = [count('alpn_found'), count('alpn_not_found')];
     return {
@@ -53,6 +56,7 @@ export default {
           return hello === 'malformed' && closeOnMalformed ? 'reject' : 'done';
         }
         tlsFound.inc();
+        bytesProcessed.record(hello.message.length + RECORD_HEADER_BYTES);
         (hello.serverName === undefined ? sniNotFound : sniFound).inc();
         (hello.applicationProtocols.length === 0 ? alpnNotFound : alpnFound).inc();
         facts.transportProtocol = 'tls';

@@ -180,6 +180,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
     terminal,
     accessLogs: config.accessLogs.map((log) => services.accessLogs.create(log)),
     statistics: services.statistics,
+    listenerStatPrefix: deps.statPrefix,
     deadlines: services.deadlines,
     tracer:
       config.tracing === undefined
@@ -190,6 +191,8 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
             nodeId: services.node.id,
             zone: services.node.zone ?? '',
             sink: services.spans,
+            statistics: services.statistics,
+            statPrefix: `http.${config.statPrefix}`,
             random: services.random,
           }),
     routes: routesOf(routes, services),

@@ -172,7 +172,9 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
       .deadlines.list(DELAYED_CLOSE_MS)
       .arm(
         new Deadline(() => {
-          if (!this.#closed) this.stream.close('reset');
+          if (this.#closed) return;
+          this.runtime().statistics.cxDelayedCloseTimeout.inc();
+          this.stream.close('reset');
         }),
       );
   }
@@ -238,7 +240,8 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   #resetStreams(): void {
     if (this.#streams.size === 0) return;
     this.statistics.cxDestroyActive.inc();
-    this.runtime().statistics.cxDestroyRemoteActive.inc();
+    const { cxDestroyRemoteActive, cxDestroyLocalActive } = this.runtime().statistics;
+    (this.#remoteEnd ? cxDestroyRemoteActive : cxDestroyLocalActive).inc();
     for (const stream of this.#streams.all()) stream.onReset('connection termination');
   }
 

@@ -1,7 +1,7 @@
 /** A connection manager on one data thread: its filters, counters and timeouts, made once per configuration. */
 import { Http2Statistics } from '../http2/statistics.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
-import type { RequestTracer } from '../telemetry/tracing/request_tracer.ts';
+import { type RequestTracer, tracingCounters } from '../telemetry/tracing/request_tracer.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 import type { RouteTable } from '../router/route.ts';
 import type { LoadShedPoint } from '../overload/overload_config.ts';
@@ -11,6 +11,7 @@ import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { Filter } from './filter.ts';
 import type { RequestHeaders } from './headers.ts';
 import type { FilterSlot } from './filter_pass.ts';
+import type { StreamInfo } from './stream_info.ts';
 import type { TerminalFilter } from './terminal.ts';
 
 export interface NamedFilter {
@@ -59,6 +60,8 @@ export class ConnectionManagerRuntime {
     accessLogs: readonly AccessLog[];
     tracer?: RequestTracer | undefined;
     statistics: Statistics;
+    /** `listener.<address>` */
+    listenerStatPrefix: string;
     deadlines: Deadlines;
     routes: (request: RequestHeaders) => RouteTable | undefined;
     drains: () => boolean;
@@ -87,7 +90,11 @@ export class ConnectionManagerRuntime {
     this.hasStates = options.filters.some(({ filter }) => filter.newState !== undefined);
     this.accessLogs = options.accessLogs;
     this.tracer = options.tracer;
-    this.statistics = new ConnectionManagerStatistics(options.statistics, `http.${config.statPrefix}`);
+    this.statistics = new ConnectionManagerStatistics(
+      options.statistics,
+      `http.${config.statPrefix}`,
+      options.listenerStatPrefix,
+    );
     this.http2Statistics = new Http2Statistics(options.statistics, 'http2');
     const scaled = (kind: ScaledTimer, ms: number): DeadlineList | undefined =>
       ms > 0 ? deadlines.scaled(kind, ms) : undefined;
@@ -149,8 +156,19 @@ export class ConnectionManagerStatistics {
   readonly rqTooManyPrematureResets: Counter;
   readonly rqActive: Gauge;
   readonly rqCompleted: Counter;
-  /** By status / 100. */
-  readonly rqClass: readonly (Counter | undefined)[];
+  /** By status / 100; of the connection manager, and of it in this listener. */
+  readonly #rqClass: readonly (Counter | undefined)[];
+  readonly #listenerClass: readonly (Counter | undefined)[];
+  readonly #listenerCompleted: Counter;
+  readonly #upgradesTotal: Counter;
+  readonly #upgradesActive: Gauge;
+  readonly #responseBeforeRqComplete: Counter;
+  readonly rqRedirectedNormalized: Counter;
+  readonly rqResetAfterResponseStarted: Counter;
+  readonly cxDelayedCloseTimeout: Counter;
+  readonly cxDestroyLocalActive: Counter;
+  readonly #flowPaused: Counter;
+  readonly #flowResumed: Counter;
   readonly rqTime: Histogram;
   readonly rqRxReset: Counter;
   readonly rqTxReset: Counter;
@@ -167,7 +185,8 @@ export class ConnectionManagerStatistics {
   readonly rqFailedPathNormalization: Counter;
   readonly filterException: Counter;
 
-  constructor(statistics: Statistics, prefix: string) {
+  /** `listener`: what stands before the listener's own. */
+  constructor(statistics: Statistics, prefix: string, listener: string) {
     const counter = (name: string): Counter => statistics.counter(`${prefix}.${name}`);
     this.cxTotal = counter('downstream_cx_total');
     this.cxActive = statistics.gauge(`${prefix}.downstream_cx_active`);
@@ -196,7 +215,24 @@ export class ConnectionManagerStatistics {
     this.rqTooManyPrematureResets = counter('downstream_rq_too_many_premature_resets');
     this.rqActive = statistics.gauge(`${prefix}.downstream_rq_active`);
     this.rqCompleted = counter('downstream_rq_completed');
-    this.rqClass = [undefined, ...[1, 2, 3, 4, 5].map((digit) => counter(`downstream_rq_${digit}xx`))];
+    const classes = (place: string): (Counter | undefined)[] => [
+      undefined,
+      ...[1, 2, 3, 4, 5].map((digit) => statistics.counter(`${place}.downstream_rq_${digit}xx`)),
+    ];
+    const here = `${listener}.${prefix}`;
+    this.#rqClass = classes(prefix);
+    this.#listenerClass = classes(here);
+    this.#listenerCompleted = statistics.counter(`${here}.downstream_rq_completed`);
+    tracingCounters(statistics, prefix);
+    this.#upgradesTotal = counter('downstream_cx_upgrades_total');
+    this.#upgradesActive = statistics.gauge(`${prefix}.downstream_cx_upgrades_active`);
+    this.#responseBeforeRqComplete = counter('downstream_rq_response_before_rq_complete');
+    this.rqRedirectedNormalized = counter('downstream_rq_redirected_with_normalized_path');
+    this.rqResetAfterResponseStarted = counter('rq_reset_after_downstream_response_started');
+    this.cxDelayedCloseTimeout = counter('downstream_cx_delayed_close_timeout');
+    this.cxDestroyLocalActive = counter('downstream_cx_destroy_local_active_rq');
+    this.#flowPaused = counter('downstream_flow_control_paused_reading_total');
+    this.#flowResumed = counter('downstream_flow_control_resumed_reading_total');
     this.rqTime = statistics.histogram(`${prefix}.downstream_rq_time`);
     this.rqRxReset = counter('downstream_rq_rx_reset');
     this.rqTxReset = counter('downstream_rq_tx_reset');
@@ -211,5 +247,34 @@ export class ConnectionManagerStatistics {
     this.rqNonRelativePath = counter('downstream_rq_non_relative_path');
     this.rqFailedPathNormalization = counter('downstream_rq_failed_path_normalization');
     this.filterException = counter('filter_exception');
+  }
+
+  /** A response's head goes out. */
+  answered(status: number): void {
+    const digit = (status / 100) | 0;
+    this.#rqClass[digit]?.inc();
+    this.#listenerClass[digit]?.inc();
+  }
+
+  upgraded(info: StreamInfo): void {
+    info.upgraded = true;
+    this.#upgradesTotal.inc();
+    this.#upgradesActive.inc();
+  }
+
+  /** Reading of requests stops until the upstream has taken what was read, or goes on. */
+  readingPaused(paused: boolean): void {
+    (paused ? this.#flowPaused : this.#flowResumed).inc();
+  }
+
+  /** Once a stream. */
+  streamEnded(info: StreamInfo, requestComplete: boolean): void {
+    this.cxTxBytes.add(info.headerBytesSent + info.bytesSent);
+    this.rqActive.dec();
+    this.rqCompleted.inc();
+    this.#listenerCompleted.inc();
+    this.rqTime.record(info.endMs - info.startMs);
+    if (info.upgraded) this.#upgradesActive.dec();
+    if (!requestComplete && info.responseCode !== 0) this.#responseBeforeRqComplete.inc();
   }
 }

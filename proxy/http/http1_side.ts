@@ -95,6 +95,7 @@ export class Http1Side implements HttpSide, CodecCallbacks {
   }
 
   readDisable(disabled: boolean): void {
+    this.#connection.runtime().statistics.readingPaused(disabled);
     this.#connection.stream.readDisable(disabled);
   }
 
@@ -184,7 +185,7 @@ export class Http1Side implements HttpSide, CodecCallbacks {
     info.bytesSent = body.length;
     info.addFlag('DPE');
     info.endMs = nowMs();
-    statistics.rqClass[(error.status / 100) | 0]?.inc();
+    statistics.answered(error.status);
     for (const log of accessLogs) {
       log.log({ info, requestHeaders: undefined, responseHeaders: undefined, responseTrailers: undefined });
     }

@@ -130,6 +130,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     }
     if (prepared.redirectPath !== undefined) {
       const location = prepared.redirectPath;
+      statistics.rqRedirectedNormalized.inc();
       this.sendLocalReply(307, '', 'path_normalization_redirect', '', (reply) => reply.set('location', location));
       return;
     }
@@ -144,6 +145,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
       this.fail(failures.upgradeFailed);
       return;
     }
+    if (this.upgrade !== undefined) statistics.upgraded(this.info);
     this.#span = this.#runtime.tracer?.start(headers, this);
     if (this.#runtime.hasDisabled || this.#table?.switchesFilters === true) this.#chooseFilters();
     this.#decodePass.start(headers, endStream);
@@ -434,7 +436,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#responseSent = true;
     this.info.responseCode = headers.status;
     if (this.info.responseCodeDetails === '') this.info.responseCodeDetails = 'via_upstream';
-    statistics.rqClass[(headers.status / 100) | 0]?.inc();
+    statistics.answered(headers.status);
     try {
       this.#encoder.encodeHeaders(headers, endStream);
     } catch (error) {
@@ -488,10 +490,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
       }
     }
     const { statistics, accessLogs } = this.#runtime;
-    statistics.cxTxBytes.add(info.headerBytesSent + info.bytesSent);
-    statistics.rqActive.dec();
-    statistics.rqCompleted.inc();
-    statistics.rqTime.record(info.endMs - info.startMs);
+    statistics.streamEnded(info, this.requestComplete);
     for (const log of accessLogs) log.log(this);
     this.#span?.finish(this);
     this.#host.streamEnded(this);

@@ -82,6 +82,8 @@ export class StreamInfo {
   /** Of an answer that was made here. */
   localReplyBody = '';
   virtualClusterName = '';
+  /** To another protocol, or CONNECT: counted while it lasts. */
+  upgraded = false;
   /** Hexadecimal, of the span; '' without tracing. */
   traceId = '';
   spanId = '';

@@ -122,6 +122,7 @@ export class ListenerConnection {
     this.#host.forget(this);
     if (why === 'rejected') statistics.filterRejected.inc();
     else if (why === 'overflow') statistics.peekOverflow.inc();
+    else if (why === 'client left') statistics.filterRemoteClose.inc();
     this.stream.close(why === 'client left' ? 'flush' : 'reset');
   }
 

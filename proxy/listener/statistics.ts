@@ -26,6 +26,8 @@ export class ListenerStatistics {
   readonly cxGlobalOverflow: Counter;
   /** Closed unseen: there is too much to do. */
   readonly cxOverloadReject: Counter;
+  /** The client left while the listener filters looked. */
+  readonly filterRemoteClose: Counter;
   /** Closed because a listener filter said so. */
   readonly filterRejected: Counter;
   /** Ours: more was peeked at than there is room for. */
@@ -46,6 +48,7 @@ export class ListenerStatistics {
     this.preCxTimeout = statistics.counter(`${prefix}.downstream_pre_cx_timeout`);
     this.noFilterChain = statistics.counter(`${prefix}.no_filter_chain_match`);
     this.transportSocketTimeout = statistics.counter(`${prefix}.downstream_cx_transport_socket_connect_timeout`);
+    this.filterRemoteClose = statistics.counter(`${prefix}.downstream_listener_filter_remote_close`);
     this.filterRejected = statistics.counter(`${prefix}.downstream_listener_filter_error`);
     this.peekOverflow = statistics.counter(`${prefix}.downstream_peek_overflow`);
   }

@@ -1,5 +1,5 @@
 /** The contract of listener filters: first bytes, before a chain is matched. */
-import type { Counter } from '../telemetry/statistics.ts';
+import type { Counter, Histogram } from '../telemetry/statistics.ts';
 import type { SocketAddress } from './connection_info.ts';
 import type { HelloFingerprints } from './hello_fingerprints.ts';
 
@@ -47,6 +47,7 @@ export interface ConnectionFacts {
 export interface ListenerFilterDeps {
   /** By its whole name (`tls_inspector.tls_found`). */
   counter(name: string): Counter;
+  histogram(name: string): Histogram;
 }
 
 export interface ListenerFilterFactory<Config> {

@@ -68,6 +68,8 @@ export interface ConnectionContext {
 export interface NetworkFilterDeps {
   readonly services: ThreadServices;
   readonly direction: 'inbound' | 'outbound' | undefined;
+  /** `listener.<address>`, before the listener's statistics. */
+  readonly statPrefix: string;
   /** Asked at each response: whether it should be the connection's last. */
   drains(): boolean;
   /** Asked at each request: whether it is refused because there is too much to do. */

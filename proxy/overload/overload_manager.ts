@@ -54,7 +54,15 @@ export class OverloadManager {
         scale: statistics.gauge(`${prefix}.scale_percent`),
       });
     }
-    this.#timer = config.triggers.length > 0 ? setInterval(() => this.look(), config.refreshMs).unref() : undefined;
+    const delay = statistics.histogram('overload.refresh_interval_delay');
+    let dueMs = performance.now() + config.refreshMs;
+    const tick = (): void => {
+      const nowMs = performance.now();
+      delay.record(Math.max(0, nowMs - dueMs));
+      dueMs = nowMs + config.refreshMs;
+      this.look();
+    };
+    this.#timer = config.triggers.length > 0 ? setInterval(tick, config.refreshMs).unref() : undefined;
   }
 
   stop(): void {

@@ -39,10 +39,10 @@ export class HedgedAttempts {
   }
 
   /** The time of the whole request is over: each of them failed as the newest does (`status`). */
-  timedOut(status: number): void {
+  timedOut(status: number, internal: boolean): void {
     for (const { cluster, host } of this.#attempts) {
       cluster.statistics.rqTimeout.inc();
-      cluster.statistics.response(status);
+      cluster.statistics.response(status, internal);
       host.counts.rqTimeout++;
       host.counts.rqError++;
     }

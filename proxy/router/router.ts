@@ -147,6 +147,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
 
   readDisable(disabled: boolean): void {
     this.responsePauses += disabled ? 1 : -1;
+    this.#cluster?.statistics.responsePaused(disabled);
     this.#attempt?.readDisable(disabled);
     this.#hedged?.readDisable(disabled);
   }
@@ -224,10 +225,10 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     this.body.release();
     info.upstreamFirstByteReceivedMs = nowMs;
     info.upstreamHeaderBytesReceived = headers.wireBytes || headers.byteSize;
-    statistics.response(headers.status);
+    statistics.response(headers.status, info.internal);
     if (headers.status >= 500) attempt.host.counts.rqError++;
     else attempt.host.counts.rqSuccess++;
-    statistics.rqTime.record(nowMs - attempt.sentMs);
+    statistics.responseTime(nowMs - attempt.sentMs, info.internal);
     if (!this.#config.suppressEnvoyHeaders) {
       const sinceMs = info.requestCompleteMs === 0 ? 0 : nowMs - info.requestCompleteMs;
       headers.set('x-envoy-upstream-service-time', String(Math.max(0, Math.round(sinceMs))));
@@ -366,7 +367,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
       this.#attempt = attempt;
       return false;
     }
-    if (status !== undefined && status >= 500) this.#cluster?.statistics.response(status);
+    if (status !== undefined && status >= 500) this.#cluster?.statistics.response(status, this.stream.info.internal);
     attempt.host.counts.rqError++;
     return true;
   }
@@ -434,12 +435,14 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
   #pauseDownstream(): void {
     if (this.#downstreamPaused) return;
     this.#downstreamPaused = true;
+    this.#cluster?.statistics.requestBackedUp(true);
     this.stream.pauseRequest(true);
   }
 
   #resumeDownstream(): void {
     if (!this.#downstreamPaused) return;
     this.#downstreamPaused = false;
+    this.#cluster?.statistics.requestBackedUp(false);
     this.stream.pauseRequest(false);
   }
 
@@ -458,7 +461,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     this.#cluster?.statistics.rqTimeout.inc();
     if (attempt?.connected === true && !attempt.overdue) this.#cluster?.outlier?.local(attempt.host, 'timeout');
     if (attempt !== undefined) attempt.host.counts.rqTimeout++;
-    this.#hedged?.timedOut(failures.upstreamTimeout.status);
+    this.#hedged?.timedOut(failures.upstreamTimeout.status, this.stream.info.internal);
     this.#fail(failures.upstreamTimeout);
   }
 
@@ -475,7 +478,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     this.#finish();
     this.#attempt?.abandon();
     this.#hedged?.abandon(undefined);
-    if (failure.status >= 500) this.#cluster?.statistics.response(failure.status);
+    if (failure.status >= 500) this.#cluster?.statistics.response(failure.status, this.stream.info.internal);
     if (failure.status >= 500 && this.#attempt !== undefined) this.#attempt.host.counts.rqError++;
     this.stream.fail(failure, (headers) => {
       if (this.#route?.forward?.includeAttemptCountInResponse === true) {

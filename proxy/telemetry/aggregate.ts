@@ -66,7 +66,7 @@ interface Place {
 
 /** Gauges of what every thread knows alike: the hosts of a cluster are not more because more threads see them. */
 const SAME_ON_ALL_THREADS =
-  /\.(?:membership_(?:total|healthy|degraded|excluded)|max_host_weight|circuit_breakers\..*(?:_open|remaining_\w+))$/;
+  /\.(?:membership_(?:total|healthy|degraded|excluded)|max_host_weight|lb_subsets_active|ssl\.certificate\..*\.expiration_unix_time_seconds|circuit_breakers\..*(?:_open|remaining_\w+))$/;
 
 /** Kept once for all series that have it. */
 interface LabelSet {

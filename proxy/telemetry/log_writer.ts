@@ -44,6 +44,7 @@ export class LogWriter {
       return done();
     }
     this.#statistics.buffered.inc();
+    this.#statistics.taken.inc();
     target.queue.push({ bytes, done });
     if (!target.writing) this.#next(path, target);
   }
@@ -153,11 +154,14 @@ class LogWriterStatistics {
   readonly failed: Counter;
   readonly reopenFailed: Counter;
   readonly buffered: Gauge;
+  /** Handed over to be written. */
+  readonly taken: Counter;
 
   constructor(statistics: Statistics) {
     this.completed = statistics.counter('filesystem.write_completed');
     this.failed = statistics.counter('filesystem.write_failed');
     this.reopenFailed = statistics.counter('filesystem.reopen_failed');
+    this.taken = statistics.counter('filesystem.write_buffered');
     this.buffered = statistics.gauge('filesystem.write_total_buffered');
   }
 }

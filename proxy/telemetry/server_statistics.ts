@@ -41,6 +41,8 @@ const GAUGES = [
   'server.stats_recent_lookups',
   'cluster_manager.warming_clusters',
   'listener_manager.total_filter_chains_draining',
+  // No thread is bound to a core.
+  'listener_manager.workers_pinned',
   'listener_manager.total_listeners_draining',
   'listener_manager.total_listeners_warming',
   'runtime.admin_overrides_active',

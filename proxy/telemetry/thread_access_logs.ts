@@ -35,6 +35,7 @@ export class ThreadAccessLogs implements AccessLogSinks {
   readonly #batches = new Map<string, Batch>();
   readonly #written: Counter;
   readonly #dropped: Counter;
+  readonly #flushedByTimer: Counter | undefined;
   readonly #flushMs: number;
   readonly #records: OtelLogSink;
   readonly #grpc: Pick<GrpcAccessLogs, 'create'> | undefined;
@@ -43,7 +44,7 @@ export class ThreadAccessLogs implements AccessLogSinks {
   /** `flushMs` 0: every line leaves at the end of the event it was made in (for a person watching). */
   constructor(
     channel: AccessLogChannel,
-    counters: { written: Counter; dropped: Counter },
+    counters: { written: Counter; dropped: Counter; flushedByTimer?: Counter },
     flushMs = BATCH_MS,
     records: OtelLogSink = { add() {} },
     grpc?: Pick<GrpcAccessLogs, 'create'>,
@@ -51,6 +52,7 @@ export class ThreadAccessLogs implements AccessLogSinks {
     this.#channel = channel;
     this.#written = counters.written;
     this.#dropped = counters.dropped;
+    this.#flushedByTimer = counters.flushedByTimer;
     this.#flushMs = flushMs;
     this.#records = records;
     this.#grpc = grpc;
@@ -83,6 +85,11 @@ export class ThreadAccessLogs implements AccessLogSinks {
     }
   }
 
+  #flushByTimer(): void {
+    this.#flushedByTimer?.inc();
+    this.flush();
+  }
+
   #add(path: string, write: LineWriter, input: FormatInput): void {
     let batch = this.#batches.get(path);
     if (batch === undefined) {
@@ -94,7 +101,7 @@ export class ThreadAccessLogs implements AccessLogSinks {
     write(input, batch.buffer);
     batch.lines++;
     if (batch.buffer.length >= BATCH_BYTES) this.flush();
-    else this.#timer ??= setTimeout(() => this.flush(), this.#flushMs).unref();
+    else this.#timer ??= setTimeout(() => this.#flushByTimer(), this.#flushMs).unref();
   }
 }
 

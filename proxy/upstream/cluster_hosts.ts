@@ -6,7 +6,7 @@ import { type HealthStatus, type Host, type HostCounts, type Locality, noHostCou
 import { HostSet, type HostSetOptions, type Priority } from './host_set.ts';
 import type { LoadKind } from './priority_loads.ts';
 import type { Endpoint, LoadAssignment } from './load_assignment.ts';
-import { type SubsetConfig, Subsets } from './subsets.ts';
+import { type SubsetConfig, type SubsetStatistics, Subsets } from './subsets.ts';
 
 /** What the control thread says of a host, by address; health that is not in here is what configuration says. */
 export interface HostVerdict {
@@ -16,6 +16,7 @@ export interface HostVerdict {
 
 export interface ClusterHostsOptions extends HostSetOptions {
   readonly subsets: SubsetConfig | undefined;
+  readonly subsetStatistics?: SubsetStatistics | undefined;
   nowMs(): number;
 }
 
@@ -124,10 +125,12 @@ export class ClusterHosts {
     const hosts = [...next.values()];
     const former = this.#former ?? this.#set;
     this.#set = new HostSet(hosts, assignment.overprovisioningFactor, this.#options);
-    this.#subsets =
-      this.#options.subsets === undefined
-        ? undefined
-        : new Subsets(this.#options.subsets, hosts, assignment.overprovisioningFactor, this.#options);
+    const { subsets, subsetStatistics } = this.#options;
+    if (subsets !== undefined) {
+      const made = new Subsets(subsets, hosts, assignment.overprovisioningFactor, this.#options, subsetStatistics);
+      made.countChanges(this.#subsets);
+      this.#subsets = made;
+    }
     this.#former = undefined;
     // A host of another priority would not be found where the former set has it.
     if (this.#hashes && this.#subsets === undefined && !moved && former.hosts.length > 0) this.#bridge(former, removed);

@@ -83,9 +83,11 @@ export class ClusterRuntime implements Cluster {
         localityWeighted: config.localityWeighted,
         slowStart: config.slowStart === undefined ? undefined : { ...config.slowStart, nowMs, random },
         subsets: config.subsets,
+        subsetStatistics: config.subsets === undefined ? undefined : this.statistics.subsets(),
         tables: services.hashTables,
         random,
         nowMs,
+        onPanic: () => this.statistics.lbHealthyPanic.inc(),
       },
       services.hostVerdicts.of(config.name),
     );

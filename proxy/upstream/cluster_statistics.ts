@@ -1,6 +1,7 @@
 /** A cluster's counters on one thread, under Envoy's names (`cluster.<alt_stat_name>.…`). */
 import { Http2Statistics } from '../http2/statistics.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
+import type { SubsetStatistics } from './subsets.ts';
 
 export class ClusterStatistics {
   readonly cxTotal: Counter;
@@ -13,7 +14,17 @@ export class ClusterStatistics {
   readonly cxOverflow: Counter;
   readonly cxDestroy: Counter;
   readonly cxDestroyRemote: Counter;
-  readonly cxDestroyWithActiveRq: Counter;
+  readonly #cxDestroyWithActiveRq: Counter;
+  readonly #cxDestroyLocalWithActiveRq: Counter;
+  readonly #cxDestroyRemoteWithActiveRq: Counter;
+  readonly #flowPaused: Counter;
+  readonly #flowResumed: Counter;
+  readonly #flowBackedUp: Counter;
+  readonly #flowDrained: Counter;
+  /** More requests than max_requests allows. */
+  readonly rqActiveOverflow: Counter;
+  /** A host was chosen although too few are healthy. */
+  readonly lbHealthyPanic: Counter;
   readonly cxIdleTimeout: Counter;
   readonly cxMaxRequests: Counter;
   readonly cxMaxDurationReached: Counter;
@@ -60,6 +71,8 @@ export class ClusterStatistics {
   readonly #byClass: (Counter | undefined)[] = [];
   readonly #byCode = new Map<number, Counter>();
   #http2: Http2Statistics | undefined = undefined;
+  #internal: OriginStatistics | undefined = undefined;
+  #external: OriginStatistics | undefined = undefined;
 
   constructor(statistics: Statistics, statName: string) {
     const prefix = `cluster.${statName}`;
@@ -77,7 +90,15 @@ export class ClusterStatistics {
     this.cxOverflow = counter('upstream_cx_overflow');
     this.cxDestroy = counter('upstream_cx_destroy');
     this.cxDestroyRemote = counter('upstream_cx_destroy_remote');
-    this.cxDestroyWithActiveRq = counter('upstream_cx_destroy_with_active_rq');
+    this.#cxDestroyWithActiveRq = counter('upstream_cx_destroy_with_active_rq');
+    this.#cxDestroyLocalWithActiveRq = counter('upstream_cx_destroy_local_with_active_rq');
+    this.#cxDestroyRemoteWithActiveRq = counter('upstream_cx_destroy_remote_with_active_rq');
+    this.#flowPaused = counter('upstream_flow_control_paused_reading_total');
+    this.#flowResumed = counter('upstream_flow_control_resumed_reading_total');
+    this.#flowBackedUp = counter('upstream_flow_control_backed_up_total');
+    this.#flowDrained = counter('upstream_flow_control_drained_total');
+    this.rqActiveOverflow = counter('upstream_rq_active_overflow');
+    this.lbHealthyPanic = counter('lb_healthy_panic');
     this.cxIdleTimeout = counter('upstream_cx_idle_timeout');
     this.cxMaxRequests = counter('upstream_cx_max_requests');
     this.cxMaxDurationReached = counter('upstream_cx_max_duration_reached');
@@ -129,14 +150,42 @@ export class ClusterStatistics {
     this.rqPerCx.record(requests);
   }
 
+  /** A connection went, and took requests with it. */
+  destroyedWithRequests(isRemote: boolean): void {
+    this.#cxDestroyWithActiveRq.inc();
+    (isRemote ? this.#cxDestroyRemoteWithActiveRq : this.#cxDestroyLocalWithActiveRq).inc();
+  }
+
+  /** Responses are not read until the client has taken what was read, or again. */
+  responsePaused(paused: boolean): void {
+    (paused ? this.#flowPaused : this.#flowResumed).inc();
+  }
+
+  /** A request's body waits until the host has taken what was sent, or goes on. */
+  requestBackedUp(backedUp: boolean): void {
+    (backedUp ? this.#flowBackedUp : this.#flowDrained).inc();
+  }
+
+  /** Of a cluster that has subsets. */
+  subsets(): SubsetStatistics {
+    const counter = (name: string): Counter => this.#statistics.counter(`${this.#prefix}.lb_subsets_${name}`);
+    return {
+      active: this.#statistics.gauge(`${this.#prefix}.lb_subsets_active`),
+      created: counter('created'),
+      removed: counter('removed'),
+      selected: counter('selected'),
+      fallback: counter('fallback'),
+    };
+  }
+
   /** Of the codecs; made with the first connection that speaks it. */
   get http2(): Http2Statistics {
     this.#http2 ??= new Http2Statistics(this.#statistics, `${this.#prefix}.http2`);
     return this.#http2;
   }
 
-  /** upstream_rq_<code>, upstream_rq_<class>, upstream_rq_completed: made when a code is first seen. */
-  response(status: number): void {
+  /** upstream_rq_<code>, upstream_rq_<class>, upstream_rq_completed, and the same by who asked: made when first seen. */
+  response(status: number, internal: boolean): void {
     this.rqCompleted.inc();
     const classIndex = (status / 100) | 0;
     let byClass = this.#byClass[classIndex];
@@ -151,6 +200,22 @@ export class ClusterStatistics {
       this.#byCode.set(status, byCode);
     }
     byCode.inc();
+    this.#of(internal).answered(status);
+  }
+
+  /** From a request's sending to its response's head. */
+  responseTime(ms: number, internal: boolean): void {
+    this.rqTime.record(ms);
+    this.#of(internal).rqTime.record(ms);
+  }
+
+  #of(internal: boolean): OriginStatistics {
+    if (internal) {
+      this.#internal ??= new OriginStatistics(this.#statistics, `${this.#prefix}.internal`);
+      return this.#internal;
+    }
+    this.#external ??= new OriginStatistics(this.#statistics, `${this.#prefix}.external`);
+    return this.#external;
   }
 
   /** A response that was not passed on but asked for another attempt: `retry.upstream_rq_<code>`. */
@@ -159,5 +224,33 @@ export class ClusterStatistics {
     counter('upstream_rq_completed').inc();
     counter(`upstream_rq_${(status / 100) | 0}xx`).inc();
     counter(`upstream_rq_${status}`).inc();
+  }
+}
+
+/** Responses to requests of one origin: `internal` as x-envoy-internal has it, or `external`. */
+class OriginStatistics {
+  readonly rqTime: Histogram;
+  readonly #completed: Counter;
+  readonly #byStatus: (readonly [Counter, Counter] | undefined)[] = [];
+  readonly #statistics: Statistics;
+  readonly #prefix: string;
+
+  constructor(statistics: Statistics, prefix: string) {
+    this.#statistics = statistics;
+    this.#prefix = prefix;
+    this.rqTime = statistics.histogram(`${prefix}.upstream_rq_time`);
+    this.#completed = statistics.counter(`${prefix}.upstream_rq_completed`);
+  }
+
+  answered(status: number): void {
+    this.#completed.inc();
+    let counters = this.#byStatus[status];
+    if (counters === undefined) {
+      const counter = (name: string): Counter => this.#statistics.counter(`${this.#prefix}.upstream_rq_${name}`);
+      counters = [counter(`${(status / 100) | 0}xx`), counter(String(status))];
+      this.#byStatus[status] = counters;
+    }
+    counters[0].inc();
+    counters[1].inc();
   }
 }

@@ -180,6 +180,7 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
     const { breaker, statistics } = this.options;
     if (!breaker.tryAcquire('requests')) {
       statistics.rqPendingOverflow.inc();
+      statistics.rqActiveOverflow.inc();
       request.poolFailed('overflow', '');
       return;
     }

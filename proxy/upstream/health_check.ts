@@ -62,6 +62,9 @@ interface Checked {
   gone: boolean;
 }
 
+/** Made at the start: they are there before the first check. */
+const COUNTERS = ['attempt', 'success', 'failure'];
+
 export class HealthChecker {
   readonly #config: HealthCheckConfig;
   readonly #deps: HealthCheckerDeps;
@@ -70,6 +73,7 @@ export class HealthChecker {
   constructor(config: HealthCheckConfig, deps: HealthCheckerDeps) {
     this.#config = config;
     this.#deps = deps;
+    for (const name of COUNTERS) deps.statistics.counter(`cluster.${deps.statName}.health_check.${name}`);
   }
 
   setHosts(addresses: readonly string[]): void {

@@ -9,6 +9,8 @@ import { type LoadKind, type PanicOptions, pickLoad, type PriorityLoad, sharePri
 
 export interface HostSetOptions extends ChooserOptions, PanicOptions {
   readonly localityWeighted: boolean;
+  /** Told of each choice among all hosts because too few are healthy. */
+  readonly onPanic?: () => void;
 }
 
 export class Priority {
@@ -105,6 +107,7 @@ export class HostSet {
 
   #chooseOf(index: number, kind: LoadKind, context: LoadBalancerContext): Host | undefined {
     const priority = this.#priorities[index];
+    if (kind === 'all') this.#options.onPanic?.();
     return priority === undefined ? undefined : this.#chooserOf(priority, kind).choose(context);
   }
 

@@ -209,7 +209,7 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
     statistics.connectionClosed(this.#remoteEnd, options.nowMs() - this.#stream.info.startMs, this.#served);
     const request = this.#release();
     if (request !== undefined) {
-      statistics.cxDestroyWithActiveRq.inc();
+      statistics.destroyedWithRequests(this.#remoteEnd);
       request.onReset('connection termination');
     }
     this.#holder.closed(this);

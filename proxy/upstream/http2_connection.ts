@@ -217,7 +217,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
     const { options } = this.#holder;
     const { statistics } = options;
     statistics.connectionClosed(this.#remoteEnd, options.nowMs() - this.#stream.info.startMs, this.#served);
-    if (this.#active > 0) statistics.cxDestroyWithActiveRq.inc();
+    if (this.#active > 0) statistics.destroyedWithRequests(this.#remoteEnd);
     // Those that are sent again at once must not come back to it.
     this.#holder.roomLost(this);
     this.#codec.failStreams('connection termination');

@@ -51,6 +51,18 @@ interface Watched {
   seen: { external: readonly [number, number]; local: readonly [number, number] };
 }
 
+const CAUSES =
+  'consecutive_5xx consecutive_gateway_failure consecutive_local_origin_failure failure_percentage ' +
+  'local_origin_failure_percentage success_rate local_origin_success_rate';
+/** Made at the start: they are there before the first ejection. */
+const COUNTERS: readonly string[] = [
+  ...CAUSES.split(' ').flatMap((cause) => [`ejections_detected_${cause}`, `ejections_enforced_${cause}`]),
+  'ejections_enforced_total',
+  'ejections_total',
+  'ejections_consecutive_5xx',
+  'ejections_success_rate',
+  'ejections_overflow',
+];
 const NONE = [0, 0] as const;
 
 export class OutlierMonitor {
@@ -65,6 +77,7 @@ export class OutlierMonitor {
     this.#deps = deps;
     this.#active = deps.statistics.gauge(`cluster.${deps.statName}.outlier_detection.ejections_active`);
     this.#active.set(0);
+    for (const name of COUNTERS) this.#counter(name);
   }
 
   get intervalMs(): number {
@@ -103,7 +116,7 @@ export class OutlierMonitor {
   found(address: string, cause: OutlierCause): void {
     const host = this.#hosts.get(address);
     if (host === undefined || host.ejected) return;
-    this.#counter(`ejections_detected_${cause}`).inc();
+    this.#countDetected(cause);
     this.#eject(address, host, cause);
     this.#deps.clearStreaks(address);
   }
@@ -196,9 +209,16 @@ export class OutlierMonitor {
       const host = this.#hosts.get(outlier.address);
       // Both rules may mean the same host.
       if (host === undefined || host.ejected) continue;
-      this.#counter(`ejections_detected_${cause}`).inc();
+      this.#countDetected(cause);
       this.#eject(outlier.address, host, cause, outlier);
     }
+  }
+
+  /** Enforced or not; under Envoy's old names too. */
+  #countDetected(cause: OutlierCause): void {
+    this.#counter(`ejections_detected_${cause}`).inc();
+    this.#counter('ejections_total').inc();
+    if (cause === 'consecutive_5xx' || cause === 'success_rate') this.#counter(`ejections_${cause}`).inc();
   }
 
   #countEjected(by: 1 | -1): void {

@@ -3,6 +3,7 @@ import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import type { HealthStatus, Host } from './host.ts';
 import { allOf } from './host_chooser.ts';
 import { HostSet, type HostSetOptions } from './host_set.ts';
+import type { Counter, Gauge } from '../telemetry/statistics.ts';
 
 export type SubsetFallback = 'none' | 'any_endpoint' | 'default_subset';
 
@@ -22,16 +23,33 @@ export interface SubsetSelector {
 
 type Labels = Readonly<Record<string, unknown>>;
 
+/** Envoy's `cluster.<name>.lb_subsets_…`. */
+export interface SubsetStatistics {
+  readonly active: Gauge;
+  readonly created: Counter;
+  readonly removed: Counter;
+  readonly selected: Counter;
+  readonly fallback: Counter;
+}
+
 export class Subsets {
   readonly #config: SubsetConfig;
+  readonly #statistics: SubsetStatistics | undefined;
   /** By selector (its keys), then by values; made when the membership comes. */
   readonly #sets = new Map<string, { readonly selector: SubsetSelector; readonly byValues: Map<string, HostSet> }>();
   readonly #default: HostSet;
   /** Of each host: the sets that it is in. */
   readonly #of = new Map<Host, HostSet[]>();
 
-  constructor(config: SubsetConfig, hosts: readonly Host[], overprovisioningPercent: number, options: HostSetOptions) {
+  constructor(
+    config: SubsetConfig,
+    hosts: readonly Host[],
+    overprovisioningPercent: number,
+    options: HostSetOptions,
+    statistics?: SubsetStatistics,
+  ) {
     this.#config = config;
+    this.#statistics = statistics;
     const make = (members: readonly Host[]): HostSet => {
       const set = new HostSet(members, overprovisioningPercent, options);
       for (const host of members) {
@@ -61,6 +79,21 @@ export class Subsets {
     );
   }
 
+  /** Counts what has come and gone since `before`. */
+  countChanges(before: Subsets | undefined): void {
+    if (this.#statistics === undefined) return;
+    const [old, now] = [before === undefined ? new Set<string>() : before.#keys(), this.#keys()];
+    this.#statistics.created.add([...now].filter((key) => !old.has(key)).length);
+    this.#statistics.removed.add([...old].filter((key) => !now.has(key)).length);
+    this.#statistics.active.set(now.size);
+  }
+
+  #keys(): Set<string> {
+    return new Set(
+      [...this.#sets].flatMap(([keys, { byValues }]) => [...byValues.keys()].map((key) => `${keys} ${key}`)),
+    );
+  }
+
   /** Resolves when hosts can be chosen for this request without building anything; undefined: they can. */
   ready(context: LoadBalancerContext, all: HostSet): Promise<unknown> | undefined {
     const wanted = context.metadataMatch?.['envoy.lb'];
@@ -80,11 +113,15 @@ export class Subsets {
       if (found !== undefined) {
         const set = found.byValues.get(valuesOf(keys, wanted) as string);
         const host = set?.choose(context);
-        if (host !== undefined) return host;
+        if (host !== undefined) {
+          this.#statistics?.selected.inc();
+          return host;
+        }
         fallback = found.selector.fallback ?? fallback;
       }
     }
     if (fallback === 'none') return undefined;
+    this.#statistics?.fallback.inc();
     return (fallback === 'any_endpoint' ? all : this.#default).choose(context);
   }
 

@@ -164,6 +164,7 @@ export class DownstreamTls implements DownstreamTransportSocket {
       };
       if (this.#servers !== undefined) this.#deps.statistics.contextUpdates.inc();
       this.#servers = servers;
+      this.#deps.statistics.expires(material.expiries);
       return servers;
     } catch (cause) {
       // Certificate and key may come one after the other: until they fit, the last good pair goes on.
@@ -253,7 +254,7 @@ export class DownstreamTls implements DownstreamTransportSocket {
       ownCertificate(socket, material),
       material.judge.verifies,
     );
-    statistics.done(info.tls.version, info.tls.cipher, info.tls.resumed, peer !== undefined);
+    statistics.done(info.tls, info.tls.resumed, peer !== undefined);
     on.ready(new SocketStream(socket, info, readIntoSharedBuffer(socket), raw), undefined, false);
   }
 

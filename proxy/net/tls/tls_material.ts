@@ -10,6 +10,7 @@ import { PeerJudge } from './peer_judge.ts';
 import { fileSecretName, type SecretCell, type SecretLookup } from './secrets.ts';
 import type {
   CertificateConfig,
+  CertificateReference,
   CommonTlsConfig,
   DataSource,
   NameMatcher,
@@ -52,6 +53,8 @@ export interface TlsMaterial {
   readonly staple: OcspStaple | undefined;
   /** What the configuration gives to make keys of session tickets from. */
   readonly ticketSecret: Buffer | undefined;
+  /** When certificates of ours and the authorities we trust end, under the names that Envoy gives them. */
+  readonly expiries: readonly { readonly name: string; readonly atMs: number }[];
 }
 
 /** Envoy's default list (envoy.extensions.transport_sockets.tls.v3.TlsParameters), AES first: all machines here have it. */
@@ -116,6 +119,18 @@ export class TlsMaterialSource {
       owns,
       staple: pairs[0]?.staple,
       ticketSecret: this.#ticketSecret(),
+      expiries: [
+        ...owns.map(({ validToMs }, index) => ({
+          name: certificateName('unnamed_cert', config.certificates[index]),
+          atMs: validToMs,
+        })),
+        ...certificatesOf(trust?.roots[0] ?? '')
+          .slice(0, 1)
+          .map(({ validToMs }) => ({
+            name: config.validation?.secret ?? certificateName('unnamed_ca_cert', undefined),
+            atMs: validToMs,
+          })),
+      ],
     };
   }
 
@@ -315,6 +330,15 @@ function contextOptions(config: CommonTlsConfig, pairs: readonly KeyPair[], trus
       })),
     }),
   };
+}
+
+/** The secret's, or one made of where it stands: Envoy hashes the path, which is empty inline. */
+function certificateName(unnamed: string, reference: CertificateReference | undefined): string {
+  if (reference?.kind === 'secret') return reference.name;
+  const certificate = reference?.certificate;
+  const chain = certificate?.kind === 'pkcs12' ? certificate.bundle : certificate?.chain;
+  const hash = createHash('sha256').update(chain?.kind === 'file' ? chain.path : '');
+  return `${unnamed}_${hash.digest('hex').slice(0, 8)}`;
 }
 
 /** The one that this connection shows: the client's algorithms decide between several. */

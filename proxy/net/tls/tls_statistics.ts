@@ -1,6 +1,7 @@
 /** Envoy's counters of TLS, below `listener.<name>.ssl.` and `cluster.<name>.ssl.`. */
 import type { Counter, Statistics } from '../../telemetry/statistics.ts';
 import type { StapleAction } from './ocsp_staple.ts';
+import type { TlsInfo } from '../connection_info.ts';
 import type { VerificationFailure } from './peer_verification.ts';
 
 export class TlsStatistics {
@@ -17,7 +18,7 @@ export class TlsStatistics {
   readonly #failed: Readonly<Record<VerificationFailure['kind'], Counter>>;
   readonly #statistics: Statistics;
   readonly #prefix: string;
-  /** Ciphers and versions are what we offer: few. */
+  /** Ciphers, groups and versions are what we offer: few. */
   readonly #named = new Map<string, Counter>();
 
   /** @param side `server` for listeners. */
@@ -57,12 +58,21 @@ export class TlsStatistics {
   }
 
   /** A handshake is through, and the peer is accepted. */
-  done(version: string, cipher: string, reused: boolean, peerShown: boolean): void {
+  done({ version, cipher, group }: TlsInfo, reused: boolean, peerShown: boolean): void {
     this.handshake.inc();
     if (reused) this.sessionReused.inc();
     if (!peerShown) this.noCertificate.inc();
     this.#of(`versions.${version}`).inc();
     this.#of(`ciphers.${cipher}`).inc();
+    if (group !== '') this.#of(`curves.${group}`).inc();
+  }
+
+  /** A context was made. Seconds since 1970, as every thread says alike. */
+  expires(expiries: readonly { readonly name: string; readonly atMs: number }[]): void {
+    for (const { name, atMs } of expiries) {
+      const statistic = `${this.#prefix}.certificate.${name}.expiration_unix_time_seconds`;
+      this.#statistics.gauge(statistic).set(Math.floor(atMs / 1000) || 0);
+    }
   }
 
   #of(name: string): Counter {

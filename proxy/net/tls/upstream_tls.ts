@@ -69,6 +69,7 @@ export class UpstreamTls {
       prepareContext(context, material);
       if (this.#made !== undefined) this.#statistics.contextUpdates.inc();
       this.#made = { material, context };
+      this.#statistics.expires(material.expiries);
       return this.#made;
     } catch (cause) {
       // Certificate and key may come one after the other: until they fit, the last good pair goes on.
@@ -234,7 +235,7 @@ class HostTransport implements UpstreamTransport {
         ownCertificate(tls, material),
         material.judge.verifies,
       );
-      this.#statistics.done(info.tls.version, info.tls.cipher, resumed, peer !== undefined);
+      this.#statistics.done(info.tls, resumed, peer !== undefined);
       if (this.#tls.config.maxSessionKeys > 0 && !(resumed && kept !== undefined && isFresh(kept))) {
         this.#keepSession(tls, material, peer);
       }

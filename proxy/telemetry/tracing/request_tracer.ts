@@ -5,7 +5,8 @@ import type { StreamInfo } from '../../http/stream_info.ts';
 import type { Route } from '../../router/route.ts';
 import { type TagReader, tagReader } from './custom_tags.ts';
 import { b3, type Propagation, w3c } from './propagation.ts';
-import { decideSampling } from './sampling.ts';
+import type { Counter, Statistics } from '../statistics.ts';
+import { decideSampling, type SamplingReason } from './sampling.ts';
 import { randomSpanId, randomTraceId, type SpanRecord, type SpanSink, type TraceContext } from './span.ts';
 import type { TracingConfig } from './tracing_config.ts';
 
@@ -22,7 +23,21 @@ export interface RequestTracerOptions {
   readonly nodeId: string;
   readonly zone: string;
   readonly sink: SpanSink;
+  readonly statistics: Statistics;
+  /** `http.<stat_prefix>` */
+  readonly statPrefix: string;
   random(): number;
+}
+
+/** Envoy has them for every connection manager, whether it traces or not. */
+export function tracingCounters(statistics: Statistics, prefix: string): Readonly<Record<SamplingReason, Counter>> {
+  const counter = (name: SamplingReason): Counter => statistics.counter(`${prefix}.tracing.${name}`);
+  return {
+    random_sampling: counter('random_sampling'),
+    service_forced: counter('service_forced'),
+    client_enabled: counter('client_enabled'),
+    not_traceable: counter('not_traceable'),
+  };
 }
 
 /** One a connection manager and thread. */
@@ -30,9 +45,11 @@ export class RequestTracer {
   readonly options: RequestTracerOptions;
   readonly tags: readonly (readonly [string, TagReader])[];
   readonly #propagation: Propagation;
+  readonly #reasons: Readonly<Record<SamplingReason, Counter>>;
 
   constructor(options: RequestTracerOptions) {
     this.options = options;
+    this.#reasons = tracingCounters(options.statistics, options.statPrefix);
     this.#propagation = options.config.tracer.protocol === 'zipkin' ? b3 : w3c;
     this.tags = options.config.customTags.map(({ tag, value }) => [tag, tagReader(value)] as const);
   }
@@ -40,7 +57,8 @@ export class RequestTracer {
   /** Takes the caller's context out of the headers and puts the own one in. Before any filter. */
   start(headers: RequestHeaders, stream: TracedStream): RequestSpan {
     const { config, random } = this.options;
-    const decided = decideSampling(headers, stream.info, config, random);
+    const { traced: decided, reason } = decideSampling(headers, stream.info, config, random);
+    this.#reasons[reason].inc();
     const parent = this.#propagation.extract(headers);
     const invalid = parent === 'invalid';
     const known = parent !== undefined && !invalid;

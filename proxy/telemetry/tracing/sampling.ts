@@ -12,19 +12,36 @@ const BY_CHANCE = '9';
 const BY_SERVICE = 'a';
 const BY_CLIENT = 'b';
 
+/** Why a request is traced, or is not: Envoy's names below `http.<prefix>.tracing.`. */
+export type SamplingReason = 'random_sampling' | 'service_forced' | 'client_enabled' | 'not_traceable';
+
+export interface SamplingDecision {
+  readonly traced: boolean;
+  readonly reason: SamplingReason;
+}
+
+const NOT_TRACEABLE: SamplingDecision = { traced: false, reason: 'not_traceable' };
+const REASONS: Readonly<Record<string, SamplingDecision>> = {
+  [BY_CHANCE]: { traced: true, reason: 'random_sampling' },
+  [BY_SERVICE]: { traced: true, reason: 'service_forced' },
+  [BY_CLIENT]: { traced: true, reason: 'client_enabled' },
+};
+
 /** Writes a decision of its own into the request id, in the header and in `info`. */
 export function decideSampling(
   headers: RequestHeaders,
   info: StreamInfo,
   config: TracingConfig,
   random: () => number,
-): boolean {
-  if (!config.requestIdSampling)
-    return random() * 100 < Math.min(config.randomSamplingPercent, config.overallSamplingPercent);
+): SamplingDecision {
+  if (!config.requestIdSampling) {
+    const chosen = random() * 100 < Math.min(config.randomSamplingPercent, config.overallSamplingPercent);
+    return chosen ? (REASONS[BY_CHANCE] as SamplingDecision) : NOT_TRACEABLE;
+  }
   const id = info.requestId;
-  if (id === undefined || id.length !== 36) return false;
+  if (id === undefined || id.length !== 36) return NOT_TRACEABLE;
   const share = Number.parseInt(id.slice(0, 8), 16) % 10_000;
-  if (Number.isNaN(share)) return false;
+  if (Number.isNaN(share)) return NOT_TRACEABLE;
   let reason = id.charAt(REASON_AT);
   if (reason !== BY_CHANCE && reason !== BY_SERVICE && reason !== BY_CLIENT) {
     reason =
@@ -37,10 +54,10 @@ export function decideSampling(
             : NOT_TRACED;
     if (reason !== NOT_TRACED) mark(headers, info, id, reason);
   }
-  if (reason === NOT_TRACED) return false;
-  if (share < config.overallSamplingPercent * 100) return true;
+  if (reason === NOT_TRACED) return NOT_TRACEABLE;
+  if (share < config.overallSamplingPercent * 100) return REASONS[reason] as SamplingDecision;
   mark(headers, info, id, NOT_TRACED);
-  return false;
+  return NOT_TRACEABLE;
 }
 
 function mark(headers: RequestHeaders, info: StreamInfo, id: string, reason: string): void {
