@@ -57,6 +57,16 @@ export class GrpcClientStream implements PoolRequest, ClusterRequest {
   }
 
   start(): void {
+    const resolving = this.cluster.resolve?.(this);
+    if (resolving === undefined) return this.#choose();
+    void resolving.then((failure) => {
+      if (this.#isEnded) return;
+      if (failure === undefined) this.#choose();
+      else this.#end(failure.body);
+    });
+  }
+
+  #choose(): void {
     const host = this.cluster.chooseHost(this);
     if (host === undefined) return this.#end(failures.noHealthyUpstream.body);
     const pool = (this.cluster.ownerOf?.(host) ?? this.cluster).pool(host, 'default', 'HTTP/2');

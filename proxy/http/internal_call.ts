@@ -1,7 +1,7 @@
 /** HTTP requests that the proxy itself makes to a cluster, through that cluster's balancer, transport and limits. */
 import { failures, failureOfReset } from '../failures.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
-import type { ClusterRequest } from '../upstream/cluster.ts';
+import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
 import type { PoolRequest } from '../upstream/pool.ts';
 import { Deadline, type Deadlines } from '../net/deadlines.ts';
 import type { ResetReason, StreamEncoder } from './codec.ts';
@@ -72,6 +72,16 @@ class InternalCall implements PoolRequest, ClusterRequest {
     this.#signal.addEventListener('abort', this.#onAbort, { once: true });
     const cluster = this.#clusters.get(this.#name);
     if (cluster === undefined) return this.#fail('there is no such cluster');
+    const resolving = cluster.resolve?.(this);
+    if (resolving === undefined) return this.#choose(cluster);
+    void resolving.then((failure) => {
+      if (this.#done) return;
+      if (failure === undefined) this.#choose(cluster);
+      else this.#fail(failure.body);
+    });
+  }
+
+  #choose(cluster: Cluster): void {
     const host = cluster.chooseHost(this);
     if (host === undefined) return this.#fail(failures.noHealthyUpstream.body);
     (cluster.ownerOf?.(host) ?? cluster).pool(host, 'default', 'HTTP/1.1').request(this);

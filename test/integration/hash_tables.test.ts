@@ -9,6 +9,7 @@ import { buildHashTable, firstAtOrAfter, remainder } from '../../proxy/load_bala
 import { hash, xxHash64OfText } from '../../proxy/load_balancers/xx_hash64.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { eventually } from '../support/eventually.ts';
+import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 
@@ -106,3 +107,25 @@ for (const [says, cluster, place] of [
     assert.deepEqual(proxy.errors, []);
   });
 }
+
+test("the proxy's own calls wait for a table too", async (t) => {
+  const main = await RawUpstream.start(t, answering());
+  const mirrored = await RawUpstream.start(t, answering());
+  const proxy = await startTestProxy(t, [
+    httpListener({
+      routes: routeConfig([
+        { match: { prefix: '/' }, route: { cluster: 'up', request_mirror_policies: [{ cluster: 'ring' }] } },
+      ]),
+    }),
+    staticCluster('up', [main.port]),
+    staticCluster('ring', [mirrored.port], {
+      lb_policy: 'RING_HASH',
+      ring_hash_lb_config: { minimum_ring_size: 100_000 },
+    }),
+  ]);
+  const response = await fetch(`http://127.0.0.1:${proxy.port()}/copied`);
+  assert.equal(await response.text(), 'ok');
+  await eventually('the copy is there', () => mirrored.received.join('').includes('GET /copied '));
+  assert.equal(proxy.value('server.hash_tables'), 1);
+  assert.deepEqual(proxy.errors, []);
+});
