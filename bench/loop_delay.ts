@@ -1,5 +1,6 @@
 /** Preloaded into every thread (`NODE_OPTIONS=--import`): writes the longest pause of its event loop, a line a second. */
 import { appendFileSync } from 'node:fs';
+import { PerformanceObserver } from 'node:perf_hooks';
 import { isMainThread, threadId } from 'node:worker_threads';
 
 const file = process.env['PILLION_LOOP_DELAY'];
@@ -15,6 +16,10 @@ if (file !== undefined) {
   let lastCpu = cpuMs();
   let longestMs = 0;
   let longestCpuMs = 0;
+  let longestGcMs = 0;
+  new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) longestGcMs = Math.max(longestGcMs, duration);
+  }).observe({ entryTypes: ['gc'] });
   setInterval(() => {
     const now = performance.now();
     const cpu = cpuMs();
@@ -29,9 +34,11 @@ if (file !== undefined) {
       atMs: Math.round(performance.timeOrigin + last),
       longestMs,
       longestCpuMs,
+      longestGcMs,
     };
     appendFileSync(file, `${JSON.stringify(line)}\n`);
     longestMs = 0;
     longestCpuMs = 0;
+    longestGcMs = 0;
   }, 1000).unref();
 }

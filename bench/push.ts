@@ -87,8 +87,8 @@ async function startProxy(): Promise<{ pid: number; port: number; readyMs: numbe
   };
   const startedMs = performance.now();
   const child = spawn(
-    process.execPath,
-    [join(root, 'cli/main.ts'), 'run', '--config-yaml', JSON.stringify(bootstrap), '--concurrency', '2', '-l', 'info'],
+    join(root, 'bin/pillion'),
+    ['run', '--config-yaml', JSON.stringify(bootstrap), '--concurrency', '2', '-l', 'info'],
     {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: {
@@ -123,20 +123,23 @@ function load(port: number): Promise<{ failed: number; p50: number; p99: number;
 
 /** The longest turn of each thread's event loop since `sinceMs`: by the clock, and of its own CPU time. */
 function longestPauses(sinceMs: number): string {
-  const longest = new Map<number, { clock: number; cpu: number }>();
+  const longest = new Map<number, { clock: number; cpu: number; gc: number }>();
   for (const line of readFileSync(delays, 'utf8').trim().split('\n')) {
-    const { thread, atMs, longestMs, longestCpuMs } = JSON.parse(line) as Record<string, number> & { thread: number };
+    const { thread, atMs, longestMs, longestCpuMs, longestGcMs } = JSON.parse(line) as Record<string, number> & {
+      thread: number;
+    };
     if ((atMs ?? 0) < sinceMs) continue;
-    const before = longest.get(thread) ?? { clock: 0, cpu: 0 };
+    const before = longest.get(thread) ?? { clock: 0, cpu: 0, gc: 0 };
     longest.set(thread, {
       clock: Math.max(before.clock, longestMs ?? 0),
       cpu: Math.max(before.cpu, longestCpuMs ?? 0),
+      gc: Math.max(before.gc, longestGcMs ?? 0),
     });
   }
   return [...longest]
-    .map(([thread, { clock, cpu }]) => {
+    .map(([thread, { clock, cpu, gc }]) => {
       const name = thread === 0 ? 'control' : `data ${thread}`;
-      return `${name} ${clock.toFixed(1)} ms (${cpu.toFixed(1)} of its CPU)`;
+      return `${name} ${clock.toFixed(1)} ms (${cpu.toFixed(1)} of its CPU; collecting ${gc.toFixed(1)})`;
     })
     .join(', ');
 }
@@ -178,14 +181,25 @@ await pushMore(clusters);
 small.stop();
 await sleep(500);
 
+// One endpoint a cluster, to tell what a cluster takes and what an endpoint does.
+ads.set({ endpoints: Array.from({ length: clusters }, (_, index) => assignment(index, 1)), clusters: first.clusters });
+const single = await startProxy();
+await sleep(2500);
+const singleBytes = residentBytes([single.pid]);
+single.stop();
+await sleep(500);
+
 ads.set(first);
 const beganMs = Date.now();
 const { pid, port, readyMs } = await startProxy();
 console.log(`${clusters} clusters x ${ENDPOINTS}: ready ${readyMs.toFixed(0)} ms after the start`);
 await sleep(2500);
-console.log(`  longest pauses meanwhile: ${longestPauses(beganMs)}`);
-const more = residentBytes([pid]) - emptyBytes;
-console.log(`  ${mib(more)} more than with one: ${Math.round(more / clusters)} bytes a cluster with its endpoints`);
+console.log(`  longest pauses meanwhile, loading of modules included: ${longestPauses(beganMs)}`);
+const fullBytes = residentBytes([pid]);
+const perEndpoint = (fullBytes - singleBytes) / (clusters * (ENDPOINTS - 1));
+console.log(
+  `  ${mib(fullBytes - emptyBytes)} more than with one: ${Math.round((singleBytes - emptyBytes) / clusters - perEndpoint)} bytes a cluster, ${Math.round(perEndpoint)} an endpoint`,
+);
 
 await load(port);
 const quietMs = Date.now();

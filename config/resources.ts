@@ -22,6 +22,8 @@ export interface Resource {
   /** Changes when the content does: a hash of the JSON for files, the server's version for xDS. */
   readonly version: string;
   readonly json: Json;
+  /** The JSON as UTF-8, where it is kept so: `json` is made of it at each reading. */
+  readonly bytes?: Buffer | undefined;
   /** Where it came from: `file:line` of the object that decided it, or the xDS server. */
   readonly origin: string;
   /** From the static part of a bootstrap; absent: dynamic. */

@@ -10,6 +10,7 @@ import { ALL_SCOPES } from '../config/resources.ts';
 import { PackedResource, type Update } from './distribution.ts';
 import type { ListenerConfig } from './listener_config.ts';
 import { type FilterMaker, ListenerRuntime } from './listener.ts';
+import { ClusterCells } from './cluster_cells.ts';
 import { ScopeCells } from './scope_cells.ts';
 import { type SocketAddress, socketAddress } from './net/connection_info.ts';
 import type { SecretCell } from './net/tls/secrets.ts';
@@ -17,17 +18,11 @@ import type { Secret } from './net/tls/tls_config.ts';
 import type { RouteTable } from './router/route.ts';
 import type { ThreadServices } from './thread_services.ts';
 import type { Cluster } from './upstream/cluster.ts';
-import type { ClusterConfig } from './upstream/cluster_config.ts';
 import type { ClusterLookup } from './upstream/cluster_lookup.ts';
 import { ClusterRuntime } from './upstream/cluster_runtime.ts';
 
 /** Where a listener of this thread listens: by address, a descriptor or (undefined) an address to open. */
 export type ListenTargets = ReadonlyMap<string, readonly (number | undefined)[]>;
-
-interface ClusterCell {
-  packed: PackedResource;
-  runtime: ClusterRuntime | undefined;
-}
 
 interface PackedSecret {
   readonly version: string;
@@ -48,10 +43,12 @@ interface ListenerCell {
 }
 
 export class Cells implements ClusterLookup {
-  readonly #clusters = new Map<string, ClusterCell>();
-  readonly #endpoints = new Map<string, PackedResource>();
-  /** Which built clusters want a load assignment: by its name. */
-  readonly #wantEndpoints = new Map<string, Set<ClusterRuntime>>();
+  readonly #clusters = new ClusterCells({
+    config: buildCluster,
+    runtime: (config) => new ClusterRuntime(config, this.#services as ThreadServices),
+    assignment: buildLoadAssignment,
+    inflated: (by) => this.#inflated(by),
+  });
   readonly #routes = new Map<string, RouteCell>();
   readonly #scopes = new ScopeCells(buildScope, (name) => this.routes.get(name));
   readonly #secrets = new Map<string, PackedSecret>();
@@ -71,15 +68,12 @@ export class Cells implements ClusterLookup {
   }
 
   get(name: string): Cluster | undefined {
-    const cell = this.#clusters.get(name);
-    if (cell === undefined) return undefined;
-    cell.runtime ??= this.#buildCluster(cell.packed);
-    return cell.runtime;
+    return this.#clusters.get(name);
   }
 
   /** undefined: no traffic has asked for it. */
   built(name: string): ClusterRuntime | undefined {
-    return this.#clusters.get(name)?.runtime;
+    return this.#clusters.built(name);
   }
 
   readonly routes = {
@@ -114,24 +108,21 @@ export class Cells implements ClusterLookup {
   }
 
   /** Clusters that traffic has asked for. */
-  *builtClusters(): Generator<ClusterRuntime> {
-    for (const { runtime } of this.#clusters.values()) if (runtime !== undefined) yield runtime;
+  builtClusters(): Iterable<ClusterRuntime> {
+    return this.#clusters.allBuilt();
   }
 
-  /** One synchronous task. Resolves when new addresses are listened on. */
+  /** One synchronous task. Resolves when new addresses are listened on, and every cluster is built of the newest. */
   apply(update: Update, targets: ListenTargets): Promise<unknown> {
     const listening: Promise<unknown>[] = [];
     for (const entry of update.upserts) {
       const packed = new PackedResource(update.memories[entry.memory] as SharedArrayBuffer, entry);
       switch (entry.type) {
         case 'cluster':
-          this.#replaceCluster(packed);
+          this.#clusters.set(packed);
           break;
         case 'endpoint':
-          this.#endpoints.set(packed.name, packed);
-          for (const cluster of this.#wantEndpoints.get(packed.name) ?? []) {
-            cluster.updateEndpoints(buildLoadAssignment(packed.decode()));
-          }
+          this.#clusters.setEndpoints(packed);
           break;
         case 'route':
           this.#routes.set(packed.name, { packed, table: undefined });
@@ -155,15 +146,12 @@ export class Cells implements ClusterLookup {
     }
     // Make before break: what took its place is there already.
     for (const { type, name } of update.removed) this.#remove(type, name);
-    return Promise.all(listening);
+    return Promise.all([...listening, this.#clusters.refresh()]);
   }
 
   #remove(type: string, name: string): void {
-    if (type === 'cluster') {
-      const cell = this.#clusters.get(name);
-      this.#clusters.delete(name);
-      if (cell?.runtime !== undefined) this.#closeCluster(cell.runtime);
-    } else if (type === 'endpoint') this.#endpoints.delete(name);
+    if (type === 'cluster') this.#clusters.delete(name);
+    else if (type === 'endpoint') this.#clusters.deleteEndpoints(name);
     else if (type === 'route') this.#routes.delete(name);
     else if (type === 'secret') this.#secrets.delete(name);
     else if (type === 'extension') this.#extensions.delete(name);
@@ -176,49 +164,6 @@ export class Cells implements ClusterLookup {
       listener?.stopAccepting();
       listener?.drain();
     }
-  }
-
-  #replaceCluster(packed: PackedResource): void {
-    const cell = this.#clusters.get(packed.name);
-    if (cell === undefined) {
-      this.#clusters.set(packed.name, { packed, runtime: undefined });
-      return;
-    }
-    if (cell.packed.version === packed.version) return;
-    const old = cell.runtime;
-    cell.packed = packed;
-    cell.runtime = undefined;
-    // The new one is opened first: breaker slots that both use are kept.
-    if (old !== undefined) {
-      cell.runtime = this.#buildCluster(packed);
-      this.#closeCluster(old);
-    }
-  }
-
-  #buildCluster(packed: PackedResource): ClusterRuntime {
-    const config = buildCluster(packed.decode(), packed.origin);
-    const runtime = new ClusterRuntime(config, this.#services as ThreadServices);
-    this.#inflated(1);
-    const wanted = endpointsOf(config);
-    if (wanted !== undefined) {
-      const set = this.#wantEndpoints.get(wanted) ?? new Set();
-      set.add(runtime);
-      this.#wantEndpoints.set(wanted, set);
-      const endpoints = this.#endpoints.get(wanted);
-      if (endpoints !== undefined) runtime.updateEndpoints(buildLoadAssignment(endpoints.decode()));
-      else if (config.inlineAssignment !== undefined && config.discovery.kind === 'eds') {
-        runtime.updateEndpoints(config.inlineAssignment);
-      }
-    }
-    return runtime;
-  }
-
-  #closeCluster(runtime: ClusterRuntime): void {
-    const wanted = endpointsOf(runtime.config);
-    const set = wanted === undefined ? undefined : this.#wantEndpoints.get(wanted);
-    if (wanted !== undefined && set?.delete(runtime) === true && set.size === 0) this.#wantEndpoints.delete(wanted);
-    runtime.close();
-    this.#inflated(-1);
   }
 
   /** Envoy's name for clusters that a thread has made. */
@@ -286,10 +231,4 @@ export class Cells implements ClusterLookup {
       if (cell.extensions.has(extension)) cell.runtime.update(this.#buildListener(cell.packed).config);
     }
   }
-}
-
-/** The load assignment that a cluster's hosts come from: DNS clusters get what was resolved under their own name. */
-function endpointsOf({ name, discovery }: ClusterConfig): string | undefined {
-  if (discovery.kind === 'eds') return discovery.serviceName;
-  return discovery.kind === 'strict_dns' || discovery.kind === 'logical_dns' ? name : undefined;
 }

@@ -74,6 +74,7 @@ export class ConfigurationState {
   readonly #failed = new Map<string, FailedVersion>();
   readonly #activeCounts = new Map<ResourceType, number>();
   readonly #warming = new Map<string, Warming>();
+  readonly #warmingCounts = new Map<ResourceType, number>();
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
@@ -81,6 +82,10 @@ export class ConfigurationState {
 
   get warmingCount(): number {
     return this.#warming.size;
+  }
+
+  warmingCountOf(type: ResourceType): number {
+    return this.#warmingCounts.get(type) ?? 0;
   }
 
   activeCount(type: ResourceType): number {
@@ -138,7 +143,7 @@ export class ConfigurationState {
     if (missing.size === 0) this.#activate(key, entry, held);
     else {
       entry.warming = { resource: held, missing };
-      this.#warming.set(key, entry.warming);
+      this.#setWarming(key, entry.warming);
     }
   }
 
@@ -227,7 +232,7 @@ export class ConfigurationState {
     const { warming } = entry;
     if (warming === undefined) return;
     entry.warming = undefined;
-    this.#warming.delete(key);
+    this.#setWarming(key, undefined);
     for (const missing of warming.missing) this.#wanted.get(missing)?.waiting.delete(key);
     this.#release(warming.resource, key);
   }
@@ -248,9 +253,18 @@ export class ConfigurationState {
       warming.missing.delete(key);
       if (warming.missing.size > 0) continue;
       entry.warming = undefined;
-      this.#warming.delete(user);
+      this.#setWarming(user, undefined);
       this.#activate(user, entry, warming.resource);
     }
+  }
+
+  #setWarming(key: string, warming: Warming | undefined): void {
+    const before = this.#warming.get(key)?.resource.type;
+    const now = warming?.resource.type;
+    if (before !== undefined) this.#warmingCounts.set(before, this.warmingCountOf(before) - 1);
+    if (now !== undefined) this.#warmingCounts.set(now, this.warmingCountOf(now) + 1);
+    if (warming === undefined) this.#warming.delete(key);
+    else this.#warming.set(key, warming);
   }
 
   #count(type: ResourceType, by: number): void {

@@ -44,7 +44,7 @@ export async function packResources(resources: readonly HeldResource[]): Promise
   };
   for (const resource of resources) {
     if (resource.packed !== undefined) continue;
-    const bytes = Buffer.from(JSON.stringify(resource.json));
+    const { bytes } = resource;
     waiting.push({ resource, bytes });
     size += bytes.length;
     if (size >= PIECE_BYTES) write();

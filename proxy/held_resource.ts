@@ -12,6 +12,7 @@ export class HeldResource implements Resource {
   readonly updatedMs: number;
   readonly dependencies: readonly Dependency[];
   #json: Json | undefined;
+  #bytes: Buffer | undefined;
   #packed: PackedResource | undefined = undefined;
 
   constructor(resource: Resource, dependencies: readonly Dependency[], updatedMs: number) {
@@ -22,12 +23,20 @@ export class HeldResource implements Resource {
     this.isStatic = resource.isStatic ?? false;
     this.updatedMs = updatedMs;
     this.dependencies = dependencies;
-    this.#json = resource.json;
+    this.#bytes = resource.bytes;
+    this.#json = resource.bytes === undefined ? resource.json : undefined;
   }
 
   /** Decoded at each call once it was distributed: ten thousand clusters are not kept twice. */
   get json(): Json {
-    return this.#json ?? (this.#packed as PackedResource).decode();
+    if (this.#json !== undefined) return this.#json;
+    if (this.#bytes !== undefined) return JSON.parse(this.#bytes.toString('utf8')) as Json;
+    return (this.#packed as PackedResource).decode();
+  }
+
+  /** To be distributed. */
+  get bytes(): Buffer {
+    return this.#bytes ?? Buffer.from(JSON.stringify(this.json));
   }
 
   get packed(): PackedResource | undefined {
@@ -37,5 +46,6 @@ export class HeldResource implements Resource {
   pack(packed: PackedResource): void {
     this.#packed = packed;
     this.#json = undefined;
+    this.#bytes = undefined;
   }
 }

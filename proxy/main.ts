@@ -17,6 +17,7 @@ import { ListenerOpener } from './listener_opener.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy } from './proxy_options.ts';
 import { OwnPorts } from './own_ports.ts';
 import { Observation } from './observation.ts';
+import { KeptInspections } from './kept_inspections.ts';
 import { keepMemorySmall } from './resident_memory.ts';
 import { yieldToTraffic } from './background_threads.ts';
 import { finishOpenWork, type ShutdownPolicy, shutdownPolicy } from './shutdown.ts';
@@ -29,6 +30,7 @@ import { parseOverload } from './overload/overload_config.ts';
 import { OverloadManager } from './overload/overload_manager.ts';
 import { HostHealth } from './upstream/host_health.ts';
 import { Discovery } from './upstream/discovery.ts';
+import { Slices } from './telemetry/slices.ts';
 import { LazyExporters } from './telemetry/lazy_exporters.ts';
 
 /** Starts listening as soon as the first configuration is there. Nothing is thrown: see `ready`. */
@@ -52,8 +54,7 @@ class ControlThread {
   readonly #distributor: Distributor;
   readonly #opener: ListenerOpener;
   readonly #drain: DrainControl;
-  /** What the check of a resource built, until it is distributed. */
-  readonly #built = new Map<string, Inspection>();
+  readonly #built = new KeptInspections(inspectResource);
   #summary = new ChangeSummary();
   readonly #addresses = new Map<string, ListenAddress>();
   readonly #ready = Promise.withResolvers<void>();
@@ -198,7 +199,7 @@ class ControlThread {
         update: (change) => this.#update(index, source, change),
         unreadable: (reasons) => this.#unreadable(reasons),
         check: (resource) => {
-          const found = this.#inspect(resource);
+          const found = this.#built.inspect(resource);
           return found instanceof ConfigError ? found.message : undefined;
         },
         runtimeLayer: (resource, layer) => {
@@ -233,7 +234,7 @@ class ControlThread {
     const changed: Resource[] = [];
     for (const resource of change.upserts) {
       if (this.#configuration.newestVersion(resource) === resource.version) continue;
-      const found = change.checked === true ? undefined : this.#inspect(resource);
+      const found = change.checked === true ? undefined : this.#built.inspect(resource);
       if (!(found instanceof ConfigError)) changed.push(resource);
       else rejected.push({ type: resource.type, name: resource.name, reason: found.message });
     }
@@ -246,7 +247,7 @@ class ControlThread {
       this.#failing = true;
       this.#options.onUpdate?.({ summary: '', errors: rejected.map(({ reason }) => reason) });
       if (change.atomic) {
-        for (const resource of changed) this.#built.delete(keyOf(resource));
+        for (const resource of changed) this.#built.forget(resource);
         if (this.#state === 'INITIALIZING')
           this.#ready.reject(new Error(rejected.map(({ reason }) => reason).join('\n')));
         return { accepted: [], rejected };
@@ -254,10 +255,11 @@ class ControlThread {
     }
     const removed = this.#removedBy(index, change);
     for (const resource of changed) {
-      const { dependencies = [], cluster } = this.#built.get(keyOf(resource)) ?? {};
+      const { dependencies = [], cluster } = this.#built.of(resource) ?? {};
       this.#configuration.accept(index, { resource, dependencies });
       // It may warm until its names are known.
       if (cluster !== undefined) this.#discovery.watch(cluster);
+      else if (resource.type === 'cluster') this.#discovery.forget(resource.name);
     }
     for (const gone of removed) {
       this.#configuration.remove(gone);
@@ -279,22 +281,13 @@ class ControlThread {
     return { accepted: changed.map(({ type, name }) => ({ type, name })), rejected };
   }
 
-  /** Builds it once for its complaints; what it is distributed with is kept until then. */
-  #inspect(resource: Resource): Inspection | ConfigError {
-    const found = inspectResource(resource);
-    if (!(found instanceof ConfigError) && isKeptBuilt(resource)) {
-      this.#built.set(keyOf(resource), found);
-    }
-    return found;
-  }
-
   async #claimAddresses(
     listeners: readonly Resource[],
     removed: readonly string[],
   ): Promise<ReadonlyMap<string, string>> {
-    const configs = listeners.flatMap((resource) => this.#built.get(keyOf(resource))?.listener ?? []);
+    const configs = listeners.flatMap((resource) => this.#built.of(resource)?.listener ?? []);
     const refused = await this.#opener.claim(configs, removed);
-    for (const name of refused.keys()) this.#built.delete(keyOf({ type: 'listener', name }));
+    for (const name of refused.keys()) this.#built.forget({ type: 'listener', name });
     return refused;
   }
 
@@ -324,7 +317,7 @@ class ControlThread {
   }
 
   #listenerConfig(resource: HeldResource): ListenerConfig {
-    const built = this.#built.get(keyOf(resource))?.listener;
+    const built = this.#built.of(resource)?.listener;
     const config = built ?? ((inspectResource(resource) as Inspection).listener as ListenerConfig);
     for (const warning of config.warnings) {
       this.#options.log.log('warning', 'config', `Listener "${config.name}": ${warning}`);
@@ -332,21 +325,21 @@ class ControlThread {
     return config;
   }
 
-  #distributed({ changed, removed }: Batch): void {
+  async #distributed({ changed, removed }: Batch): Promise<void> {
     let addressesChanged = false;
     for (const { type, name } of removed) {
       if (type === 'cluster') this.#hostHealth.drop(name);
       if (type === 'listener') addressesChanged = this.#addresses.delete(name) || addressesChanged;
     }
-    for (const resource of changed) {
+    await new Slices().each(changed, (resource) => {
       if (resource.type === 'endpoint') this.#hostHealth.endpoints(resource);
       if (resource.type === 'listener') addressesChanged = true;
-      if (!isKeptBuilt(resource)) continue;
-      const { cluster } = this.#built.get(keyOf(resource)) ?? {};
+      const built = this.#built.of(resource);
       // A newer version may have been checked meanwhile: that one stays until it is distributed itself.
-      if (this.#configuration.newestVersion(resource) === resource.version) this.#built.delete(keyOf(resource));
-      if (cluster !== undefined) this.#clusterServed(cluster);
-    }
+      if (this.#configuration.newestVersion(resource) === resource.version) this.#built.forget(resource);
+      if (built?.cluster !== undefined) this.#clusterServed(built.cluster);
+      else if (built !== undefined && resource.type === 'cluster') this.#hostHealth.drop(resource.name);
+    });
     this.#opener.settle();
     if (changed.some(({ type }) => type !== 'endpoint' && type !== 'route')) this.#observed.certificatesChanged();
     if (addressesChanged) this.#threads.broadcast(this.#ownPorts());
@@ -489,9 +482,4 @@ class ControlThread {
     await this.#own.close();
     return cut;
   }
-}
-
-/** What names others, or is needed again when it is served. */
-function isKeptBuilt({ type }: ResourceKey): boolean {
-  return type === 'cluster' || type === 'listener' || type === 'scope';
 }

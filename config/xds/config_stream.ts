@@ -1,4 +1,5 @@
 /** Keeps one stream to a config server: connects, asks, acknowledges, comes back after a loss with what it has. */
+import { Slices } from '../../proxy/telemetry/slices.ts';
 import { WireError } from '../envoy/wire_reader.ts';
 import type { Json } from '../resources.ts';
 import type { Backoff } from './backoff.ts';
@@ -49,6 +50,7 @@ interface Refusal {
 }
 
 export class ConfigStream {
+  readonly #slices = new Slices();
   readonly #refusals = new Map<string, Refusal>();
   readonly #options: ConfigStreamOptions;
   readonly #subscriptions = new Map<string, Subscription>();
@@ -166,7 +168,7 @@ export class ConfigStream {
     const { protocol, onComplaint, onPush, backoff } = this.#options;
     let push: Push;
     try {
-      push = readPush(bytes, protocol);
+      push = await readPush(bytes, protocol, this.#slices);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       onComplaint(`It sent bytes that are no discovery response: ${error.message}`);
@@ -180,9 +182,9 @@ export class ConfigStream {
     }
     backoff.reset();
     const { accepted, removed, errors } = await onPush(subscription.type, push, subscription.names);
-    for (const { name, version } of accepted) {
+    await this.#slices.each(accepted, ({ name, version }) => {
       if (subscription.type.isWildcard || subscription.names.has(name)) subscription.accepted(name, version);
-    }
+    });
     for (const name of removed) subscription.gone(name);
     this.#answer(stream, subscription, push, errors);
   }

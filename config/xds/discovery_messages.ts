@@ -3,6 +3,7 @@ import assert from 'node:assert';
 import { fromJson, type JsonValue, toBinary } from '@bufbuild/protobuf';
 import { readAny } from '../envoy/binary.ts';
 import { descriptors } from '../envoy/descriptors.ts';
+import type { Slices } from '../../proxy/telemetry/slices.ts';
 import { WireReader } from '../envoy/wire_reader.ts';
 import type { Json } from '../resources.ts';
 
@@ -32,8 +33,8 @@ export interface Push {
 
 const RESOURCE_URL = 'type.googleapis.com/envoy.service.discovery.v3.Resource';
 
-/** @throws {WireError} */
-export function readPush(bytes: Buffer, protocol: 'sotw' | 'delta'): Push {
+/** In slices: a push may hold ten thousand resources. Rejects with a WireError. */
+export async function readPush(bytes: Buffer, protocol: 'sotw' | 'delta', slices: Slices): Promise<Push> {
   const isDelta = protocol === 'delta';
   const reader = new WireReader(bytes);
   const resources: PushedResource[] = [];
@@ -49,6 +50,7 @@ export function readPush(bytes: Buffer, protocol: 'sotw' | 'delta'): Push {
     else if (field === 2) {
       const inner = new WireReader(reader.bytes());
       resources.push(isDelta ? readResource(inner) : unwrap(readAny(inner)));
+      if ((resources.length & 63) === 0 && slices.over) await slices.next();
     } else if (field === 4) typeUrl = reader.string();
     else if (field === 5) nonce = reader.string();
     else if (field === 6 && isDelta) removed.push(reader.string());

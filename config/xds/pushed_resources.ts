@@ -149,7 +149,28 @@ function readOne(
     origin,
   };
   const complaint = check(resource);
-  return complaint === undefined ? resource : { name, version, reason: complaint, json };
+  return complaint === undefined ? new KeptResource(resource) : { name, version, reason: complaint, json };
+}
+
+/** Ten thousand decoded resources that wait for others are much to collect around: bytes are not. */
+class KeptResource implements Resource {
+  readonly type: Resource['type'];
+  readonly name: string;
+  readonly version: string;
+  readonly origin: string;
+  readonly bytes: Buffer;
+
+  constructor({ type, name, version, origin, json }: Resource) {
+    this.type = type;
+    this.name = name;
+    this.version = version;
+    this.origin = origin;
+    this.bytes = Buffer.from(JSON.stringify(json));
+  }
+
+  get json(): Json {
+    return JSON.parse(this.bytes.toString('utf8')) as Json;
+  }
 }
 
 function ownName(json: Json): string {

@@ -99,5 +99,5 @@ export class PushedVirtualHosts {
 export function withHosts(route: Resource, hosts: readonly Json[]): Resource {
   const { vhds: _, ...json } = route.json;
   const own = (json['virtual_hosts'] ?? []) as readonly Json[];
-  return { ...route, json: { ...json, virtual_hosts: [...own, ...hosts] } };
+  return { ...route, bytes: undefined, json: { ...json, virtual_hosts: [...own, ...hosts] } };
 }

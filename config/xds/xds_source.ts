@@ -47,8 +47,8 @@ export interface XdsOptions {
 }
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
-/** Resources that are taken over in one turn of the event loop. */
-const MAX_UPDATE = 500;
+/** Resources that are taken over together: below half a millisecond. */
+const MAX_UPDATE = 50;
 /** Bad resources whose last complaint is remembered. */
 const MAX_COMPLAINTS = 1000;
 /** Unknown fields that a warning has been given of. */
@@ -309,9 +309,14 @@ export class XdsSource implements ConfigSource {
     const isWanted = ({ name }: { name: string }): boolean => !isOut.has(name) && (type.isWildcard || names.has(name));
     const wanted = read.changed.filter(isWanted);
     const changed = type.resource === 'route' ? this.#withHosts(wanted, removed) : wanted;
-    for (const [name, version] of read.hashes) if (isWanted({ name })) known.set(name, version);
+    const slices = this.#slices;
+    await slices.each(read.hashes, ([name, version]) => {
+      if (isWanted({ name })) known.set(name, version);
+    });
     for (const name of removed) known.delete(name);
-    for (const { name } of good) this.#complaints.delete(`${type.message} ${name}`);
+    if (this.#complaints.size > 0) {
+      await slices.each(good, ({ name }) => this.#complaints.delete(`${type.message} ${name}`));
+    }
     if (type === VIRTUAL_HOST) this.#give(this.#virtualHosts.update(changed, removed));
     else if (type === RUNTIME) {
       for (const { name, json } of changed) sink.runtimeLayer(name, (json['layer'] ?? {}) as Json);
@@ -324,14 +329,14 @@ export class XdsSource implements ConfigSource {
       // Some at a time: each is taken over by itself, and admin and health have their turns.
       for (let start = 0; start === 0 || start < changed.length; start += MAX_UPDATE) {
         const isLast = start + MAX_UPDATE >= changed.length;
-        const upserts = changed.slice(start, start + MAX_UPDATE);
+        const upserts = changed.slice(start, start + MAX_UPDATE).filter(isWanted);
         sink.update({ upserts, removed: isLast ? gone : [], full: false, atomic: false, checked: true });
-        if (!isLast) await this.#slices.next();
+        if (!isLast && slices.over) await slices.next();
       }
     }
     this.#checks.taken(type, changed, removed);
     if (type.resource === 'scope') this.#scopes.taken(changed, removed, sink);
-    this.#count(type, push, bad, changed);
+    await this.#count(type, push, bad, changed);
     const told = new Set([...good, ...bad].map(({ name }) => name).concat(removed));
     this.#order.given(type, (name) => name === '' || told.has(name));
     return { accepted: good.filter(isWanted), removed, errors: bad.map(({ reason }) => reason) };
@@ -381,7 +386,12 @@ export class XdsSource implements ConfigSource {
     return [...known.keys()].filter((name) => !given.has(name));
   }
 
-  #count(type: XdsType, push: Push, bad: readonly { name: string }[], changed: readonly { name: string }[]): void {
+  async #count(
+    type: XdsType,
+    push: Push,
+    bad: readonly { name: string }[],
+    changed: readonly { name: string }[],
+  ): Promise<void> {
     if (type.isWildcard) {
       const counts = this.#counts(type);
       if (bad.length > 0) counts.rejected();
@@ -389,7 +399,7 @@ export class XdsSource implements ConfigSource {
       return;
     }
     for (const { name } of bad) this.#counts(type, name).rejected();
-    for (const { name } of changed) this.#counts(type, name).success(push.version);
+    await this.#slices.each(changed, ({ name }) => this.#counts(type, name).success(push.version));
   }
 
   #counts(type: XdsType, name = ''): UpdateCounts {

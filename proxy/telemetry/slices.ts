@@ -11,6 +11,15 @@ export class Slices {
     return performance.now() > this.#untilMs;
   }
 
+  /** Does `work` for all items, letting others go in between. */
+  async each<T>(items: Iterable<T>, work: (item: T) => void): Promise<void> {
+    let count = 0;
+    for (const item of items) {
+      work(item);
+      if ((++count & 15) === 0 && this.over) await this.next();
+    }
+  }
+
   /** Resolves after whatever else waits has had its turn. */
   async next(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve));

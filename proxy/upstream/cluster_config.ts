@@ -93,3 +93,9 @@ export interface TransportSocketMatch {
   readonly match: Readonly<Record<string, unknown>>;
   readonly socket: TransportSocket;
 }
+
+/** Whether the control thread has nothing to do for it: no names to look up, no health to judge, no breakers to show. */
+export function isPlain({ discovery: { kind }, outlier, healthChecks, breakers }: ClusterConfig): boolean {
+  const hasNames = kind === 'strict_dns' || kind === 'logical_dns';
+  return !hasNames && outlier === undefined && healthChecks.length === 0 && !breakers.configured;
+}

@@ -59,3 +59,35 @@ test('no request is lost while endpoints change a thousand times', async (t) => 
   assert.deepEqual([...bodies.keys()].sort(), ['200 one', '200 two']);
   assert.deepEqual(proxy.errors, []);
 });
+
+test('a push of 10,000 clusters in one message leaves the event loop its turns', async (t) => {
+  const upstream = await RawUpstream.start(t, answering());
+  const names = Array.from({ length: 10_000 }, (_, index) => `c${index}`);
+  const { ads, proxy, ready } = await startPushedProxy(t, {
+    first: {
+      clusters: [edsCluster('c0')],
+      endpoints: names.map((name) => assignment(name, upstream.port)),
+      listeners: [adsListener('l', 'r')],
+      routes: [routesTo('r', 'c0')],
+    },
+  });
+  await ready;
+  // How many are taken over between two turns of the event loop: a few milliseconds' worth.
+  let most = 0;
+  let before = 0;
+  let isOver = false;
+  const look = (): void => {
+    const now = proxy.value('cluster_manager.cluster_added');
+    most = Math.max(most, now - before);
+    before = now;
+    if (!isOver) setImmediate(look);
+  };
+  const pushed = ads.push({ clusters: names.map((name) => edsCluster(name)) });
+  setImmediate(look);
+  assert.equal((await get(proxy.port('l'))).status, 200);
+  await pushed;
+  await ads.until('all are active', () => proxy.value('cluster_manager.active_clusters') === 10_000, 30_000);
+  isOver = true;
+  assert.equal(proxy.value('cluster_manager.cluster_added'), 10_000);
+  assert.ok(most < 2000, `${most} clusters in one turn`);
+});
