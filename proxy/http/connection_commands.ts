@@ -35,6 +35,12 @@ const upstream = ({ upstreamConnection }: StreamInfo): ConnectionInfo | undefine
 export const connectionCommands: Readonly<Record<string, () => Command>> = {
   ...of(downstream, prefixed('DOWNSTREAM_', common)),
   ...of(upstream, prefixed('UPSTREAM_', common)),
+  // A connection that was to be passed on had, for Envoy, an upstream that closed.
+  UPSTREAM_DETECTED_CLOSE_TYPE:
+    () =>
+    ({ info }) =>
+      info.upstreamConnection?.closeType ??
+      (info.upstreamConnection !== undefined || info.protocol === '' ? 'Normal' : undefined),
   ...of(downstream, downstreamOnly),
   ...of(upstream, upstreamOnly),
 };

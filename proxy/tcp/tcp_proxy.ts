@@ -197,7 +197,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     if (idle !== undefined) {
       this.#idle = new Deadline(() => {
         this.#runtime.statistics.idleTimeout.inc();
-        this.#down.info.localCloseReason = 'tcp_session_idle_timeout';
+        this.#closesBecause('tcp_session_idle_timeout');
         this.#end('flush');
       });
       this.#deadlines.push(this.#idle);
@@ -233,7 +233,14 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     this.#backoff = setTimeout(() => this.#connect(), delayMs);
   }
 
+  /** Both sides. */
+  #closesBecause(reason: string): void {
+    this.#down.info.localCloseReason = reason;
+    if (this.#upstreamInfo !== undefined) this.#upstreamInfo.localCloseReason = reason;
+  }
+
   #fail(flag: ResponseFlag): void {
+    this.#down.info.localCloseReason = `tcp_initializion_failure:${FAILURE_NUMBERS[flag] ?? CONNECT_FAILED}`;
     this.#info.addFlag(flag);
     this.#end('flush');
   }
@@ -316,7 +323,7 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
   #limitDuration(limitMs: number): void {
     this.#after(limitMs, this.#runtime.services.deadlines, () => {
       this.#runtime.statistics.maxDuration.inc();
-      this.#down.info.localCloseReason = 'max_connection_duration_reached';
+      this.#closesBecause('max_connection_duration_reached');
       this.#info.addFlag('DT');
       this.#end('flush');
     });
@@ -349,6 +356,10 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
     };
   }
 }
+
+/** Envoy's UpstreamFailureReason, by number, behind a word as Envoy spells it. */
+const CONNECT_FAILED = 0;
+const FAILURE_NUMBERS: Readonly<Partial<Record<ResponseFlag, number>>> = { UH: 1, UO: 2, NC: 3 };
 
 /** As the authority of a request: that is what such clusters go by. */
 function dynamicHost(state: ReadonlyMap<string, unknown> | undefined): RequestHeaders {
