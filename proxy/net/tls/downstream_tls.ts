@@ -130,6 +130,8 @@ export class DownstreamTls implements DownstreamTransportSocket {
     stream.info.handshakeStartMs = performance.now();
     this.#pending.set(raw, { info: stream.info, raw, material: servers.material, on });
     if (first !== undefined) raw.unshift(first);
+    // Who ends in the middle of a handshake has left: the TLS socket takes this over, and has it back once it is secure.
+    raw.allowHalfOpen = false;
     const { alpn } = this.#config.common;
     const overlaps = offered.some((protocol) => alpn.includes(protocol));
     ((overlaps ? servers.withAlpn : undefined) ?? servers.withoutAlpn).emit('connection', raw);
@@ -229,6 +231,7 @@ export class DownstreamTls implements DownstreamTransportSocket {
       return;
     }
     const { info, raw, material, on } = pending;
+    socket.allowHalfOpen = true;
     socket.on('error', () => {});
     const facts = sessionFacts(socket);
     const peer = material.judge.peerOf(facts.peer);
