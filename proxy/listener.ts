@@ -15,6 +15,7 @@ import { Acceptor } from './net/acceptor.ts';
 import { type SocketAddress, socketAddress } from './net/connection_info.ts';
 import type { ListenerFilter, ListenerFilterDeps } from './net/listener_filter.ts';
 import type { NetworkFilter, NetworkFilterDeps } from './net/network_filter.ts';
+import type { HeldMemory } from './overload/heavy_streams.ts';
 import type { SocketStream } from './net/socket_stream.ts';
 import type { OpenWork } from './thread_messages.ts';
 import { limitedLog } from './telemetry/log_limit.ts';
@@ -141,6 +142,11 @@ export class ListenerRuntime {
   close(): void {
     this.stopAccepting();
     for (const open of [...this.#connections]) open.destroy();
+  }
+
+  addHeldMemory(into: HeldMemory[]): void {
+    if (this.config.bypassOverload) return;
+    for (const open of this.#connections) open.addHeldMemory(into);
   }
 
   /** Adds what is in progress to `list`, up to `most` entries. @returns how much there is. */

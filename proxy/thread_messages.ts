@@ -76,6 +76,8 @@ export type ToThread =
   | { readonly kind: 'hash-table'; readonly id: number; readonly memory: SharedArrayBuffer | undefined }
   /** Whether new connections are taken, or how long timeouts are, has changed in overload's memory. */
   | { readonly kind: 'overload' }
+  /** Streams that hold much memory are to end. */
+  | { readonly kind: 'reset-streams' }
   | { readonly kind: 'stop-accepting'; readonly scope: DrainScope }
   /** /healthcheck/fail and /healthcheck/ok. */
   | { readonly kind: 'health'; readonly failed: boolean }

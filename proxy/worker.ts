@@ -29,6 +29,7 @@ import type { FromThread, ThreadStart, ToThread } from './thread_messages.ts';
 import type { ThreadServices } from './thread_services.ts';
 import { DnsResolvers } from './upstream/dns_resolvers.ts';
 import { TokenBuckets } from './http/token_buckets.ts';
+import type { HeldMemory } from './overload/heavy_streams.ts';
 import { LimitedHandshakes } from './overload/handshake_limit.ts';
 import { CONNECTIONS_OF_ALL, ThreadOverload } from './overload/overload_state.ts';
 import { probeHost } from './upstream/health_probe.ts';
@@ -249,6 +250,12 @@ function receive(message: ToThread): void {
     case 'hash-table':
       hashTables.arrived(message.id, message.memory);
       break;
+    case 'reset-streams': {
+      const held: HeldMemory[] = [];
+      for (const listener of cells.listeners.values()) listener.addHeldMemory(held);
+      overload.shedHeavy(held);
+      break;
+    }
     case 'overload':
       for (const listener of cells.listeners.values()) listener.pauseAccepting();
       scaleTimeouts();

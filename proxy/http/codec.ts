@@ -87,4 +87,6 @@ export interface StreamEncoder {
   encodeTrailers(trailers: HeaderMap): void;
   reset(reason: ResetReason): void;
   readDisable(disabled: boolean): void;
+  /** What the peer does not take yet, or nobody has read of it; HTTP/1.1 leaves it to the connection. */
+  readonly queuedBytes?: number;
 }

@@ -2,6 +2,7 @@
 import type { ByteStream } from '../net/byte_stream.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import { Deadline } from '../net/deadlines.ts';
+import type { HeldMemory } from '../overload/heavy_streams.ts';
 import type { ActiveWork, ConnectionOwner } from '../net/network_filter.ts';
 import type { StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime, ConnectionManagerStatistics } from './connection_manager_runtime.ts';
@@ -114,6 +115,10 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
       what: `${requestHeaders.method} ${requestHeaders.path.split('?', 1)[0]}`,
       startMs: info.startMs,
     }));
+  }
+
+  addHeldMemory(into: HeldMemory[]): void {
+    into.push(...this.#streams.all());
   }
 
   /** For a side without a request: one may be on its way, so the end is not at once. */

@@ -41,6 +41,23 @@ type AnyContext = Parameters<NonNullable<Filter<unknown>['decodeHeaders']>>[0];
 
 const NONE = -1;
 
+/** The stream's end: every filter of its chain is told, whatever another one throws. */
+export function endFilters(
+  slots: readonly FilterSlot[],
+  stream: PassOwner & AnyContext,
+  failed: (filter: string, error: unknown) => void,
+): void {
+  for (const slot of slots) {
+    if (slot.filter.onDestroy === undefined) continue;
+    stream.currentSlot = slot;
+    try {
+      slot.filter.onDestroy(stream, stream.states[slot.stateIndex]);
+    } catch (error) {
+      failed(slot.name, error);
+    }
+  }
+}
+
 export class FilterPass {
   readonly decoding: boolean;
   /** Whether the headers have reached the sink. */
@@ -69,6 +86,11 @@ export class FilterPass {
     this.decoding = decoding;
     this.#slots = slots;
     this.#limitBytes = limitBytes;
+  }
+
+  /** Of the body, while it waits for a filter. */
+  get heldBytes(): number {
+    return this.#queuedBytes;
   }
 
   start(headers: RequestHeaders | ResponseHeaders, endStream: boolean): void {

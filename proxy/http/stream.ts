@@ -16,7 +16,7 @@ import { timedMatch } from '../router/timed_match.ts';
 import type { ResetReason, StreamDecoder, StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime } from './connection_manager_runtime.ts';
 import type { FilterTimer, InternalRequest, InternalResponse } from './filter.ts';
-import { FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
+import { endFilters, FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
 import { interimHead, localReply } from './local_reply.ts';
 import type { Linked } from './open_streams.ts';
@@ -93,6 +93,16 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  get heldBytes(): number {
+    const passes = this.#decodePass.heldBytes + (this.#encodePass?.heldBytes ?? 0);
+    return passes + (this.#sink?.heldBytes ?? 0) + (this.#encoder.queuedBytes ?? 0);
+  }
+
+  shed(): void {
+    this.#host.closeAfterResponse();
+    this.fail(failures.overload);
   }
 
   get signal(): AbortSignal {
@@ -307,9 +317,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     if (this.#responseSent) {
       this.info.responseCodeDetails = failure.details;
       this.#resetDownstream('local reset');
-      return;
-    }
-    this.#reply(failure.status, failure.details, failure.body, failure.grpcStatus, modifyHeaders);
+    } else this.#reply(failure.status, failure.details, failure.body, failure.grpcStatus, modifyHeaders);
   }
 
   // ── for filters ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -480,15 +488,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#sink?.abandon();
     this.#sink = undefined;
     this.#abort?.abort();
-    for (const slot of this.#slots) {
-      if (slot.filter.onDestroy === undefined) continue;
-      this.currentSlot = slot;
-      try {
-        slot.filter.onDestroy(this, this.states[slot.stateIndex]);
-      } catch (error) {
-        this.#runtime.onFilterError(slot.name, error);
-      }
-    }
+    endFilters(this.#slots, this, this.#runtime.onFilterError);
     const { statistics, accessLogs } = this.#runtime;
     statistics.streamEnded(info, this.requestComplete);
     for (const log of accessLogs) log.log(this);

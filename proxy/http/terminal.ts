@@ -14,6 +14,8 @@ export function isTerminal(filter: object): filter is TerminalFilter {
 
 /** Takes one request. Bytes are borrowed. */
 export interface RequestSink {
+  /** Of the body, while it waits or may be sent again. */
+  readonly heldBytes?: number;
   headers(headers: RequestHeaders, endStream: boolean): void;
   data(bytes: Buffer, endStream: boolean): void;
   trailers(trailers: Headers): void;

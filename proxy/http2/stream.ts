@@ -66,6 +66,10 @@ export class Http2Stream implements StreamEncoder {
     this.openedMs = nowMs;
   }
 
+  get queuedBytes(): number {
+    return this.#queuedBytes + this.#heldBytes;
+  }
+
   // ── encoding ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   encode1xx(headers: ResponseHeaders): void {

@@ -2,6 +2,7 @@
  * A connection with network filters before its terminal one: bytes that come pass `onData` of all filters in order,
  * bytes that go pass `onWrite` in reverse order. The terminal filter sees a byte stream like any other.
  */
+import type { HeldMemory } from '../overload/heavy_streams.ts';
 import type { Failure } from '../failures.ts';
 import type { MutableBody } from '../http/body.ts';
 import type { FilterResult, FilterStatus } from '../http/filter.ts';
@@ -81,6 +82,10 @@ export class FilteredConnection implements ConnectionContext, ConnectionOwner {
 
   get activeCount(): number {
     return this.#owner?.activeCount ?? 0;
+  }
+
+  addHeldMemory(into: HeldMemory[]): void {
+    this.#owner?.addHeldMemory?.(into);
   }
 
   drain(): void {

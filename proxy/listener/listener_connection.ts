@@ -11,6 +11,7 @@ import type { ByteStream } from '../net/byte_stream.ts';
 import { Deadline, type DeadlineList } from '../net/deadlines.ts';
 import type { ActiveWork, ConnectionOwner, NetworkFilter } from '../net/network_filter.ts';
 import type { SocketStream } from '../net/socket_stream.ts';
+import type { HeldMemory } from '../overload/heavy_streams.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import type { FilterChain, FilterChains } from './filter_chain.ts';
@@ -63,6 +64,10 @@ export class ListenerConnection {
 
   describeActive(): readonly ActiveWork[] {
     return this.#owner?.describeActive?.() ?? [{ what: 'TCP connection', startMs: this.stream.info.startMs }];
+  }
+
+  addHeldMemory(into: HeldMemory[]): void {
+    this.#owner?.addHeldMemory?.(into);
   }
 
   /** Of the chain it is served by; undefined before. */

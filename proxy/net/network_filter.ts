@@ -1,4 +1,5 @@
 /** The contract of network filters: the bytes of a connection, once its chain is chosen. */
+import type { HeldMemory } from '../overload/heavy_streams.ts';
 import type { LoadShedPoint } from '../overload/overload_config.ts';
 import type { BuildContext, ParsedHttpFilter } from '../build_context.ts';
 import type { MutableBody } from '../http/body.ts';
@@ -43,6 +44,8 @@ export interface ConnectionOwner {
   readonly activeCount: number;
   /** What `activeCount` counts, in words; default: one TCP connection. */
   describeActive?(): readonly ActiveWork[];
+  /** Its streams, by what each keeps in memory. */
+  addHeldMemory?(into: HeldMemory[]): void;
   /** Called once when the connection is gone. */
   onClosed: (() => void) | undefined;
 }

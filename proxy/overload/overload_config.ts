@@ -9,6 +9,7 @@ export const OVERLOAD_ACTIONS = [
   'stop_accepting_connections',
   'reject_incoming_connections',
   'reduce_timeouts',
+  'reset_high_memory_stream',
 ] as const;
 export type OverloadAction = (typeof OVERLOAD_ACTIONS)[number];
 
@@ -52,6 +53,8 @@ export interface OverloadConfig {
   readonly triggers: readonly OverloadTrigger[];
   /** global_downstream_max_connections; undefined: any number. */
   readonly maxConnections: number | undefined;
+  /** Of reset_high_memory_stream: streams that hold less than 2^N bytes stay; 0: the action is not asked for. */
+  readonly heavyFromPower: number;
   /** Of reduce_timeouts: others stay as they are. */
   readonly timerMinimums: ReadonlyMap<ScaledTimer, TimerMinimum>;
   /** TLS handshakes under way at a time, over all threads. */
@@ -120,6 +123,7 @@ export function parseOverload(json: unknown, memoryLimitBytes: number | undefine
   }
   const reducing = fields.messages('actions').find((action) => action.string('name') === `${ACTION}reduce_timeouts`);
   return {
+    heavyFromPower: parseHeavy(fields),
     timerMinimums: reducing === undefined ? NO_MINIMUMS : parseTimerMinimums(reducing),
     refreshMs: fields.durationMs('refresh_interval') ?? 1000,
     monitors,
@@ -130,6 +134,18 @@ export function parseOverload(json: unknown, memoryLimitBytes: number | undefine
     maxConnections,
     maxHandshakes,
   };
+}
+
+/** Envoy tracks nothing without the power, and then resets nothing. */
+function parseHeavy(fields: Fields): number {
+  const power = fields.message('buffer_factory_config')?.integer('minimum_account_to_track_power_of_two', 10, 56);
+  const asked = fields
+    .messages('actions')
+    .some((action) => action.string('name') === `${ACTION}reset_high_memory_stream`);
+  if (asked && power === undefined) {
+    fields.fail('buffer_factory_config', 'minimum_account_to_track_power_of_two is required to reset streams');
+  }
+  return asked ? (power as number) : 0;
 }
 
 /** As Envoy names it. */
@@ -186,6 +202,7 @@ function parseTriggers(
 /** Connections close first, then requests are answered 503, then connections are refused: before the kernel kills. */
 function byMemoryLimit(limitBytes: number | undefined): OverloadConfig {
   const none = {
+    heavyFromPower: 0,
     timerMinimums: NO_MINIMUMS,
     refreshMs: 1000,
     maxConnections: undefined,

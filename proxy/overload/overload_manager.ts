@@ -15,6 +15,7 @@ import {
 import {
   type OverloadMemory,
   pendingHandshakes,
+  setHeavyFrom,
   setLevel,
   setMaxConnections,
   setMaxHandshakes,
@@ -26,7 +27,7 @@ export interface OverloadedThreads {
   /** Where they look. */
   readonly overload: OverloadMemory;
   /** They have to look at once. */
-  broadcast(message: { readonly kind: 'overload' }): void;
+  broadcast(message: { readonly kind: 'overload' | 'reset-streams' }): void;
 }
 
 export class OverloadManager {
@@ -46,6 +47,7 @@ export class OverloadManager {
     setMaxConnections(threads.overload, config.maxConnections ?? connectionsByDescriptors());
     setMaxHandshakes(threads.overload, config.maxHandshakes);
     setTimerMinimums(threads.overload, config.timerMinimums);
+    setHeavyFrom(threads.overload, config.heavyFromPower);
     for (const { name } of config.monitors) this.#pressure.set(name, statistics.gauge(`overload.${name}.pressure`));
     for (const signal of new Set(config.triggers.map((trigger) => trigger.signal))) {
       const prefix = `overload.${fullName(signal)}`;
@@ -87,6 +89,7 @@ export class OverloadManager {
       }
       this.#set(signal, level);
     }
+    if ((this.#level.get('reset_high_memory_stream') ?? 0) > 0) this.#threads.broadcast({ kind: 'reset-streams' });
   }
 
   #set(signal: OverloadSignal, level: number): void {
@@ -113,6 +116,7 @@ const WORDS: Readonly<Record<OverloadAction, string>> = {
   stop_accepting_connections: 'new connections wait in the kernel',
   reject_incoming_connections: 'new connections are closed',
   reduce_timeouts: 'timeouts are shorter',
+  reset_high_memory_stream: 'streams that hold much memory are ended',
 };
 
 /** undefined: it cannot be read now; what held before goes on. */

@@ -2,11 +2,13 @@
 import type { Counter } from '../telemetry/statistics.ts';
 import type { HandshakeCount } from './handshake_limit.ts';
 import type { Breaker } from '../upstream/circuit_breakers.ts';
+import { type HeldMemory, shedHeavy } from './heavy_streams.ts';
 import { SCALED_TIMERS, type ScaledTimer, type TimerMinimum } from './scaled_timers.ts';
 import { fullName, type LoadShedPoint, OVERLOAD_SIGNALS, type OverloadSignal } from './overload_config.ts';
 
 /**
- * How many signals are up; the most connections, 0: any number; the most handshakes; levels in millionths, by their
+ * How many signals are up; the most connections, 0: any number; the most handshakes; from which power of
+ * two of bytes a stream is heavy; levels in millionths, by their
  * signal's index; how short timeouts may become, by their kind: milliseconds (−1: none), millionths; handshakes under
  * way, by thread.
  */
@@ -19,7 +21,8 @@ const FULL = 1_000_000;
 const SIGNALS_UP = 0;
 const MOST_CONNECTIONS = 1;
 const MOST_HANDSHAKES = 2;
-const LEVELS = 3;
+const HEAVY_FROM = 3;
+const LEVELS = 4;
 const MINIMUMS = LEVELS + OVERLOAD_SIGNALS.length;
 const HANDSHAKES = MINIMUMS + 2 * SCALED_TIMERS.length;
 /** Threads beyond share a word, which is then zeroed with either. */
@@ -57,6 +60,10 @@ export function setTimerMinimums(memory: OverloadMemory, minimums: ReadonlyMap<S
   });
 }
 
+export function setHeavyFrom(memory: OverloadMemory, power: number): void {
+  Atomics.store(new Int32Array(memory), HEAVY_FROM, power);
+}
+
 /** Of all threads. */
 export function pendingHandshakes(memory: OverloadMemory): number {
   return sumOfHandshakes(new Int32Array(memory));
@@ -77,6 +84,7 @@ const REQUESTS = indexOf('stop_accepting_requests');
 const ACCEPTING = indexOf('stop_accepting_connections');
 const CONNECTIONS = indexOf('reject_incoming_connections');
 const TIMEOUTS = indexOf('reduce_timeouts');
+const RESETS = indexOf('reset_high_memory_stream');
 
 /** A thread that comes to its timers this late sheds requests, until it comes half as late. */
 const LATE_MS = 1500;
@@ -160,6 +168,14 @@ export class ThreadOverload implements HandshakeCount {
 
   connectionClosed(): void {
     this.#connections.release('connections');
+  }
+
+  /** Ends those that hold most, as far as the pressure of now asks for it. */
+  shedHeavy(streams: readonly HeldMemory[]): void {
+    const level = Atomics.load(this.#words, RESETS) / FULL;
+    if (level === 0) return;
+    const ended = shedHeavy(streams, Atomics.load(this.#words, HEAVY_FROM), level);
+    this.#counter(`${fullName('reset_high_memory_stream')}.count`).add(ended);
   }
 
   /** How long a timeout of this kind takes under the load of now. */

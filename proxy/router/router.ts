@@ -133,8 +133,8 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
       if (connected && body.bytes > this.#keepBytes()) this.#stopKeeping();
     }
     if (attempt === undefined || !connected) {
-      if (body.bytes >= EARLY_BODY_BYTES) this.#pauseDownstream();
-    } else if (!attempt.data(bytes, endStream) && !endStream) this.#pauseDownstream();
+      if (body.bytes >= EARLY_BODY_BYTES) this.#pauseDownstream(true);
+    } else if (!attempt.data(bytes, endStream) && !endStream) this.#pauseDownstream(true);
   }
 
   trailers(trailers: Headers): void {
@@ -150,6 +150,10 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     this.#cluster?.statistics.responsePaused(disabled);
     this.#attempt?.readDisable(disabled);
     this.#hedged?.readDisable(disabled);
+  }
+
+  get heldBytes(): number {
+    return (this.body?.bytes ?? 0) + (this.#attempt?.queuedBytes ?? 0);
   }
 
   abandon(): void {
@@ -177,7 +181,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     this.stream.info.upstreamHeaderBytesSent = this.requestHeaders.wireBytes || this.requestHeaders.byteSize;
     if (!body.replayable) body.release();
     else if (body.bytes > this.#keepBytes()) this.#stopKeeping();
-    if (room || body.complete) this.#resumeDownstream();
+    if (room || body.complete) this.#pauseDownstream(false);
   }
 
   attemptUnwritable(): void {
@@ -302,7 +306,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
   }
 
   attemptDrained(): void {
-    this.#resumeDownstream();
+    this.#pauseDownstream(false);
   }
 
   // ── inside ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -432,18 +436,11 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     countSentAgain(this.#deps, this.requestHeaders, this.#route as Route, reason);
   }
 
-  #pauseDownstream(): void {
-    if (this.#downstreamPaused) return;
-    this.#downstreamPaused = true;
-    this.#cluster?.statistics.requestBackedUp(true);
-    this.stream.pauseRequest(true);
-  }
-
-  #resumeDownstream(): void {
-    if (!this.#downstreamPaused) return;
-    this.#downstreamPaused = false;
-    this.#cluster?.statistics.requestBackedUp(false);
-    this.stream.pauseRequest(false);
+  #pauseDownstream(paused: boolean): void {
+    if (this.#downstreamPaused === paused) return;
+    this.#downstreamPaused = paused;
+    this.#cluster?.statistics.requestBackedUp(paused);
+    this.stream.pauseRequest(paused);
   }
 
   /** The global timeout counts from here on. */
@@ -470,7 +467,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     this.stream.info.upstreamLastByteReceivedMs = this.#deps.nowMs();
     this.#finish();
     attempt.complete();
-    this.#resumeDownstream();
+    this.#pauseDownstream(false);
   }
 
   #fail(failure: Failure): void {

@@ -96,6 +96,10 @@ export class UpstreamRequest implements PoolRequest {
     return this.#encoder !== undefined;
   }
 
+  get queuedBytes(): number {
+    return this.#encoder?.queuedBytes ?? 0;
+  }
+
   start(): void {
     this.#waiting = true;
     this.#pool.request(this);

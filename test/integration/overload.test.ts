@@ -10,6 +10,7 @@ import {
   ThreadOverload,
 } from '../../proxy/overload/overload_state.ts';
 import type { Breaker } from '../../proxy/upstream/circuit_breakers.ts';
+import { shedHeavy } from '../../proxy/overload/heavy_streams.ts';
 import { parseOverload } from '../../proxy/overload/overload_config.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { eventually } from '../support/eventually.ts';
@@ -26,24 +27,30 @@ const action = (name: string, trigger: Json): Json => ({
 });
 
 /** A proxy whose pressure a file says. */
-async function start(t: Scope, actions: readonly Json[], more: readonly Json[] = []) {
+async function start(t: Scope, actions: readonly Json[], more: readonly Json[] = [], manager: Json = {}, route?: Json) {
   const pressure = new Pressure(t);
   const press = (value: number): void => pressure.set(value);
   const log = new LogFile(t);
   const upstream = await RawUpstream.start(t, answering());
+  const silent = await RawUpstream.start(t, () => {});
   const proxy = await startTestProxy(
     t,
     [
       httpListener({
-        routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'up' } }]),
+        routes: routeConfig([
+          ...(route === undefined ? [] : [route]),
+          { match: { prefix: '/' }, route: { cluster: 'up' } },
+        ]),
         manager: { access_log: [log.config('%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n')] },
       }),
       staticCluster('up', [upstream.port]),
+      staticCluster('silent', [silent.port]),
     ],
     {
       concurrency: 2,
       overloadConfig: parseOverload(
         {
+          ...manager,
           refresh_interval: '0.02s',
           resource_monitors: [...pressure.monitors, ...more],
           actions,
@@ -68,7 +75,7 @@ async function start(t: Scope, actions: readonly Json[], more: readonly Json[] =
     }
     throw new Error(`never ${wanted}`);
   };
-  return { proxy, press, ask, until, log };
+  return { proxy, press, ask, until, log, silent };
 }
 
 test('requests are answered 503 with OM, their connections close, the admin answers, and it ends by itself', async (t) => {
@@ -263,6 +270,59 @@ for (const [says, factors, wanted] of [
   });
 }
 
+/** Streams, and which of them are shed at this pressure. */
+function shedOf(bytes: readonly number[], level: number): number[] {
+  const shed: number[] = [];
+  const ended = shedHeavy(
+    bytes.map((heldBytes) => ({ heldBytes, shed: () => void shed.push(heldBytes) })),
+    10,
+    level,
+  );
+  assert.equal(ended, shed.length);
+  return shed;
+}
+
+test('the more pressure, the more classes of streams end, the heaviest first, fifty at a time', () => {
+  // Classes begin at 1 KB, 2 KB, 4 KB … 128 KB.
+  const bytes = [500, 1024, 5000, 200_000, 131_072, 130_000];
+  assert.deepEqual(shedOf(bytes, 0.01), [200_000, 131_072]);
+  assert.deepEqual(shedOf(bytes, 0.125), [200_000, 131_072, 130_000]);
+  assert.deepEqual(shedOf(bytes, 0.7), [200_000, 131_072, 130_000, 5000]);
+  assert.deepEqual(shedOf(bytes, 1), [200_000, 131_072, 130_000, 5000, 1024]);
+  assert.equal(shedOf(new Array<number>(80).fill(4096), 1).length, 50);
+});
+
+test('under pressure the stream that holds a large body ends with 503, others go on', async (t) => {
+  const { proxy, press, silent } = await start(
+    t,
+    [action('reset_high_memory_stream', { threshold: { value: 0.9 } })],
+    [],
+    { buffer_factory_config: { minimum_account_to_track_power_of_two: 15 } },
+    // What may have to be sent again is kept until there is an answer.
+    { match: { prefix: '/held' }, route: { cluster: 'silent', retry_policy: { retry_on: '5xx' } } },
+  );
+  const held = new RawClient(t, proxy.port()).send(
+    `POST /held HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n${'x'.repeat(50_000)}`,
+  );
+  const light = new RawClient(t, proxy.port()).send('POST /held HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc');
+  await eventually('both are sent', () => silent.received.join('').length > 50_000 && silent.received.length === 2);
+  press(1);
+  assert.match(await held.toEnd(), /^HTTP\/1.1 503 .*connection: close.*envoy overloaded$/s);
+  await proxy.counted();
+  assert.equal(proxy.value('envoy.overload_actions.reset_high_memory_stream.count'), 1);
+  assert.equal(light.received, '');
+  assert.equal(proxy.value('cluster.silent.upstream_rq_active'), 1);
+});
+
+test('streams are not to be reset without the size that they are tracked from', () => {
+  const actions = [action('reset_high_memory_stream', { threshold: { value: 0.9 } })];
+  const monitors = new Pressure({ after: () => {} }).monitors;
+  assert.match(
+    unsupportedPart({ overload_manager: { resource_monitors: monitors, actions } })?.sentence ?? '',
+    /buffer_factory_config: minimum_account_to_track_power_of_two is required/,
+  );
+});
+
 test('a listener that bypasses the overload manager takes all', async (t) => {
   const pressure = new Pressure(t);
   const upstream = await RawUpstream.start(t, answering());
@@ -310,9 +370,9 @@ test('what is not executed is refused by name, and a memory limit alone is enoug
   );
   assert.match(
     unsupportedPart({
-      overload_manager: { actions: [{ name: 'envoy.overload_actions.reset_high_memory_stream', triggers: [] }] },
+      overload_manager: { actions: [{ name: 'envoy.overload_actions.mine', triggers: [] }] },
     })?.sentence ?? '',
-    /reset_high_memory_stream" is not supported/,
+    /overload_actions.mine" is not supported/,
   );
   assert.equal(
     unsupportedPart({ overload_manager: { loadshed_points: [{ name: 'envoy.load_shed_points.mine' }] } })?.sentence,
