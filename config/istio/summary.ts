@@ -60,6 +60,7 @@ export function notYet(context: CompileContext): string[] {
       .map((object) => say(object, 'is ignored by this version.')),
     ...forGatewaysOnly(context, say),
     ...ineffectiveOutlierDetection(context, say),
+    ...unreadPolicies(context, say),
     ...danglingDestinations(context),
   ];
 }
@@ -124,6 +125,24 @@ function danglingDestinations(context: CompileContext): string[] {
         );
       } else if (subset !== '' && !(context.rule(host)?.subsets ?? []).some(({ name }) => name === subset)) {
         out.add(`${place}: no DestinationRule defines the subset "${subset}" of ${host}; requests to it get 503.`);
+      }
+    }
+  }
+  return [...out];
+}
+
+/** Fields of a DestinationRule that are known and change nothing here. */
+function unreadPolicies(context: CompileContext, say: (object: KubeObject, sentence: string) => string): string[] {
+  const out = new Set<string>();
+  for (const service of context.services) {
+    const rule = context.rule(service.host);
+    if (rule === undefined) continue;
+    for (const policy of [rule.policy, ...rule.subsets.map((subset) => subset.policy)]) {
+      for (const part of policy === undefined ? [] : [policy, ...(policy.portLevelSettings ?? [])]) {
+        if (part.loadBalancer?.zoneAwareLbSetting !== undefined)
+          out.add(say(rule.object, 'has a zoneAwareLbSetting, which is not executed; localityLbSetting is.'));
+        if (part.outlierDetection?.outlierDetectionHttpErrorCodes !== undefined)
+          out.add(say(rule.object, 'has outlierDetectionHttpErrorCodes, which are not executed; 500 to 599 count.'));
       }
     }
   }

@@ -399,6 +399,21 @@ describe('warnings', () => {
     assert.match(String(warnings(10)[0]), /ejects nothing from web.*of 2 hosts.*50 is the least/);
     assert.deepEqual(warnings(50), []);
   });
+
+  it('settings of a DestinationRule that change nothing are named, wherever they stand', () => {
+    const rule = istio(
+      'DestinationRule',
+      'web',
+      `host: web
+trafficPolicy:
+  loadBalancer: { zoneAwareLbSetting: { minSize: 6 } }
+subsets:
+- { name: v1, trafficPolicy: { portLevelSettings: [{ port: { number: 80 }, outlierDetection: { outlierDetectionHttpErrorCodes: { codes: [429] } } }] } }`,
+    );
+    const { warnings } = new Compiled(service('web', 80, ['10.0.0.1']) + rule).result;
+    assert.match(warnings.join('\n'), /DestinationRule "web" has a zoneAwareLbSetting, which is not executed/);
+    assert.match(warnings.join('\n'), /"web" has outlierDetectionHttpErrorCodes, which are not executed/);
+  });
 });
 
 describe('compile', () => {
