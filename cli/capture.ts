@@ -2,7 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { captureOptions, type CaptureValues } from './capture_flags.ts';
-import { type Family, natRules, removeInput, restoreInput, shownRules } from './capture_rules.ts';
+import { type Family, natRules, removeInput, restoreInput, shownRules, type Table } from './capture_rules.ts';
+import { mangleRules, ROUTES } from './capture_transparent.ts';
 import { CommandError, exitCodes } from './exit_codes.ts';
 import { say } from './print.ts';
 
@@ -10,21 +11,41 @@ import { say } from './print.ts';
 export function capture(values: CaptureValues): number {
   const families = familiesHere();
   if (values['show'] === true) {
-    for (const family of families) for (const line of shownRules(saved(family))) say(`${nameOf(family)}: ${line}`);
+    for (const family of families) {
+      for (const table of TABLES) {
+        for (const line of shownRules(saved(family, table))) say(`${shownName(family, table)}: ${line}`);
+      }
+    }
     return exitCodes.fine;
   }
   if (values['remove'] === true) {
-    for (const family of families) restore(family, removeInput(saved(family)));
+    for (const family of families) {
+      for (const table of TABLES) restore(family, removeInput(table, saved(family, table)));
+      routes(family, 'del');
+    }
     if (families.includes('v6')) proxySource('del');
     return exitCodes.fine;
   }
   const options = captureOptions(values);
   if (values['dryRun'] === true) {
-    for (const family of families)
+    for (const family of families) {
+      for (const rule of mangleRules(options, family)) say(`${nameOf(family)} -t mangle ${rule}`);
       for (const rule of natRules(options, family)) say(`${nameOf(family)} -t nat ${rule}`);
+      if (options.transparent) {
+        for (const route of ROUTES) say(`ip ${flagOf(family)} ${route.join(' ').replace('?', 'add')}`);
+      }
+    }
     return exitCodes.fine;
   }
-  for (const family of families) restore(family, restoreInput(natRules(options, family), saved(family)));
+  for (const family of families) {
+    const mangle = mangleRules(options, family);
+    const before = saved(family, 'mangle');
+    // Another mode may have left its own there.
+    restore(family, mangle.length > 0 ? restoreInput('mangle', mangle, before) : removeInput('mangle', before));
+    routes(family, 'del');
+    if (mangle.length > 0) routes(family, 'add');
+    restore(family, restoreInput('nat', natRules(options, family), saved(family, 'nat')));
+  }
   if (families.includes('v6')) proxySource('add');
   return exitCodes.fine;
 }
@@ -46,8 +67,22 @@ function familiesHere(): Family[] {
   return addresses.split('\n').some(isGlobal) ? ['v4', 'v6'] : ['v4'];
 }
 
-function saved(family: Family): string {
-  return command(`${nameOf(family)}-save`, ['-t', 'nat'], undefined);
+const TABLES = ['mangle', 'nat'] as const;
+const flagOf = (family: Family): string => (family === 'v4' ? '-4' : '-6');
+const shownName = (family: Family, table: Table): string =>
+  table === 'nat' ? nameOf(family) : `${nameOf(family)} -t ${table}`;
+
+function saved(family: Family, table: Table): string {
+  return command(`${nameOf(family)}-save`, ['-t', table], undefined);
+}
+
+/** The rule and the table of routes of TPROXY. What is to go may never have been there. */
+function routes(family: Family, what: 'add' | 'del'): void {
+  for (const route of ROUTES) {
+    const words = [flagOf(family), ...route.map((word) => (word === '?' ? what : word))];
+    if (what === 'add') command('ip', words, undefined);
+    else spawnSync('ip', words);
+  }
 }
 
 /** One transaction: all of it, or nothing. */

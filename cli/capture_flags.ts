@@ -13,7 +13,12 @@ const FLAGS: readonly (readonly [flags: string, says: string, preset: string, an
   ['-e, --inbound-tunnel-port <port>', 'HBONE, left alone', '15008'],
   ['-u, --proxy-uid <uids>', "the proxy's user", '1337'],
   ['-g, --proxy-gid <gids>', "the proxy's group", '1337'],
-  ['-m, --istio-inbound-interception-mode <mode>', 'REDIRECT', 'REDIRECT', 'sidecar.istio.io/interceptionMode'],
+  [
+    '-m, --istio-inbound-interception-mode <mode>',
+    'REDIRECT or TPROXY',
+    'REDIRECT',
+    'sidecar.istio.io/interceptionMode',
+  ],
   [
     '-b, --istio-inbound-ports <ports>',
     'captured inbound; * for all',
@@ -84,10 +89,11 @@ export function captureOptions(values: CaptureValues): CaptureOptions {
     return (annotation === undefined ? undefined : annotations.get(annotation)) ?? preset;
   };
   const mode = text('istio-inbound-interception-mode');
-  if (mode !== 'REDIRECT') {
-    refuse(`--istio-inbound-interception-mode REDIRECT is what there is, got "${mode}"; NONE needs no rules`);
+  if (mode !== 'REDIRECT' && mode !== 'TPROXY') {
+    refuse(`--istio-inbound-interception-mode wants REDIRECT or TPROXY, got "${mode}"; NONE needs no rules`);
   }
   return {
+    transparent: mode === 'TPROXY',
     outboundPort: one(text('envoy-port'), '--envoy-port'),
     inboundPort: one(text('inbound-capture-port'), '--inbound-capture-port'),
     tunnelPort: one(text('inbound-tunnel-port'), '--inbound-tunnel-port'),

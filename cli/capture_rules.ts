@@ -9,6 +9,8 @@
 
 /** What to capture. Lists of `*` mean everything. */
 export interface CaptureOptions {
+  /** Inbound connections keep the client's address (TPROXY) instead of being redirected. */
+  readonly transparent: boolean;
   readonly outboundPort: number;
   readonly inboundPort: number;
   /** HBONE; never redirected. */
@@ -31,11 +33,18 @@ export interface CaptureOptions {
 
 export type Family = 'v4' | 'v6';
 
-/** Chains of our own, in nat; nobody else's rules stand in them. */
-export const CHAINS = ['ISTIO_INBOUND', 'ISTIO_REDIRECT', 'ISTIO_IN_REDIRECT', 'ISTIO_OUTPUT'] as const;
+export type Table = 'nat' | 'mangle';
+
+/** Chains of our own; nobody else's rules stand in them. */
+export const CHAINS: Readonly<Record<Table, readonly string[]>> = {
+  nat: ['ISTIO_INBOUND', 'ISTIO_REDIRECT', 'ISTIO_IN_REDIRECT', 'ISTIO_OUTPUT'],
+  mangle: ['ISTIO_INBOUND', 'ISTIO_DIVERT', 'ISTIO_TPROXY'],
+};
+/** Istio's mark of packets for the proxy's transparent sockets, and of what comes from them with a client's address. */
+export const TO_PROXY = 1337;
 /** Tells rules of ours in chains that others use too. */
-const MARK = '-m comment --comment pillion';
-const ADDRESSES = {
+export const MARK = '-m comment --comment pillion';
+export const ADDRESSES = {
   v4: { loopback: '127.0.0.1/32', proxySource: '127.0.0.6/32', host: 32 },
   v6: { loopback: '::1/128', proxySource: '::6/128', host: 128 },
 } as const;
@@ -61,8 +70,8 @@ function excludedInterfaces({ excludeInterfaces }: CaptureOptions): string[] {
   ]);
 }
 
-function inboundRules({ inboundPorts, excludeInboundPorts, tunnelPort }: CaptureOptions): string[] {
-  if (inboundPorts.length === 0) return [];
+function inboundRules({ transparent, inboundPorts, excludeInboundPorts, tunnelPort }: CaptureOptions): string[] {
+  if (transparent || inboundPorts.length === 0) return [];
   const rules = ['-A PREROUTING -p tcp -j ISTIO_INBOUND', `-A ISTIO_INBOUND -p tcp --dport ${tunnelPort} -j RETURN`];
   if (!inboundPorts.includes('*')) {
     return [...rules, ...inboundPorts.map((port) => `-A ISTIO_INBOUND -p tcp --dport ${port} -j ISTIO_IN_REDIRECT`)];
@@ -80,6 +89,8 @@ function outboundRules(options: CaptureOptions, family: Family): string[] {
   const rules = options.excludeOutboundPorts.map((port) => `-A ISTIO_OUTPUT -p tcp --dport ${port} -j RETURN`);
   // What the proxy sends to the application has arrived.
   rules.push(`-A ISTIO_OUTPUT -o lo -s ${proxySource} -j RETURN`);
+  // With a client's source address it is on its way to the application: never to be redirected to the proxy again.
+  if (options.transparent) rules.push(`-A ISTIO_OUTPUT -p tcp -m mark --mark ${TO_PROXY} -j RETURN`);
   const notSelf = dnsServers === undefined ? `! --dport ${tunnelPort}` : `-m multiport ! --dports 53,${tunnelPort}`;
   const notDns = dnsServers === undefined ? '' : ' -p tcp ! --dport 53';
   const owners = [
@@ -152,17 +163,18 @@ const hostRange = (address: string, family: Family): string => `${address}/${ADD
 /**
  * What iptables-restore --noflush makes of what stands there: our rules, once. Chains of our own are emptied by being
  * declared; rules of ours in other chains are taken out first.
- * @param saved what iptables-save says of the nat table.
+ * @param saved what iptables-save says of the table.
  */
-export function restoreInput(rules: readonly string[], saved: string): string {
-  return ['*nat', ...CHAINS.map((chain) => `:${chain} - [0:0]`), ...ownRules(saved), ...rules, 'COMMIT', ''].join('\n');
+export function restoreInput(table: Table, rules: readonly string[], saved: string): string {
+  const chains = CHAINS[table].map((chain) => `:${chain} - [0:0]`);
+  return [`*${table}`, ...chains, ...ownRules(saved), ...rules, 'COMMIT', ''].join('\n');
 }
 
 /** Takes all of it out again. */
-export function removeInput(saved: string): string {
-  const there = CHAINS.filter((chain) => saved.includes(`\n:${chain} `));
+export function removeInput(table: Table, saved: string): string {
+  const there = CHAINS[table].filter((chain) => saved.includes(`\n:${chain} `));
   return [
-    '*nat',
+    `*${table}`,
     ...there.map((chain) => `-F ${chain}`),
     ...ownRules(saved),
     ...there.map((chain) => `-X ${chain}`),

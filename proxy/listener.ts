@@ -93,7 +93,11 @@ export class ListenerRuntime {
       listen,
       address: socketAddress(ip, port),
       nowMs: this.#services.nowMs,
-      onConnection: (stream) => this.#accepted(stream, this.config.useOriginalDst),
+      onConnection: (stream) => {
+        // The kernel has left the address as it was dialled; the listener's own port was dialled itself.
+        if (this.config.transparent) stream.info.localAddressRestored = stream.info.localAddress.port !== acceptor.port;
+        this.#accepted(stream, this.config.useOriginalDst);
+      },
       onError: (error) =>
         this.#services.log.log('warning', 'listener', `Listener "${this.config.name}": ${error.message}`),
     });

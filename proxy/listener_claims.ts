@@ -70,6 +70,6 @@ export class ListenerClaims {
   }
 }
 
-function keysOf({ name, bindToPort, addresses }: ListenerConfig): string[] {
-  return bindToPort ? addresses.map((address) => addressKey(name, address)) : [];
+function keysOf(config: ListenerConfig): string[] {
+  return config.bindToPort ? config.addresses.map((address) => addressKey(config, address)) : [];
 }

@@ -16,6 +16,8 @@ export interface ListenerConfig {
   readonly bindToPort: boolean;
   /** Connections go on at the listener of the address that the client had dialled, where there is one. */
   readonly useOriginalDst: boolean;
+  /** Takes connections to addresses that are not the machine's (TPROXY); their local address is what was dialled. */
+  readonly transparent: boolean;
   readonly direction: 'inbound' | 'outbound' | undefined;
   readonly listenerFilters: readonly ListenerFilterConfig[];
   /** Default 15,000; 0: none. */

@@ -36,9 +36,13 @@ export class ListeningSockets {
     const sockets: ListeningSocket[] = [];
     for (const [index, key] of keys.entries()) {
       const { ip, port, ipv4Compat } = config.addresses[index] as ListenerAddress;
+      const { transparent } = config;
       let open = this.#byAddress.get(key);
       if (open === undefined) {
-        open = { socket: await ListeningSocket.open(ip, port, this.#threads, { ipv4Compat }), users: new Set() };
+        open = {
+          socket: await ListeningSocket.open(ip, port, this.#threads, { ipv4Compat, transparent }),
+          users: new Set(),
+        };
         this.#byAddress.set(key, open);
       }
       const [other] = [...open.users].filter((user) => user !== name);
@@ -97,9 +101,9 @@ export class ListeningSockets {
     }
   }
 
-  #keysOf({ name, direction, bindToPort, addresses }: ListenerConfig): string[] {
-    const stopped = this.#stopped !== undefined && inScope(this.#stopped, direction);
-    return bindToPort && !stopped ? addresses.map((address) => addressKey(name, address)) : [];
+  #keysOf(config: ListenerConfig): string[] {
+    const stopped = this.#stopped !== undefined && inScope(this.#stopped, config.direction);
+    return config.bindToPort && !stopped ? config.addresses.map((address) => addressKey(config, address)) : [];
   }
 
   /** Of all listeners that have a socket. */
@@ -119,8 +123,11 @@ export class ListeningSockets {
 }
 
 /** Port 0 is another one for each listener. */
-export function addressKey(listener: string, { ip, port, ipv4Compat }: ListenerAddress): string {
-  const families = ipv4Compat === true ? ' both' : '';
+export function addressKey(
+  { name: listener, transparent }: ListenerConfig,
+  { ip, port, ipv4Compat }: ListenerAddress,
+): string {
+  const families = `${ipv4Compat === true ? ' both' : ''}${transparent ? ' transparent' : ''}`;
   return port === 0 && !ip.startsWith('/') ? `${ip} 0 ${listener}${families}` : `${ip} ${port}${families}`;
 }
 

@@ -48,6 +48,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
     addresses,
     bindToPort: fields.boolean('bind_to_port') ?? true,
     useOriginalDst: fields.boolean('use_original_dst') ?? false,
+    transparent: fields.boolean('transparent') ?? false,
     listenerFilters: buildListenerFilters(fields, filterChains, (warning) => warnings.push(warning)),
     listenerFiltersTimeoutMs: fields.durationMs('listener_filters_timeout') ?? DEFAULT_FILTERS_TIMEOUT_MS,
     continueOnListenerFiltersTimeout: fields.boolean('continue_on_listener_filters_timeout') ?? false,
@@ -69,7 +70,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
 
 /** What would change where or how connections are taken, and is not done. */
 function refuseUnsupported(listener: Fields): void {
-  for (const flag of ['transparent', 'freebind', 'use_proxy_proto']) {
+  for (const flag of ['freebind', 'use_proxy_proto']) {
     if (listener.boolean(flag) === true) listener.fail(flag, 'is not supported');
   }
   for (const message of ['internal_listener', 'api_listener', 'udp_listener_config', 'fcds_config']) {

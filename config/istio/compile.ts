@@ -10,8 +10,8 @@ import { explicitListeners } from './explicit_listeners.ts';
 import { hostCaptures } from './host_capture.ts';
 import { inboundClusters, inboundPassthrough } from './inbound_cluster.ts';
 import { boundInbound, virtualInbound } from './inbound_listener.ts';
-import { meshConfig } from './mesh.ts';
-import { type Locality, type MeshService, parseLocality } from './model.ts';
+import { type MeshConfig, meshConfig } from './mesh.ts';
+import { type Instance, type Locality, type MeshService, parseLocality } from './model.ts';
 import { boundListeners, outboundListeners } from './outbound_listeners.ts';
 import { outboundResources } from './outbound_cluster.ts';
 import { dynamicForwardProxy, passthroughClusters } from './passthrough_cluster.ts';
@@ -23,7 +23,7 @@ import { readObjects, type Registry } from './registry.ts';
 import { boundRoutes, explicitRoutes, sidecarRoutes } from './route_configurations.ts';
 import { type ClientFamilies, ServiceEndpoints } from './service_endpoints.ts';
 import { allWorkloads, notYet, serviceSummaries } from './summary.ts';
-import type { CompileInput, CompileResult, Workload } from './target.ts';
+import type { CompileInput, CompileResult, ProxyIdentity, Workload } from './target.ts';
 import { sidecarFor } from './sidecar.ts';
 import { sidecarScope } from './sidecar_scope.ts';
 import { RouteRules, routingRules } from './virtual_hosts.ts';
@@ -42,6 +42,7 @@ export function compile(input: CompileInput): CompileResult {
     namespace: input.proxy?.namespace ?? 'default',
     labels: input.proxy?.labels ?? {},
     ips: input.proxy?.ips ?? [],
+    transparent: interceptionMode(registry, mesh, input.proxy) === 'TPROXY',
     locality: localityOf(registry, input.proxy),
   };
   const visible = visibleServices(registry.services, client.namespace);
@@ -122,10 +123,17 @@ function refuseForeignCode(context: CompileContext, known: boolean): void {
 function localityOf({ instances }: Registry, proxy: CompileInput['proxy']): Locality {
   const label = proxy?.labels['istio-locality'] ?? proxy?.labels['topology.istio.io/locality'];
   if (label !== undefined || proxy === undefined) return parseLocality(label, '.');
-  const own = instances.all.find(
-    ({ workload }) => workload.name === proxy.name && workload.namespace === proxy.namespace,
-  );
-  return own?.locality ?? parseLocality(undefined);
+  return ownInstance(instances, proxy)?.locality ?? parseLocality(undefined);
+}
+
+/** Of the workload's own Pod, by its annotation, else of the mesh. */
+function interceptionMode({ instances }: Registry, mesh: MeshConfig, proxy: CompileInput['proxy']): string {
+  const own = proxy === undefined ? undefined : ownInstance(instances, proxy);
+  return own?.object.annotations['sidecar.istio.io/interceptionMode'] ?? mesh.interceptionMode;
+}
+
+function ownInstance({ all }: Registry['instances'], proxy: ProxyIdentity): Instance | undefined {
+  return all.find(({ workload }) => workload.name === proxy.name && workload.namespace === proxy.namespace);
 }
 
 function familiesOf(ips: readonly string[]): ClientFamilies {

@@ -17,6 +17,8 @@ export interface Client {
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly ips: readonly string[];
+  /** iptables leave it the addresses of those who call (TPROXY), and the application is to see them. */
+  readonly transparent: boolean;
   /** Where it stands; empty where nothing says so. */
   readonly locality: Locality;
 }

@@ -29,6 +29,13 @@ import { isHttp, isHttp2, type Protocol } from './protocol.ts';
 import { statsFilter, TCP_PROXY, tcpProxyFilter } from './tcp_chains.ts';
 import type { WorkloadPolicy } from './workload_policy.ts';
 
+/** Istio's mark: by it the kernel leads the application's answers back to the proxy. */
+const ORIGINAL_SOURCE = extension(
+  'envoy.filters.listener.original_src',
+  'envoy.extensions.filters.listener.original_src.v3.OriginalSrc',
+  { mark: 1337 },
+);
+
 /** One port, or all that no service names. */
 interface Place {
   /** undefined: the catch-all. */
@@ -59,10 +66,12 @@ export function virtualInbound(context: CompileContext, policy: WorkloadPolicy):
     ],
     listener_filters: [
       extension('envoy.filters.listener.original_dst', 'envoy.extensions.filters.listener.original_dst.v3.OriginalDst'),
+      ...(context.client.transparent ? [ORIGINAL_SOURCE] : []),
       ...inspectorJson(context, 'tls', chains, needsTlsInspector),
       ...inspectorJson(context, 'http', chains, needsHttpInspector),
     ],
     ...byBytes(context.mesh),
+    ...(context.client.transparent && { transparent: true }),
     ...accessLog(context),
     traffic_direction: 'INBOUND',
     max_connections_to_accept_per_socket_event: 1,

@@ -65,6 +65,8 @@ export interface MeshConfig {
   /** Of virtualOutbound and virtualInbound. */
   readonly outboundPort: number;
   readonly inboundPort: number;
+  /** Of workloads that say nothing themselves. */
+  readonly interceptionMode: 'REDIRECT' | 'TPROXY' | 'NONE';
   /** Sentences about fields without effect. */
   readonly warnings: readonly string[];
   /** undefined: on, with Istio's order. */
@@ -115,7 +117,10 @@ const MESH_SHAPE = {
   tcpKeepalive: KEEPALIVE,
   defaultProviders: openMessage({ metrics: list(text), tracing: list(text), accessLogging: list(text) }),
   enableTracing: boolean,
-  defaultConfig: openMessage({ tracing: openMessage({ sampling: number(0, 100) }) }),
+  defaultConfig: openMessage({
+    tracing: openMessage({ sampling: number(0, 100) }),
+    interceptionMode: oneOf('REDIRECT', 'TPROXY', 'NONE'),
+  }),
   extensionProviders: list(PROVIDER),
   proxyHttpPort: int32,
   localityLbSetting: LOCALITY_SETTING,
@@ -166,6 +171,7 @@ export function meshConfig(json: Readonly<Record<string, unknown>>, origin = 'Me
     defaultInboundHttpRetry: mesh.defaultInboundHttpRetryPolicy,
     outboundPort: mesh.proxyListenPort ?? 15_001,
     inboundPort: mesh.proxyInboundListenPort ?? 15_006,
+    interceptionMode: mesh.defaultConfig?.interceptionMode ?? 'REDIRECT',
     warnings: meshWarnings(json, Object.keys(MESH_SHAPE)),
     localityLbSetting: mesh.localityLbSetting,
     authorizers: mesh.extensionProviders ?? [],

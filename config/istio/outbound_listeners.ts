@@ -256,6 +256,7 @@ function virtualOutbound(context: CompileContext): Resource {
       },
     ],
     use_original_dst: true,
+    ...(context.client.transparent && { transparent: true }),
     ...accessLog(context),
     traffic_direction: 'OUTBOUND',
     max_connections_to_accept_per_socket_event: 1,

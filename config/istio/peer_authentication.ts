@@ -49,7 +49,7 @@ export class MutualTlsModes {
   readonly #ports = new Map<number, { readonly mode: MutualTlsMode; readonly object: KubeObject }>();
 
   /** `all`: oldest first. Port beats selector beats namespace beats mesh; at one level the oldest wins. */
-  constructor(all: readonly PeerAuthentication[], client: Omit<Client, 'locality'>, rootNamespace: string) {
+  constructor(all: readonly PeerAuthentication[], client: Pick<Client, 'namespace' | 'labels'>, rootNamespace: string) {
     const own = all.filter(({ object, spec }) => holdsFor(object, spec, client, rootNamespace));
     const level = (wanted: (policy: PeerAuthentication) => boolean) => own.find(wanted);
     const selected = own.filter(

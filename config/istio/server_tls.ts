@@ -21,11 +21,11 @@ export class ServerTls {
   takes({ instance, port }: Endpoint): boolean {
     if (!instance.mutualTls) return false;
     if (this.#everywhere) return true;
-    const { namespace, labels, ips } = instance.workload;
+    const { namespace, labels } = instance.workload;
     const key = `${namespace} ${JSON.stringify(labels)}`;
     let modes = this.#modes.get(key);
     if (modes === undefined) {
-      modes = new MutualTlsModes(this.#policies, { namespace, labels, ips }, this.#rootNamespace);
+      modes = new MutualTlsModes(this.#policies, { namespace, labels }, this.#rootNamespace);
       this.#modes.set(key, modes);
     }
     return modes.of(port) !== 'DISABLE';

@@ -38,7 +38,7 @@ export function checkScope(scope: PolicyScope): void {
 export function holdsFor(
   object: KubeObject,
   scope: PolicyScope,
-  client: Omit<Client, 'locality'>,
+  client: Pick<Client, 'namespace' | 'labels'>,
   rootNamespace: string,
 ): boolean {
   if (scope.targetRef !== undefined || (scope.targetRefs ?? []).length > 0) return false;

@@ -4,6 +4,7 @@ import { SocketInfo } from './acceptor.ts';
 import { type ConnectionInfo, socketAddress, type SocketAddress } from './connection_info.ts';
 import { applyKeepAlive, boundSocket, type SocketOptions, sourceFor } from './socket_options.ts';
 import { asOneEvent, descriptorOf, ReadTarget, SocketStream } from './socket_stream.ts';
+import { type OriginalSource, socketFrom } from './original_source.ts';
 import type { UpstreamTransport } from './tls/upstream_tls.ts';
 
 export interface ConnectOptions {
@@ -13,6 +14,8 @@ export interface ConnectOptions {
   readonly transport?: UpstreamTransport | undefined;
   /** What is sent before anything else, before TLS too. */
   readonly first?: ((own: ConnectionInfo) => Buffer) | undefined;
+  /** Whose address the connection comes from, where its family is the host's; undefined: as `socket` says. */
+  readonly from?: OriginalSource | undefined;
   nowMs(): number;
   onConnected(stream: SocketStream): void;
   /** The message says why in Envoy's words (`delayed connect error: Connection refused`). Never after onConnected. */
@@ -32,7 +35,9 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
   const common = { allowHalfOpen: true, noDelay: true, ...(onread !== undefined && { onread }) };
   let done = false;
   let handshake: ConnectAttempt | undefined;
-  const socket = openSocket(options, common);
+  const opened = openSocket(options, common);
+  if (typeof opened === 'string') return failLater(options, opened);
+  const socket = opened;
   socket.once('connect', () => {
     if (done) return;
     socket.removeListener('error', failed);
@@ -75,9 +80,20 @@ export function openConnection(options: ConnectOptions): ConnectAttempt {
 
 type CommonOptions = Pick<TcpNetConnectOpts, 'allowHalfOpen' | 'noDelay' | 'onread'>;
 
-function openSocket({ address, socket }: ConnectOptions, common: CommonOptions): Socket {
+/** Nothing was begun; the callback comes later all the same. */
+function failLater({ onFailed }: ConnectOptions, reason: string): ConnectAttempt {
+  const later = setImmediate(() => onFailed(`immediate connect error: ${reason}`));
+  return { abort: () => clearImmediate(later) };
+}
+
+/** A string says why there is none. */
+function openSocket({ address, socket, from }: ConnectOptions, common: CommonOptions): Socket | string {
   const { ip, port } = address;
   if (port === 0 && ip.startsWith('/')) return connect({ ...common, path: ip });
+  if (from !== undefined && from.ip.includes(':') === ip.includes(':')) {
+    const made = socketFrom(from, common);
+    return typeof made === 'string' ? made : made.connect({ host: ip, port });
+  }
   const source = sourceFor(ip, socket);
   if (source === undefined) return connect({ ...common, host: ip, port });
   const bound = boundSocket(source, common);

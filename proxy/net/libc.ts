@@ -43,6 +43,14 @@ export function setIntOption(fd: number, level: number, option: number, value: n
   return libc().setsockopt(fd, level, option, bytes, 4) === 0;
 }
 
+const IP_TRANSPARENT = 19;
+const IPV6_TRANSPARENT = 75;
+
+/** Addresses that are not the machine's may be bound, and connections to them accepted. @returns false without CAP_NET_ADMIN. */
+export function makeTransparent(fd: number, isV6: boolean): boolean {
+  return isV6 ? setIntOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1) : setIntOption(fd, SOL_IP, IP_TRANSPARENT, 1);
+}
+
 /** undefined: the kernel does not know the option. */
 export function intOption(fd: number, level: number, option: number): number | undefined {
   const value = Buffer.alloc(4);

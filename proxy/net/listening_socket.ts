@@ -9,6 +9,7 @@ import {
   AF_INET6,
   hasLibc,
   libc,
+  makeTransparent,
   setIntOption,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -52,6 +53,8 @@ export interface ListeningOptions {
   readonly backlog?: number;
   /** An IPv6 address takes IPv4 connections too. Default false. */
   readonly ipv4Compat?: boolean | undefined;
+  /** Takes connections to any address that the kernel leads there (TPROXY). Default false. */
+  readonly transparent?: boolean | undefined;
 }
 
 /** Whether descriptors can be shared: elsewhere one thread opens the address itself. */
@@ -74,12 +77,19 @@ export class ListeningSocket {
     ip: string,
     port: number,
     threads: number,
-    { backlog = DEFAULT_BACKLOG, ipv4Compat = false }: ListeningOptions = {},
+    options: ListeningOptions = {},
   ): Promise<ListeningSocket> {
     // An exclusive bind first: a process of the same user with SO_REUSEPORT would share the port without a word.
-    const real = await probe(ip, port, ipv4Compat);
+    const real = await probe(ip, port, options.ipv4Compat ?? false);
+    if (options.transparent === true && (ip.startsWith('/') || !canShareDescriptors)) {
+      throw new BindError(
+        ip,
+        port,
+        Object.assign(new Error('transparent listeners are for IP on Linux'), { code: 'EOPNOTSUPP' }),
+      );
+    }
     if (ip.startsWith('/') || !canShareDescriptors) return new ListeningSocket(ip, real, []);
-    const descriptors = Array.from({ length: threads }, () => openDescriptor(ip, real, backlog, ipv4Compat));
+    const descriptors = Array.from({ length: threads }, () => openDescriptor(ip, real, options));
     return new ListeningSocket(ip, real, descriptors);
   }
 
@@ -113,13 +123,22 @@ function probe(ip: string, port: number, ipv4Compat: boolean): Promise<number> {
   });
 }
 
-function openDescriptor(ip: string, port: number, backlog: number, ipv4Compat: boolean): number {
+function openDescriptor(
+  ip: string,
+  port: number,
+  { backlog = DEFAULT_BACKLOG, ipv4Compat = false, transparent = false }: ListeningOptions,
+): number {
   const v6 = ip.includes(':');
   const descriptor = libc().socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const one = Buffer.from([1, 0, 0, 0]);
   libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, one, 4);
   libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, one, 4);
   if (v6) setIntOption(descriptor, SOL_IPV6, IPV6_V6ONLY, ipv4Compat ? 0 : 1);
+  if (transparent && !makeTransparent(descriptor, v6)) {
+    libc().close(descriptor);
+    const error = new Error('a transparent listener wants the capability NET_ADMIN');
+    throw new BindError(ip, port, Object.assign(error, { code: 'EPERM' }));
+  }
   const address = socketAddressBytes(ip, port);
   if (libc().bind(descriptor, address, address.length) !== 0 || libc().listen(descriptor, backlog) !== 0) {
     libc().close(descriptor);

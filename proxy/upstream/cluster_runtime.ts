@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import type { Failure } from '../failures.ts';
 import type { Metadata } from '../http/stream_info.ts';
 import { type ProxiedConnection, type ProxyHeaderConfig, proxiedKey, proxyHeader } from '../net/proxy_header.ts';
+import { originalSource } from '../net/original_source.ts';
 import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { ThreadServices } from '../thread_services.ts';
 import { AggregateHosts, type AggregateLevel } from './aggregate_hosts.ts';
@@ -41,7 +42,7 @@ interface ProtocolPools {
 
 /** Pools of a host for different server names and ALPN lists; the oldest goes. Names come from clients. */
 const MAX_SPECIAL_POOLS = 64;
-/** Pools of a host for different clients in PROXY headers: each has connections of its own. */
+/** Pools of a host for different clients, in PROXY headers or by source address: each has connections of its own. */
 const MAX_PROXIED_POOLS = 1024;
 /** Original-destination hosts kept at a time; the oldest goes. */
 const MAX_ORIGINAL_HOSTS = 1024;
@@ -228,6 +229,8 @@ export class ClusterRuntime implements Cluster {
     const protocol = configured === 'downstream' ? (downstreamProtocol === 'HTTP/2' ? 'http2' : 'http1') : configured;
     let key = pools.tls !== undefined && wish !== undefined ? this.#tls.key(wish, protocol) : '';
     if (pools.header !== undefined && proxied !== undefined) key += ` ${proxiedKey(proxied)}`;
+    const from = originalSource(proxied?.filterState);
+    if (from !== undefined) key += ` from ${from.ip}`;
     if (key !== '') return this.#specialPool(host, pools, priority, protocol, wish, proxied, key);
     const byProtocol = pools[priority];
     let pool = byProtocol[protocol];
@@ -272,7 +275,8 @@ export class ClusterRuntime implements Cluster {
     const transport = pools.tls?.transport(this.#tls.options(host, wish, protocol));
     pool = this.#makePool(host, priority, protocol, transport, proxied);
     pools.special.set(key, pool);
-    if (pools.special.size > (pools.header === undefined ? MAX_SPECIAL_POOLS : MAX_PROXIED_POOLS)) {
+    const perClient = pools.header !== undefined || originalSource(proxied?.filterState) !== undefined;
+    if (pools.special.size > (perClient ? MAX_PROXIED_POOLS : MAX_SPECIAL_POOLS)) {
       const [oldest] = pools.special;
       if (oldest !== undefined) {
         pools.special.delete(oldest[0]);
@@ -324,6 +328,7 @@ export class ClusterRuntime implements Cluster {
       socket: config.socket,
       transport,
       first: header === undefined ? undefined : (own) => proxyHeader(header, proxied, own),
+      from: originalSource(proxied?.filterState),
       deadlines,
       nowMs,
     };

@@ -20,7 +20,8 @@ export class ConnectionAttempt {
 
   constructor(owner: AttemptOwner) {
     this.#owner = owner;
-    const { host, statistics, connectTimeout, socket, transport, first, nowMs, protocol, deadlines } = owner.options;
+    const { host, statistics, connectTimeout, socket, transport, first, from, nowMs, protocol, deadlines } =
+      owner.options;
     const startMs = nowMs();
     statistics.cxTotal.inc();
     if (protocol === 'http1') statistics.cxHttp1Total.inc();
@@ -37,6 +38,7 @@ export class ConnectionAttempt {
       socket,
       transport,
       first,
+      from,
       nowMs,
       onConnected: (stream) => {
         this.#deadline.cancel();

@@ -3,6 +3,7 @@ import type { ResetReason, StreamDecoder, StreamEncoder } from '../http/codec.ts
 import type { Http2Config } from '../http/http2_config.ts';
 import type { ConnectionInfo } from '../net/connection_info.ts';
 import type { DeadlineList } from '../net/deadlines.ts';
+import type { OriginalSource } from '../net/original_source.ts';
 import type { SocketOptions } from '../net/socket_options.ts';
 import type { UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { Breaker } from './circuit_breakers.ts';
@@ -59,6 +60,8 @@ export interface PoolOptions {
   readonly transport: UpstreamTransport | undefined;
   /** What a connection begins with, before TLS too. */
   readonly first: ((own: ConnectionInfo) => Buffer) | undefined;
+  /** Whose address connections come from; undefined: as `socket` says. */
+  readonly from: OriginalSource | undefined;
   readonly deadlines: { list(durationMs: number): DeadlineList };
   nowMs(): number;
 }

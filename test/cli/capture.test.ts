@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { captureOptions } from '../../cli/capture_flags.ts';
 import { natRules } from '../../cli/capture_rules.ts';
+import { mangleRules } from '../../cli/capture_transparent.ts';
 import { CommandError } from '../../cli/exit_codes.ts';
 import { NetNamespace, skipWithoutNetNamespaces } from '../support/net_namespace.ts';
 import { pillion, root, runPillion } from '../support/pillion_process.ts';
@@ -28,6 +29,38 @@ test("capture writes Istio's rules in Istio's order when nothing is said", () =>
     '-A ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN',
     '-A ISTIO_OUTPUT -j ISTIO_REDIRECT',
   ]);
+});
+
+test("capture writes Istio's mangle rules in TPROXY mode, and leaves what has a client's address alone", () => {
+  const options = captureOptions({ annotation: ['sidecar.istio.io/interceptionMode=TPROXY'] });
+  const own = (rule: string): string => rule.replace(' -m comment --comment pillion', '');
+  assert.deepEqual(mangleRules(options, 'v6').map(own), [
+    '-A ISTIO_DIVERT -j MARK --set-mark 1337',
+    '-A ISTIO_DIVERT -j ACCEPT',
+    '-A ISTIO_TPROXY ! -d ::1/128 -p tcp -j TPROXY --tproxy-mark 1337/0xffffffff --on-port 15006',
+    '-A PREROUTING -p tcp -j ISTIO_INBOUND',
+    '-A ISTIO_INBOUND -p tcp -m mark --mark 1337 -j RETURN',
+    '-A ISTIO_INBOUND -p tcp -s ::6/128 -i lo -j RETURN',
+    '-A ISTIO_INBOUND -p tcp -i lo -m mark ! --mark 1338 -j RETURN',
+    '-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN',
+    '-A ISTIO_INBOUND -p tcp --dport 15020 -j RETURN',
+    '-A ISTIO_INBOUND -p tcp --dport 15021 -j RETURN',
+    '-A ISTIO_INBOUND -p tcp --dport 15090 -j RETURN',
+    '-A ISTIO_INBOUND -p tcp -m conntrack --ctstate RELATED,ESTABLISHED -j ISTIO_DIVERT',
+    '-A ISTIO_INBOUND -p tcp -j ISTIO_TPROXY',
+    '-A PREROUTING -p tcp -m mark --mark 1337 -j CONNMARK --save-mark',
+    '-A OUTPUT -p tcp -o lo -m mark --mark 1337 -j RETURN',
+    '-A OUTPUT ! -d ::1/128 -p tcp -o lo -m owner --uid-owner 1337 -j MARK --set-mark 1338',
+    '-A OUTPUT ! -d ::1/128 -p tcp -o lo -m owner --gid-owner 1337 -j MARK --set-mark 1338',
+    '-A OUTPUT -p tcp -m connmark --mark 1337 -j CONNMARK --restore-mark',
+  ]);
+  const nat = natRules(options, 'v4');
+  assert.ok(!nat.some((rule) => rule.includes('ISTIO_INBOUND')));
+  assert.ok(
+    nat.indexOf('-A ISTIO_OUTPUT -p tcp -m mark --mark 1337 -j RETURN') <
+      nat.findIndex((rule) => rule.includes('uid-owner')),
+  );
+  assert.deepEqual(mangleRules(captureOptions({}), 'v4'), []);
 });
 
 const lists = (values: Record<string, string | string[] | boolean>, family: 'v4' | 'v6' = 'v4'): string =>
@@ -111,7 +144,7 @@ for (const [says, values, complaint] of [
     /--istio-service-cidr wants ranges such as 10\.0\.0\.0\/8, or \*, got "10\.0\.0\.0\/33"/,
   ],
   ['nobody is the proxy', { proxyUid: '' }, /--proxy-uid wants a number/],
-  ['the mode is TPROXY', { istioInboundInterceptionMode: 'TPROXY' }, /REDIRECT is what there is, got "TPROXY"/],
+  ['the mode is none there is', { istioInboundInterceptionMode: 'TPROXI' }, /wants REDIRECT or TPROXY, got "TPROXI"/],
   ['an interface would be more than a name', { istioExcludeInterfaces: 'eth0 -j DROP' }, /wants interface names/],
   ['an annotation is unknown', { annotation: ['a/b=c'] }, /"a\/b" changes nothing that is captured/],
 ] as const) {

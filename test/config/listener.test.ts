@@ -18,7 +18,6 @@ const refused: readonly (readonly [says: string, more: Json, path: string, compl
     'filter_chains[0].name',
     /is required beside filter_chain_matcher/,
   ],
-  ['it is transparent', { transparent: true }, 'transparent', /not supported/],
   ['it may bind what is not there', { freebind: true }, 'freebind', /not supported/],
   ['it is internal', { internal_listener: {} }, 'internal_listener', /not supported/],
   ['options are given by number', { socket_options: [{}] }, 'socket_options', /not supported/],

@@ -43,6 +43,8 @@ export interface RunOptions {
   /** User and group; default root. */
   readonly id?: number;
   readonly cwd?: string;
+  /** Kept by a user who is not root: `net_admin`. */
+  readonly capabilities?: readonly string[];
 }
 
 export class NetNamespace {
@@ -75,8 +77,10 @@ export class NetNamespace {
     return started;
   }
 
-  #inside(parameters: readonly string[], { id }: RunOptions): string[] {
-    const as = id === undefined ? [] : ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups', '--'];
+  #inside(parameters: readonly string[], { id, capabilities = [] }: RunOptions): string[] {
+    const kept = capabilities.map((name) => `+${name}`).join();
+    const may = kept === '' ? [] : [`--inh-caps=${kept}`, `--ambient-caps=${kept}`];
+    const as = id === undefined ? [] : ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups', ...may, '--'];
     return ['netns', 'exec', this.name, ...as, ...parameters];
   }
 }

@@ -18,6 +18,13 @@ export const PEER = join(root, 'test/support/namespace_peer.ts');
 
 /** A pod and what is outside, its rules written. */
 export function network(scope: Scope): { outside: NetNamespace; pod: NetNamespace } {
+  const made = veth(scope);
+  made.pod.run([pillion, 'capture'], { cwd: root });
+  return made;
+}
+
+/** A pod and what is outside, no rules yet. */
+export function veth(scope: Scope): { outside: NetNamespace; pod: NetNamespace } {
   const [outside, pod] = [new NetNamespace(scope, 'out'), new NetNamespace(scope, 'pod')];
   outside.run(['ip', 'link', 'add', 'left', 'type', 'veth', 'peer', 'name', 'right', 'netns', pod.name]);
   for (const [where, link, host] of [
@@ -30,7 +37,6 @@ export function network(scope: Scope): { outside: NetNamespace; pod: NetNamespac
   }
   // Virtual IPs have to lead somewhere before they are redirected.
   pod.run(['ip', 'route', 'add', 'default', 'via', '10.77.0.1']);
-  pod.run([pillion, 'capture'], { cwd: root });
   return { outside, pod };
 }
 
@@ -41,13 +47,14 @@ export async function startProxy(
   file: string,
   text: string,
   flags: readonly string[],
+  capabilities: readonly string[] = [],
 ): Promise<NamespaceProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'pillion-net-'));
   scope.after(() => rmSync(folder, { recursive: true, force: true }));
   writeFileSync(join(folder, file), text);
   pod.run(['chmod', '-R', 'a+rX', folder]);
   const parameters = [pillion, 'run', '-c', join(folder, file), '--concurrency', '1', ...flags];
-  const proxy = pod.start(parameters, { id: PROXY, cwd: root });
+  const proxy = pod.start(parameters, { id: PROXY, cwd: root, capabilities });
   await proxy.until(/virtualInbound listens on/);
   return proxy;
 }

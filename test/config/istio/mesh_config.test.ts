@@ -114,6 +114,28 @@ describe('MeshConfig', () => {
     });
   });
 
+  it('interceptionMode TPROXY leaves the application the address of its client, by the mesh or the Pod itself', () => {
+    const inbound = (mesh: Record<string, unknown>, yaml = YAML): unknown[] => {
+      const listener = new Compiled(yaml, { mesh, proxy: PROXY, mode: SIDECAR }).json('listener', 'virtualInbound');
+      return [
+        dig(listener, 'transparent') ?? false,
+        digList(listener, 'listener_filters').some((filter) => dig(filter, 'typed_config', 'mark') === 1337),
+      ];
+    };
+    const annotated = (mode: string): string =>
+      YAML.replace(
+        'name: web-0, namespace: default,',
+        (name) => `${name} annotations: { sidecar.istio.io/interceptionMode: ${mode} },`,
+      );
+    const everywhere = { defaultConfig: { interceptionMode: 'TPROXY' } };
+    assert.deepEqual(inbound({}), [false, false]);
+    assert.deepEqual(inbound(everywhere), [true, true]);
+    assert.deepEqual(inbound({}, annotated('TPROXY')), [true, true]);
+    assert.deepEqual(inbound(everywhere, annotated('REDIRECT')), [false, false]);
+    const outbound = compiled(everywhere).json('listener', 'virtualOutbound');
+    assert.equal(dig(outbound, 'transparent'), true);
+  });
+
   it('says what has no effect, and what it may have meant; what is of others is passed over', () => {
     const { warnings } = compiled({
       ingressClass: 'istio',
