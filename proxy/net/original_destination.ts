@@ -18,10 +18,27 @@ export function originalDestination(fd: number, isV6: boolean): SocketAddress | 
   // The level follows the client's family: a v4 client of a dual-stack socket is known to the v4 table.
   if (libc().getsockopt(fd, isV6 ? SOL_IPV6 : SOL_IP, SO_ORIGINAL_DST, address, length) !== 0) return undefined;
   const port = address.readUInt16BE(2);
-  if (address.readUInt16LE(0) !== AF_INET6) return socketAddress([...address.subarray(4, 8)].join('.'), port);
+  if (address.readUInt16LE(0) !== AF_INET6) return v4Address(port);
   const words: string[] = [];
   for (let offset = 8; offset < 24; offset += 2) words.push(address.readUInt16BE(offset).toString(16));
   return socketAddress(shortened(words), port);
+}
+
+/** A workload dials the same few services again and again: their addresses are written once. */
+const known = new Map<number, SocketAddress>();
+const MAX_KNOWN = 1024;
+
+function v4Address(port: number): SocketAddress {
+  // 48 bits, exact in a double.
+  const key = address.readUInt32BE(4) * 65_536 + port;
+  let found = known.get(key);
+  if (found === undefined) {
+    const ip = `${address.readUInt8(4)}.${address.readUInt8(5)}.${address.readUInt8(6)}.${address.readUInt8(7)}`;
+    found = socketAddress(ip, port);
+    if (known.size >= MAX_KNOWN) known.clear();
+    known.set(key, found);
+  }
+  return found;
 }
 
 /** RFC 5952: the longest run of zeros is `::`. */
