@@ -6,10 +6,12 @@ import { describe, it } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { ask as askAdmin } from '../support/admin_client.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { LyingDns } from '../support/lying_dns.ts';
 import { LogFile, startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 import { resource } from '../support/static_source.ts';
 import { byteClient, ByteServer, readBytes, tcpListener } from '../support/tcp_resources.ts';
+import { dnsCluster } from './dns_clusters.ts';
 
 const at = (address: string, port: number): Json => ({ socket_address: { address, port_value: port } });
 
@@ -116,6 +118,25 @@ describe('a host of several addresses', () => {
     await proxy.settled();
     assert.equal(await ask(proxy), '200 127.0.0.1');
     assert.equal(proxy.value('cluster.up.membership_change'), 1);
+  });
+
+  it('is one logical host of a name with several addresses, where both families are asked for', async (t) => {
+    const port = await serve(t, '127.0.0.9');
+    const dns = await LyingDns.start(t);
+    // Nobody listens at the first; with one family alone that is where a logical host is.
+    dns.addresses.set('up.example', ['127.0.0.8', '127.0.0.9']);
+    const routes = ['all', 'one'].map((name) => ({ match: { prefix: `/${name}` }, route: { cluster: name } }));
+    const logical = (name: string, family: string) =>
+      dnsCluster(name, port, dns, { names: ['up.example'], more: { type: 'LOGICAL_DNS', dns_lookup_family: family } });
+    const proxy = await startTestProxy(t, [
+      httpListener({ routes: routeConfig(routes) }),
+      logical('all', 'ALL'),
+      logical('one', 'V4_ONLY'),
+    ]);
+    const at = async (path: string): Promise<string> => (await fetch(`http://127.0.0.1:${proxy.port()}${path}`)).text();
+    assert.equal(await at('/all'), '127.0.0.9');
+    assert.match(await at('/one'), /remote connection failure/);
+    assert.equal(proxy.value('cluster.all.membership_total'), 1);
   });
 
   for (const [what, first, other, field] of [
