@@ -233,7 +233,8 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
   // ── from the byte stream ────────────────────────────────────────────────────────────────────────────────────────
 
   #peerEnded(): void {
-    this.#remoteEnd = true;
+    // Who has said first that it ends.
+    if (!this.#closing) this.#remoteEnd = true;
     if (!this.#closing) {
       if (this.#side.inputEnded()) return;
       this.#resetStreams();

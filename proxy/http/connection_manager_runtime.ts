@@ -1,4 +1,5 @@
 /** A connection manager on one data thread: its filters, counters and timeouts, made once per configuration. */
+import { failures } from '../failures.ts';
 import { Http2Statistics } from '../http2/statistics.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
 import { type RequestTracer, tracingCounters } from '../telemetry/tracing/request_tracer.ts';
@@ -11,6 +12,7 @@ import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { Filter } from './filter.ts';
 import type { RequestHeaders } from './headers.ts';
 import type { FilterSlot } from './filter_pass.ts';
+import type { PreparedRequest } from './prepare_request.ts';
 import type { StreamInfo } from './stream_info.ts';
 import type { TerminalFilter } from './terminal.ts';
 
@@ -126,6 +128,12 @@ export class ConnectionManagerRuntime {
   }
 }
 
+/** Of all connection managers, by codec. */
+interface UnderscoreCounters {
+  readonly dropped: Counter;
+  readonly refused: Counter;
+}
+
 /** Envoy's names below `http.<stat_prefix>.`. */
 export class ConnectionManagerStatistics {
   readonly cxTotal: Counter;
@@ -160,6 +168,8 @@ export class ConnectionManagerStatistics {
   readonly #rqClass: readonly (Counter | undefined)[];
   readonly #listenerClass: readonly (Counter | undefined)[];
   readonly #listenerCompleted: Counter;
+  readonly #underscores1: UnderscoreCounters;
+  readonly #underscores2: UnderscoreCounters;
   readonly #upgradesTotal: Counter;
   readonly #upgradesActive: Gauge;
   readonly #responseBeforeRqComplete: Counter;
@@ -224,6 +234,12 @@ export class ConnectionManagerStatistics {
     this.#listenerClass = classes(here);
     this.#listenerCompleted = statistics.counter(`${here}.downstream_rq_completed`);
     tracingCounters(statistics, prefix);
+    const underscores = (codec: 'http1' | 'http2'): UnderscoreCounters => ({
+      dropped: statistics.counter(`${codec}.dropped_headers_with_underscores`),
+      refused: statistics.counter(`${codec}.requests_rejected_with_underscores_in_headers`),
+    });
+    this.#underscores1 = underscores('http1');
+    this.#underscores2 = underscores('http2');
     this.#upgradesTotal = counter('downstream_cx_upgrades_total');
     this.#upgradesActive = statistics.gauge(`${prefix}.downstream_cx_upgrades_active`);
     this.#responseBeforeRqComplete = counter('downstream_rq_response_before_rq_complete');
@@ -247,6 +263,19 @@ export class ConnectionManagerStatistics {
     this.rqNonRelativePath = counter('downstream_rq_non_relative_path');
     this.rqFailedPathNormalization = counter('downstream_rq_failed_path_normalization');
     this.filterException = counter('filter_exception');
+  }
+
+  streamBegun(isHttp2: boolean): void {
+    this.rqTotal.inc();
+    this.rqActive.inc();
+    (isHttp2 ? this.rqHttp2Total : this.rqHttp1Total).inc();
+  }
+
+  /** headers_with_underscores_action: the request is refused, or goes on without these fields. */
+  underscored({ failure, underscores }: PreparedRequest, isHttp2: boolean): void {
+    const { refused, dropped } = isHttp2 ? this.#underscores2 : this.#underscores1;
+    if (failure === failures.underscoreRejected) refused.inc();
+    else dropped.add(underscores);
   }
 
   /** A response's head goes out. */

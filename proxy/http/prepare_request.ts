@@ -60,6 +60,8 @@ export interface PreparedRequest {
   upgrade: string | undefined;
   /** Its own x-envoy-* headers count. */
   internal: boolean;
+  /** Fields with an underscore in their names that were dropped, or for which it is refused. */
+  underscores: number;
 }
 
 /** One result object a thread: read it before the next call. */
@@ -69,6 +71,7 @@ const result: PreparedRequest = {
   remoteAddress: undefined,
   upgrade: undefined,
   internal: false,
+  underscores: 0,
 };
 
 /** Cleans, normalises and completes `headers` in place. */
@@ -81,6 +84,7 @@ export function prepareRequest(
   result.redirectPath = undefined;
   result.remoteAddress = undefined;
   result.internal = false;
+  result.underscores = 0;
   result.upgrade = upgradeOf(headers, config);
   if (headers.authority === '' && headers.method !== 'CONNECT') {
     result.failure = failures.missingHost;
@@ -88,6 +92,7 @@ export function prepareRequest(
   }
   if (config.underscores === 'reject' && hasUnderscores(headers)) {
     result.failure = failures.underscoreRejected;
+    result.underscores = 1;
     return result;
   }
   result.internal = isInternalRequest(headers, config, connection);
@@ -142,7 +147,10 @@ function cleanFields(
     if (INTERNAL_HEADERS.has(name)) return result.internal;
     if (name === XFCC) return keepXfcc;
     if (config.useRemoteAddress && !result.internal && EDGE_HEADERS.has(name)) return false;
-    if (config.underscores === 'drop' && name.includes('_')) return false;
+    if (config.underscores === 'drop' && name.includes('_')) {
+      result.underscores++;
+      return false;
+    }
     return named === undefined || !named.includes(name);
   });
   // What else is accepted between us and the client is our affair.

@@ -120,15 +120,13 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     const { config, statistics } = this.#runtime;
     this.requestHeaders = headers;
     this.info.headReceived(headers.wireBytes, this.#runtime.nowMs());
-    statistics.rqTotal.inc();
-    statistics.rqActive.inc();
-    if (this.info.protocol === 'HTTP/2') statistics.rqHttp2Total.inc();
-    else statistics.rqHttp1Total.inc();
+    statistics.streamBegun(this.info.protocol === 'HTTP/2');
     if (endStream) this.#requestDone();
     this.#timers.start(endStream);
     const prepared = prepareRequest(headers, config, this.info.connection);
     this.info.requestId = requestIdOf(headers, config, this.#runtime.random);
     this.upgrade = prepared.upgrade;
+    if (prepared.underscores > 0) statistics.underscored(prepared, this.info.protocol === 'HTTP/2');
     this.info.internal = prepared.internal;
     if (prepared.remoteAddress !== undefined) this.info.remoteAddress = prepared.remoteAddress;
     if (this.#runtime.sheds()) prepared.failure = failures.overload;

@@ -271,14 +271,15 @@ export class TcpProxyConnection implements ConnectionOwner, ClusterRequest, Rela
   sent(bytes: number): void {
     this.#info.bytesReceived += bytes;
     this.#runtime.statistics.rxBytes.add(bytes);
-    this.#cluster?.statistics.cxTxBytes.add(bytes);
+    // A tunnel's pool counts what goes over its connections.
+    if (this.#runtime.config.tunnel === undefined) this.#cluster?.statistics.cxTxBytes.add(bytes);
     if (this.#idle !== undefined) this.#runtime.idle?.arm(this.#idle);
   }
 
   received(bytes: number): void {
     this.#info.bytesSent += bytes;
     this.#runtime.statistics.txBytes.add(bytes);
-    this.#cluster?.statistics.cxRxBytes.add(bytes);
+    if (this.#runtime.config.tunnel === undefined) this.#cluster?.statistics.cxRxBytes.add(bytes);
     if (this.#idle !== undefined) this.#runtime.idle?.arm(this.#idle);
   }
 

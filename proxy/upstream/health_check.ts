@@ -63,7 +63,9 @@ interface Checked {
 }
 
 /** Made at the start: they are there before the first check. */
-const COUNTERS = ['attempt', 'success', 'failure'];
+const COUNTERS = ['attempt', 'success', 'failure', 'network_failure'];
+/** It was there, and said what was not wanted; everything else is the network's or the time's. */
+const ANSWERED = /^it (?:answered|is not serving)/;
 
 export class HealthChecker {
   readonly #config: HealthCheckConfig;
@@ -143,6 +145,7 @@ export class HealthChecker {
 
   #failed(address: string, host: Checked, reason: string): void {
     this.#counter('failure');
+    if (!ANSWERED.test(reason)) this.#counter('network_failure');
     host.passes = 0;
     host.failures++;
     const { cluster, log } = this.#deps;

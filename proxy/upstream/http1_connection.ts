@@ -99,6 +99,7 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
   // ── from the codec ──────────────────────────────────────────────────────────────────────────────────────────────
 
   write(bytes: Buffer | string): boolean {
+    this.#holder.options.statistics.cxTxBytes.add(bytes.length);
     return this.#stream.write(bytes);
   }
 
@@ -133,6 +134,7 @@ export class Http1Connection implements PooledConnection, CodecCallbacks {
 
   #received(bytes: Buffer): void {
     if (this.#closing) return;
+    this.#holder.options.statistics.cxRxBytes.add(bytes.length);
     if (this.#request === undefined) {
       // Nobody asked: an answer here would be taken for the next request's (attacks.md row 12).
       this.#holder.options.statistics.cxProtocolError.inc();

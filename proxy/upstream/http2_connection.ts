@@ -148,6 +148,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   }
 
   send(bytes: Buffer): 0 | 1 | 2 {
+    this.#holder.options.statistics.cxTxBytes.add(bytes.length);
     return this.#stream.writeOwned(bytes);
   }
 
@@ -160,6 +161,7 @@ export class Http2Connection implements PooledConnection, Http2Callbacks {
   #received(bytes: Buffer): void {
     if (this.#closing) return;
     this.#lastActiveMs = this.#holder.options.nowMs();
+    this.#holder.options.statistics.cxRxBytes.add(bytes.length);
     this.#pings?.active();
     this.#dispatching = true;
     const error = this.#codec.dispatch(bytes);
