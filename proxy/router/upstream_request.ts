@@ -126,11 +126,12 @@ export class UpstreamRequest implements PoolRequest {
   /** It is over for the owner: nothing is called any more. Does nothing the second time. */
   abandon(): void {
     if (this.#done) return;
+    const isWaiting = this.#waiting;
     this.#finish();
     if (this.#encoder !== undefined) {
       this.cluster.statistics.rqTxReset.inc();
       this.#encoder.reset('local reset');
-    } else if (this.#waiting && this.#pool.cancel(this)) this.cluster.statistics.rqCancelled.inc();
+    } else if (isWaiting && this.#pool.cancel(this)) this.cluster.statistics.rqCancelled.inc();
   }
 
   /** As abandon; but a short answer that has begun is let come, so that its connection can serve on. */

@@ -122,8 +122,8 @@ export class ConnectionPool implements Pool, AttemptOwner, ConnectionHolder {
     if (this.options.protocol === 'auto' && stream.info.alpn !== 'h2') this.peerMaxStreams = 1;
     this.#enterFull(connection);
     this.#roomFor(connection, true);
-    // What was thought to fit on one connection may need more of them.
-    if (this.#pending.length > 0) this.#connectIfNeeded();
+    // What was thought to fit on one connection may need more of them; but not of a peer that allows no stream at all.
+    if (this.#pending.length > 0 && connection.activeCount > 0) this.#connectIfNeeded();
   }
 
   connectFailed(attempt: ConnectionAttempt, reason: ResetReason, detail: string): void {

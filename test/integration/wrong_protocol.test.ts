@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer as createHttp1 } from 'node:http';
 import { createServer as createHttps } from 'node:https';
-import { type AddressInfo, createServer, type Server } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { test } from 'node:test';
 import type { Json, Resource } from '../../config/resources.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
@@ -117,3 +117,36 @@ for (const [says, start] of Object.entries(SERVERS)) {
     assert.deepEqual(proxy.errors, []);
   });
 }
+
+/** SETTINGS with SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2). */
+function settings(streams: number): Buffer {
+  const frame = Buffer.from([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0]);
+  frame.writeUInt32BE(streams, 11);
+  return frame;
+}
+
+test('a server that allows no stream gets one connection for each request at the most, not all that may be', async (t) => {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => {
+    sockets.push(socket.on('error', () => {}).resume());
+    socket.write(settings(0));
+  });
+  const port = await listen(t, server);
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  const proxy = await startTestProxy(t, [
+    httpListener({ routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'up', timeout: '0.3s' } }]) }),
+    staticCluster('up', [port], HTTP2),
+  ]);
+  for (let asked = 1; asked <= 4; asked++) {
+    assert.equal((await fetch(`http://127.0.0.1:${proxy.port()}/`)).status, 504);
+    assert.ok(sockets.length <= asked, `${sockets.length} connections for ${asked} requests`);
+  }
+  // Whoever waits is served as soon as it allows one.
+  const waiting = fetch(`http://127.0.0.1:${proxy.port()}/`);
+  await eventually('it waits', () => proxy.value('cluster.up.upstream_rq_pending_active') === 1);
+  for (const socket of sockets) socket.write(settings(1));
+  await eventually('it is sent', () => proxy.value('cluster.up.upstream_rq_pending_active') === 0);
+  assert.equal((await waiting).status, 504);
+});
