@@ -14,8 +14,10 @@ import { xxHash64OfText } from '../load_balancers/xx_hash64.ts';
 const MAX_PROBES = 256;
 /** Looks at another thread's tentative slot, of a microsecond each, before it counts as dead. */
 const MAX_LOOKS = 1000;
-/** A thread that the system stopped in its tentative step is not waited for: whoever comes counts for himself. */
-const MAX_ATTEMPTS = 256;
+/** Attempts before another thread's tentative step is waited for: the system has stopped it there. */
+const QUICK_ATTEMPTS = 256;
+/** Attempts with a sleep of a millisecond before each; then it is not waited for, and whoever comes counts for himself. */
+const SLOW_ATTEMPTS = 50;
 
 /** A word: 47 bits of key, one that says tentative, 16 bits of threads. 0: free. */
 const REFERENCES = 0xffffn;
@@ -77,10 +79,12 @@ export class SharedSlots {
   claim(key: string, onFresh?: (slot: number) => void): number {
     const bits = keyBits(key);
     const start = xxHash64OfText(key).low % this.#slots;
-    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+    for (let attempt = 0; attempt < QUICK_ATTEMPTS + SLOW_ATTEMPTS; attempt++) {
       const known = this.#find(bits, start, -1);
       if (known >= 0) {
         if (this.#take(known, bits)) return known;
+        // Asleep, it gives the core to the one that it waits for. Once per key: a bucket of one's own would be worse.
+        if (attempt >= QUICK_ATTEMPTS) Atomics.wait(this.#words, known, bits | TENTATIVE | 1n, 1);
         continue;
       }
       const free = this.#firstFree(start);

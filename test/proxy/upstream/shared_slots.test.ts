@@ -31,7 +31,7 @@ test('threads that claim and release the same keys never give one key two slots,
   const results = (await Promise.all(workers.map((worker) => once(worker, 'message')))).map(([result]) => result);
   for (const { doubled, full } of results) {
     assert.equal(doubled, 0);
-    // A thread that the system stopped half-way is not waited for.
+    // A thread that the system stopped half-way is waited for, but not for long.
     assert.ok(full < 600, `${full} of 60,000 got none`);
   }
   assert.equal(usedSlotsOf(memory), 0);
@@ -54,6 +54,19 @@ test('a slot stays with its key while one of its threads holds it, and is initia
   // The thread that dies lets go of all it held.
   forgetSlots(memory, rows[1]);
   assert.equal(usedSlotsOf(memory), 0);
+});
+
+test('a thread that is stopped while it claims is waited for: both get one slot', async () => {
+  const memory = createSlotMemory(16);
+  const slow = new Worker(new URL('../../support/slow_claimer.ts', import.meta.url), {
+    workerData: { memory, row: createSlotRow(memory), sleepMs: 15 },
+  });
+  const [first] = await once(slow, 'message');
+  assert.equal(first, 'tentative');
+  const mine = new SharedSlots(memory, createSlotRow(memory)).claim('x', () => assert.fail('somebody had it'));
+  const [theirs] = await once(slow, 'message');
+  assert.equal(mine, theirs);
+  assert.equal(slotsWithKey(memory, 'x'), 1);
 });
 
 test('a full table says so', () => {
