@@ -2,7 +2,7 @@
 import { failures, failureOfReset } from '../failures.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
-import type { PoolRequest } from '../upstream/pool.ts';
+import type { Pool, PoolRequest } from '../upstream/pool.ts';
 import { Deadline, type Deadlines } from '../net/deadlines.ts';
 import type { ResetReason, StreamEncoder } from './codec.ts';
 import type { InternalRequest, InternalResponse } from './filter.ts';
@@ -44,6 +44,7 @@ class InternalCall implements PoolRequest, ClusterRequest {
   #bytes = 0;
   #headers: ResponseHeaders | undefined = undefined;
   #encoder: StreamEncoder | undefined = undefined;
+  #pool: Pool | undefined = undefined;
   #done = false;
 
   constructor(
@@ -84,7 +85,8 @@ class InternalCall implements PoolRequest, ClusterRequest {
   #choose(cluster: Cluster): void {
     const host = cluster.chooseHost(this);
     if (host === undefined) return this.#fail(failures.noHealthyUpstream.body);
-    (cluster.ownerOf?.(host) ?? cluster).pool(host, 'default', 'HTTP/1.1').request(this);
+    this.#pool = (cluster.ownerOf?.(host) ?? cluster).pool(host, 'default', 'HTTP/1.1');
+    this.#pool.request(this);
   }
 
   shouldSkip(): boolean {
@@ -143,7 +145,9 @@ class InternalCall implements PoolRequest, ClusterRequest {
   #fail(reason: string): void {
     if (this.#done) return;
     this.#finish();
-    this.#encoder?.reset('local reset');
+    // Who waits no longer for a connection leaves its place to others.
+    if (this.#encoder === undefined) this.#pool?.cancel(this);
+    else this.#encoder.reset('local reset');
     this.#reject(new Error(`Cannot call cluster "${this.#name}": ${reason}`));
   }
 

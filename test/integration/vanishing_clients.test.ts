@@ -123,12 +123,7 @@ async function vanish(t: Scope, start: Start, what: string, { path, resources, w
 }
 
 test('a client that vanishes while its connection to the upstream is on its way is not waited for, and nothing is sent later', async (t) => {
-  // TLS towards a server that takes connections and says nothing: the handshake is on its way for as long as one likes.
-  const deaf = createServer((socket) => void socket.on('error', () => {}).resume());
-  deaf.listen(0, '127.0.0.1');
-  await once(deaf, 'listening');
-  t.after(() => deaf.close());
-  const { port } = deaf.address() as AddressInfo;
+  const port = await startDeaf(t);
   const proxy = await startTestProxy(t, [
     routed(),
     staticCluster('up', [port], { ...ONE_RETRY, connect_timeout: '60s', transport_socket: upstreamTls({}) }),
@@ -149,3 +144,26 @@ test('a client that vanishes while its connection to the upstream is on its way 
   assert.equal(proxy.value('cluster.up.upstream_rq_total'), 0);
   assert.deepEqual(proxy.errors, []);
 });
+
+test('a mirror whose time is over while its connection is on its way is not waited for', async (t) => {
+  const upstream = await MisbehavingUpstream.start(t);
+  const port = await startDeaf(t);
+  const proxy = await startTestProxy(t, [
+    routed({ timeout: '0.2s', request_mirror_policies: [{ cluster: 'deaf' }] }),
+    staticCluster('up', [upstream.port]),
+    staticCluster('deaf', [port], { connect_timeout: '60s', transport_socket: upstreamTls({}) }),
+  ]);
+  const pending = (): number => proxy.value('cluster.deaf.upstream_rq_pending_active');
+  assert.equal((await fetch(`http://127.0.0.1:${proxy.port()}/do/ok`)).status, 200);
+  await eventually('it waits', () => proxy.value('cluster.deaf.upstream_rq_pending_total') === 1);
+  await eventually('it waits no longer', () => pending() === 0);
+});
+
+/** For TLS towards it: it takes connections and says nothing, so that handshakes last for as long as one likes. */
+async function startDeaf(t: Scope): Promise<number> {
+  const deaf = createServer((socket) => void socket.on('error', () => {}).resume());
+  deaf.listen(0, '127.0.0.1');
+  await once(deaf, 'listening');
+  t.after(() => deaf.close());
+  return (deaf.address() as AddressInfo).port;
+}
