@@ -64,6 +64,7 @@ export class ClusterRuntime implements Cluster {
   /** Changes with the hosts and their health. */
   membershipVersion = 0;
   readonly #originalHosts = new Map<string, ClusterHost>();
+  #closed = false;
   readonly #tls: ClusterTls;
   readonly #tcpTransports = new WeakMap<Host, { readonly tls: UpstreamTls; readonly transport: UpstreamTransport }>();
 
@@ -148,6 +149,7 @@ export class ClusterRuntime implements Cluster {
 
   /** The next version of this cluster takes over: nothing is cut. */
   close(): void {
+    this.#closed = true;
     for (const host of [...this.#pools.keys()]) this.#dropPools(host);
     this.outlier?.close();
     this.#services.breakers.close(this.name, 'default');
@@ -296,9 +298,12 @@ export class ClusterRuntime implements Cluster {
     const options = this.#options(host, priority, protocol, transport, proxied);
     const speaksHttp2 = (alpn: string | undefined): boolean =>
       protocol === 'http2' || (protocol === 'auto' && alpn === 'h2');
-    return new ConnectionPool(options, (holder, stream) =>
+    const pool = new ConnectionPool(options, (holder, stream) =>
       speaksHttp2(stream.info.alpn) ? new Http2Connection(holder, stream) : new Http1Connection(holder, stream),
     );
+    // For a request that began with this cluster and is sent again: its connection ends with it, nobody else will come.
+    if (this.#closed) pool.drain();
+    return pool;
   }
 
   #options(
