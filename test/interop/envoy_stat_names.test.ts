@@ -86,13 +86,16 @@ const REQUESTS = [
   'no HTTP\r\n\r\n',
 ];
 
+/** Nobody listens there. One that was free a moment ago may be given to one of the proxies. */
+const REFUSED_PORT = 1;
+
 const scope = fileScope();
 const skip = withoutEnvoy();
 let missing: string[] = [];
 let theirs = new Map<string, string>();
 let ours = new Map<string, string>();
 
-function resources(upstreamPort: number, refusedPort: number, tlsPort: number, log: string): Resource[] {
+function resources(upstreamPort: number, tlsPort: number, log: string): Resource[] {
   const tls = tlsResources(tlsPort, log).map((item) =>
     item.type === 'listener' ? { ...item, name: 'tls', json: { ...item.json, name: 'tls', stat_prefix: 'tls' } } : item,
   );
@@ -129,7 +132,7 @@ function resources(upstreamPort: number, refusedPort: number, tlsPort: number, l
         },
       ],
     }),
-    staticCluster('refused', [refusedPort]),
+    staticCluster('refused', [REFUSED_PORT]),
     ...tls,
   ];
 }
@@ -153,12 +156,9 @@ before(async () => {
   const folder = mkdtempSync(join(tmpdir(), 'pillion-stats-'));
   scope.after(() => rmSync(folder, { recursive: true, force: true }));
   const upstream = await RawUpstream.start(scope, answering());
-  const closed = await RawUpstream.start(scope, () => {});
-  const refused = closed.port;
-  closed.server.close();
   const tls = await startTlsUpstream(scope, { cert: server.chain, key: server.key, ca: ca.pem, requestCert: true });
-  const envoy = await startEnvoy(scope, resources(upstream.port, refused, tls.port, join(folder, 'theirs')));
-  const proxy = await startTestProxy(scope, resources(upstream.port, refused, tls.port, join(folder, 'ours')));
+  const envoy = await startEnvoy(scope, resources(upstream.port, tls.port, join(folder, 'theirs')));
+  const proxy = await startTestProxy(scope, resources(upstream.port, tls.port, join(folder, 'ours')));
   for (const port of [envoy.port, proxy.port]) {
     for (const request of REQUESTS) await exchange(scope, port('test'), request);
     for (const version of VERSIONS) {
