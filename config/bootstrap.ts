@@ -9,6 +9,7 @@ import type { ParsedDocument } from './yaml_documents.ts';
 
 export interface Bootstrap {
   readonly resources: readonly Resource[];
+  /** `ip`: a path too, of a unix socket. */
   readonly admin: { readonly ip: string; readonly port: number } | undefined;
   readonly node: { readonly id: string; readonly cluster: string; readonly metadata: Json };
   readonly json: Json;
@@ -46,13 +47,15 @@ export async function readBootstrap(
   const unsupported = unsupportedPart(canonical);
   if (unsupported !== undefined) fail([unsupported.field], `${unsupported.field}: ${unsupported.sentence}`);
   const statics = fields.message('static_resources');
+  const bind = defaultBind(canonical);
   const resources: Resource[] = [];
   const seen = new Set<string>();
   for (const [list, type] of LISTS) {
     (statics?.list(list) ?? []).forEach((item, index) => {
       const given = item as Json;
       const name = typeof given['name'] === 'string' ? given['name'] : `${list}[${index}]`;
-      const resource = given['name'] === undefined ? { ...given, name } : given;
+      const named = given['name'] === undefined ? { ...given, name } : given;
+      const resource = type === 'cluster' ? withBind(named, bind) : named;
       if (seen.has(`${type} ${name}`))
         fail(['static_resources', list, index], `the ${type} "${name}" is configured twice`);
       seen.add(`${type} ${name}`);
@@ -75,13 +78,17 @@ export async function readBootstrap(
     },
     fail,
   );
-  const socket = fields.message('admin')?.message('address')?.message('socket_address');
+  const address = fields.message('admin')?.message('address');
+  const socket = address?.message('socket_address');
+  const pipe = address?.message('pipe')?.requiredString('path');
   const node = fields.message('node');
   return {
     resources,
     admin:
       socket === undefined
-        ? undefined
+        ? pipe === undefined
+          ? undefined
+          : { ip: pipe, port: 0 }
         : { ip: socket.requiredString('address'), port: socket.integer('port_value', 0, 65535) ?? 0 },
     node: {
       id: node?.string('id') ?? '',
@@ -90,6 +97,16 @@ export async function readBootstrap(
     },
     json: canonical,
   };
+}
+
+/** The source address of clusters that name none: cluster_manager.upstream_bind_config. */
+export function defaultBind(bootstrap: Json): Json | undefined {
+  return new Fields(bootstrap).message('cluster_manager')?.message('upstream_bind_config')?.json;
+}
+
+export function withBind(cluster: Json, bind: Json | undefined): Json {
+  const isOwn = bind === undefined || cluster['upstream_bind_config'] !== undefined;
+  return isOwn ? cluster : { ...cluster, upstream_bind_config: bind };
 }
 
 /** Aggregate clusters that contain themselves by way of others. */

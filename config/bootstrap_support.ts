@@ -1,4 +1,6 @@
 /** Parts of an Envoy bootstrap that Pillion does not execute, refused by name; the rest is used, or means nothing here. */
+import { buildSocketOptions } from './build/socket_options.ts';
+import { buildAdminLogs } from './build/admin.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { Fields } from '../proxy/resource_fields.ts';
@@ -11,11 +13,9 @@ const REFUSED: Readonly<Record<string, string>> = {
   stats_sinks: 'statistics are not pushed: scrape /stats/prometheus',
   tracing: 'is the old place: name a tracing provider in each HTTP connection manager',
   header_prefix: 'another prefix than x-envoy is not supported',
-  inline_headers: 'are not supported, and not needed',
   fatal_actions: 'are not supported',
   config_sources: 'authorities are not supported: use ads_config',
   default_config_source: 'authorities are not supported: use ads_config',
-  default_socket_interface: 'other socket interfaces are not supported',
   certificate_provider_instances: 'certificate providers are not supported: use SDS',
   xds_delegate_extension: 'is not supported',
   xds_config_tracker_extension: 'is not supported',
@@ -23,6 +23,8 @@ const REFUSED: Readonly<Record<string, string>> = {
 };
 
 const INTERNAL_LISTENER = 'type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener';
+const SOCKET_INTERFACE = 'type.googleapis.com/envoy.extensions.network.socket_interface.v3.DefaultSocketInterface';
+const DEFAULT_SOCKETS = 'envoy.extensions.network.socket_interface.default_socket_interface';
 const GOOGLE_RE2 = 'type.googleapis.com/envoy.extensions.regex_engines.v3.GoogleRE2';
 const LISTENER_MANAGER = 'type.googleapis.com/envoy.config.listener.v3.ListenerManager';
 
@@ -33,9 +35,13 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
     if (value !== undefined && !(Array.isArray(value) && value.length === 0)) return { field, sentence };
   }
   const fields = new Fields(bootstrap);
+  const sockets = fields.string('default_socket_interface') ?? '';
+  if (sockets !== '' && sockets !== DEFAULT_SOCKETS) {
+    return { field: 'default_socket_interface', sentence: 'other socket interfaces are not supported' };
+  }
   for (const extension of fields.messages('bootstrap_extensions')) {
     const typeUrl = innerType(extension.message('typed_config'));
-    if (typeUrl === INTERNAL_LISTENER) continue;
+    if (typeUrl === INTERNAL_LISTENER || (typeUrl === SOCKET_INTERFACE && !hasOptions(extension))) continue;
     return { field: 'bootstrap_extensions', sentence: `the extension ${shortName(typeUrl)} is not supported` };
   }
   for (const [field, known] of [
@@ -52,6 +58,12 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
     return { field: error.path.split('.', 1)[0] ?? '', sentence: error.message };
   }
   try {
+    buildAdminLogs(bootstrap['admin']);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { field: 'admin', sentence: error.message };
+  }
+  try {
     parseOverload(bootstrap['overload_manager'], undefined);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -60,10 +72,17 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
   const manager = fields.message('cluster_manager');
   for (const [field, sentence] of [
     ['load_stats_config', 'load reports to a server are not supported'],
-    ['upstream_bind_config', 'is not supported here: set it on each cluster'],
     ['local_cluster_name', 'zone-aware routing is not supported: use localities and priorities'],
   ] as const) {
     if (manager?.has(field) === true) return { field: 'cluster_manager', sentence: `${field} ${sentence}` };
+  }
+  if (manager?.has('upstream_bind_config') === true) {
+    try {
+      buildSocketOptions(manager);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      return { field: 'cluster_manager', sentence: error.message.replace(/^cluster_manager\./, '') };
+    }
   }
   if (manager?.message('outlier_detection')?.has('event_log_path') === true) {
     return { field: 'cluster_manager', sentence: 'outlier_detection.event_log_path ejections are in statistics only' };
@@ -72,6 +91,12 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
     return { field: 'use_tcp_for_dns_lookups', sentence: 'names are looked up as the system does' };
   }
   return undefined;
+}
+
+/** io_uring and the like. */
+function hasOptions(extension: Fields): boolean {
+  const { '@type': _, ...options } = extension.messageOrEmpty('typed_config').json;
+  return Object.keys(options).length > 0;
 }
 
 function innerType(any: Fields | undefined): string {

@@ -3,6 +3,9 @@ import { inspectResource, type Inspection } from '../config/build/check.ts';
 import type { ConfigSource, Resource, ResourceChange, ResourceKey, UpdateResult } from '../config/resources.ts';
 import { buildLoadAssignment } from '../config/build/endpoints.ts';
 import { countResources } from './configuration_gauges.ts';
+import { AdminAccess } from './admin/admin_access.ts';
+import { type AdminLogs, adminLogs } from './admin/admin_logs.ts';
+import { buildAdminLogs } from '../config/build/admin.ts';
 import type { AdminState, ServerState } from './admin/state.ts';
 import { ChangeSummary } from './change_summary.ts';
 import { ConfigError } from './config_error.ts';
@@ -46,6 +49,7 @@ class ControlThread {
   readonly #observed: Observation;
   readonly #aggregate: Aggregate;
   readonly #writer: LogWriter;
+  readonly #adminLogs: AdminLogs;
   readonly #threads: DataThreads;
   readonly #discovery: Discovery;
   readonly #hostHealth: HostHealth;
@@ -83,6 +87,8 @@ class ControlThread {
     this.#writer = new LogWriter(this.#aggregate.own, (path, error) =>
       log.log('error', 'access_log', `Cannot write ${path}: ${error.message}`),
     );
+    const loggers = buildAdminLogs(adminOf(options.bootstrap));
+    this.#adminLogs = adminLogs(loggers, this.#writer, this.#aggregate.own, options.accessLogFlushMs ?? 1000);
     const exporters = new LazyExporters({
       log,
       node: options.node,
@@ -398,6 +404,7 @@ class ControlThread {
     const options = this.#options;
     return {
       options,
+      access: new AdminAccess(adminOf(options.bootstrap), this.#adminLogs.logs),
       startedMs: this.#observed.startedMs,
       aggregate: this.#aggregate,
       tags: this.#observed.rules.tags,
@@ -477,9 +484,15 @@ class ControlThread {
     await this.#threads.flush();
     await this.#exporters.flush();
     await this.#threads.terminate();
+    this.#adminLogs.flush();
     await this.#writer.drain();
     this.#opener.close();
     await this.#own.close();
     return cut;
   }
+}
+
+/** Of an Envoy bootstrap. */
+function adminOf(bootstrap: unknown): unknown {
+  return ((bootstrap ?? {}) as { readonly admin?: unknown }).admin;
 }

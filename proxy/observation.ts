@@ -58,6 +58,8 @@ export class Observation {
         runtime: this.runtime,
       };
     });
+    const { stats_server_version_override: version } = bootstrap;
+    if (version !== undefined) this.aggregate.own.gauge('server.version').set(Number(version));
     this.profilers = new Profilers(bootstrap.admin?.profile_path ?? join(tmpdir(), `pillion-${process.pid}`), () =>
       surroundings.threads().workers(),
     );
@@ -105,6 +107,8 @@ export class Observation {
 interface BootstrapParts {
   readonly stats_config?: unknown;
   readonly layered_runtime?: unknown;
+  /** A number, or its text. */
+  readonly stats_server_version_override?: unknown;
   readonly admin?: { readonly profile_path?: string };
 }
 

@@ -2,6 +2,7 @@
 import { ConfigError } from '../../proxy/config_error.ts';
 import { pushedLayers } from '../../proxy/runtime_layers.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
+import { defaultBind } from '../bootstrap.ts';
 import type { Json } from '../resources.ts';
 import { type ConfigServer, readConfigServer } from './servers.ts';
 import type { ServerAddress } from './transport.ts';
@@ -47,6 +48,7 @@ export function xdsSource(
     ads: ads === undefined ? undefined : withHeaders(readConfigServer(ads, staticClusters), headers),
     clusters: dynamic?.message('cds_config')?.json,
     listeners: dynamic?.message('lds_config')?.json,
+    bind: defaultBind(bootstrap),
     runtimeLayers: pushedLayers(bootstrap['layered_runtime']),
     staticClusters,
     log,

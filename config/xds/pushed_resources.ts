@@ -36,6 +36,8 @@ export interface ReadPushOptions {
   /** Content hashes of what was taken over, by name. */
   readonly known: ReadonlyMap<string, KnownVersion>;
   check(resource: Resource): string | undefined;
+  /** What the bootstrap adds to a resource. */
+  complete(json: Json): Json;
   /** Gives the event loop a turn when there has been work for long. */
   pause(): Promise<void> | undefined;
 }
@@ -110,7 +112,7 @@ function readOne(
   pushed: PushedResource,
   version: string,
   contentHash: string,
-  { type, names, origin, known, check }: ReadPushOptions,
+  { type, names, origin, known, check, complete }: ReadPushOptions,
   unknownFields: Set<string>,
 ): Resource | BadResource | undefined {
   const kind = type.resource ?? type.message;
@@ -134,7 +136,7 @@ function readOne(
     if (names !== undefined && !names.has(name)) return undefined;
     if (own !== '' && own !== name) return refuse(`its own name is "${own}"`);
     if (name === '' && type.resource !== undefined) return refuse('it has no name');
-    json = readMessage(type.message, json, { unknownFields: 'refuse' }).json;
+    json = complete(readMessage(type.message, json, { unknownFields: 'refuse' }).json);
   } catch (error) {
     if (error instanceof WireError || error instanceof ConfigError) return refuse(error.message);
     throw error;

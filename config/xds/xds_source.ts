@@ -8,6 +8,7 @@ import type { PushedLayer } from '../../proxy/runtime_layers.ts';
 import { ALL_SCOPES, type ConfigSink, type ConfigSource, type Dependency, type Json } from '../resources.ts';
 import type { Resource, ResourceKey } from '../resources.ts';
 import { Slices } from '../../proxy/telemetry/slices.ts';
+import { withBind } from '../bootstrap.ts';
 import { Backoff, STREAM_BACKOFF } from './backoff.ts';
 import { ConfigStream, type PushOutcome } from './config_stream.ts';
 import type { Push } from './discovery_messages.ts';
@@ -39,6 +40,8 @@ export interface XdsOptions {
   readonly listeners: Json | undefined;
   /** Of the bootstrap: their values come before anything else is asked for. */
   readonly runtimeLayers?: readonly PushedLayer[];
+  /** Of clusters that name no source address. */
+  readonly bind?: Json | undefined;
   readonly staticClusters: StaticClusters;
   /** istio.networking.nds.v1.NameTable, where Istio's DNS proxy is on. */
   readonly onNameTable?: (table: Json) => void;
@@ -287,6 +290,7 @@ export class XdsSource implements ConfigSource {
       origin,
       known,
       check: (resource) => this.#checks.complaintOf(type, resource),
+      complete: (json) => (type === CLUSTER ? withBind(json, this.#options.bind) : json),
       pause: () => (this.#slices.over ? this.#slices.next() : undefined),
     });
     this.#warnOfUnknown(read.unknownFields, origin);

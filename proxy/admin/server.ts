@@ -2,6 +2,7 @@
  * The admin interface (loopback), the status port and the metrics port, on the control thread.
  * Source: Envoy docs "Administration interface"; istio.md §2.1, §4.
  */
+import { statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP, type Socket } from 'node:net';
 import { BindError } from '../net/listening_socket.ts';
@@ -41,7 +42,9 @@ export function startAdmin(state: AdminState, address: ListenAddress, kind: Admi
   statistics.watch(server);
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(new BindError(address.ip, address.port, error)));
-    server.listen({ host: address.ip, port: address.port }, () => {
+    const isPipe = address.ip.startsWith('/');
+    if (isPipe) removeSocket(address.ip);
+    server.listen(isPipe ? { path: address.ip } : { host: address.ip, port: address.port }, () => {
       const bound = server.address();
       const listening = bound !== null && typeof bound === 'object' ? bound.port : address.port;
       server.unref();
@@ -55,6 +58,11 @@ export function startAdmin(state: AdminState, address: ListenAddress, kind: Admi
       });
     });
   });
+}
+
+/** A socket that a process before left behind. Anything else stays: listening fails. */
+function removeSocket(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isSocket() === true) unlinkSync(path);
 }
 
 class AdminPort {
@@ -78,9 +86,11 @@ class AdminPort {
 
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#statistics.requests.inc();
+    const startMs = performance.now();
     request.resume();
     try {
-      await this.#send(request, response, await this.#answer(request));
+      const bytes = await this.#send(request, response, await this.#answer(request));
+      if (this.#kind === 'admin') this.#state.access.answered(request, startMs, response.statusCode, bytes);
     } catch (error) {
       const { stack, message } = error as Error;
       this.#state.options.log.log(
@@ -114,6 +124,8 @@ class AdminPort {
     if (this.#agent !== undefined) return this.#agent.answer(request, url);
     const refusal = refuse(request);
     if (refusal !== undefined) return text(refusal, 403);
+    const target = request.url ?? '/';
+    if (!state.access.mayAsk(target)) return text(`request to path ${target.slice(0, 200)} not allowed`, 403);
     const { method = 'GET' } = request;
     if (method !== 'GET' && method !== 'HEAD' && method !== 'POST') {
       return text(`Method ${method} not allowed.`, 405);
@@ -126,7 +138,8 @@ class AdminPort {
     return endpoint.answer(state, url.searchParams);
   }
 
-  async #send(request: IncomingMessage, response: ServerResponse, answer: AdminAnswer): Promise<void> {
+  /** @returns how many bytes of body were sent. */
+  async #send(request: IncomingMessage, response: ServerResponse, answer: AdminAnswer): Promise<number> {
     const { body } = answer;
     const streamed = typeof body !== 'string';
     const tooMany = streamed && this.#streaming >= MAX_STREAMED_ANSWERS;
@@ -139,17 +152,23 @@ class AdminPort {
       'content-security-policy':
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
     });
+    let bytes = 0;
+    const end = (whole: string): void => {
+      bytes = Buffer.byteLength(whole);
+      response.end(whole);
+    };
     if (request.method === 'HEAD') response.end();
-    else if (tooMany) response.end(`more than ${MAX_STREAMED_ANSWERS} large answers are under way, try again\n`);
-    else if (!streamed) response.end(body);
+    else if (tooMany) end(`more than ${MAX_STREAMED_ANSWERS} large answers are under way, try again\n`);
+    else if (!streamed) end(body);
     else {
       this.#streaming++;
       try {
         for await (const piece of body) {
-          if (response.destroyed) return;
+          if (response.destroyed) return bytes;
+          bytes += Buffer.byteLength(piece);
           if (!response.write(piece) && !(await drained(response))) {
             response.destroy();
-            return;
+            return bytes;
           }
         }
         response.end();
@@ -157,6 +176,7 @@ class AdminPort {
         this.#streaming--;
       }
     }
+    return bytes;
   }
 }
 

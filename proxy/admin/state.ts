@@ -8,6 +8,7 @@ import type { Aggregate } from '../telemetry/aggregate.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import type { StatTags } from '../telemetry/stat_tags.ts';
 import type { ClusterDescription } from '../thread_messages.ts';
+import type { AdminAccess } from './admin_access.ts';
 import type { Profilers } from './profilers.ts';
 
 /** Envoy's server states. */
@@ -15,6 +16,7 @@ export type ServerState = 'LIVE' | 'DRAINING' | 'PRE_INITIALIZING' | 'INITIALIZI
 
 export interface AdminState {
   readonly options: ProxyOptions;
+  readonly access: AdminAccess;
   /** Epoch ms. */
   readonly startedMs: number;
   readonly aggregate: Aggregate;

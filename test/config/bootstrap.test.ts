@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { buildCluster } from '../../config/build/cluster.ts';
 import { type Bootstrap, readBootstrap } from '../../config/bootstrap.ts';
 import { parseDocuments } from '../../config/yaml_documents.ts';
 
@@ -88,10 +89,38 @@ describe('readBootstrap', () => {
       'Cannot use envoy.yaml:2:1: bootstrap_extensions: the extension envoy.extensions.wasm.v3.WasmService is not supported',
     ],
     [
+      'static_resources: {}\nadmin: { socket_options: [{ level: 1, int_value: 1 }] }\n',
+      'Cannot use envoy.yaml:2:1: admin: admin.socket_options: options of sockets by number are not supported',
+    ],
+    [
+      'static_resources: {}\ndefault_socket_interface: mine\n',
+      'Cannot use envoy.yaml:2:1: default_socket_interface: other socket interfaces are not supported',
+    ],
+    [
+      'static_resources: {}\ncluster_manager: { upstream_bind_config: { source_address: { address: localhost, port_value: 0 } } }\n',
+      'Cannot use envoy.yaml:2:1: cluster_manager: upstream_bind_config.source_address.address: an IP address is wanted, got "localhost"',
+    ],
+    [
       'static_resources: {}\ncluster_manager: { load_stats_config: { api_type: GRPC } }\n',
       'Cannot use envoy.yaml:2:1: cluster_manager: load_stats_config load reports to a server are not supported',
     ],
   ];
+  test('the source address of the cluster manager is that of clusters without one', async () => {
+    const bind = (ip: string): string => `upstream_bind_config: { source_address: { address: ${ip}, port_value: 0 } }`;
+    const { resources } = await read(
+      `static_resources:\n  clusters:\n  - name: a\n  - { name: b, ${bind('127.0.0.3')} }\ncluster_manager: { ${bind('127.0.0.2')} }\n`,
+    );
+    const sources = resources.map(({ json, origin }) => buildCluster(json, origin).socket.sourceIps);
+    assert.deepEqual(sources, [['127.0.0.2'], ['127.0.0.3']]);
+  });
+
+  test('what means nothing here is accepted', async () => {
+    const { resources } = await read(
+      'static_resources: {}\ninline_headers: [{ inline_header_name: x, inline_header_type: REQUEST_HEADER }]\ndefault_socket_interface: envoy.extensions.network.socket_interface.default_socket_interface\nbootstrap_extensions:\n- name: envoy.extensions.network.socket_interface.default_socket_interface\n  typed_config: { "@type": type.googleapis.com/envoy.extensions.network.socket_interface.v3.DefaultSocketInterface }\n',
+    );
+    assert.deepEqual(resources, []);
+  });
+
   for (const [text, message] of BAD) {
     test(`readBootstrap says "${message}" when the file has it`, async () => {
       await assert.rejects(read(text), { name: 'ConfigError', message });
