@@ -42,6 +42,7 @@ export class ListenerRuntime {
   readonly #connections = new Set<ListenerConnection>();
   readonly #statistics: ListenerStatistics;
   readonly #host: ListenerHost;
+  #serial = 0;
   #version: ListenerVersion;
 
   constructor(
@@ -177,6 +178,7 @@ export class ListenerRuntime {
       histogram: (name) => services.statistics.histogram(name),
     };
     return {
+      serial: this.#serial++,
       config,
       filters: config.listenerFilters.map(({ typeUrl, config: own, disabled }) => ({
         filter: maker.listener(typeUrl, own, filterDeps),

@@ -66,13 +66,17 @@ export class Headers implements HeaderMap {
   set(name: string, value: string): void {
     refuseSplit(name, value);
     if (name.charCodeAt(0) === 58 && this.setPseudo(name, value)) return;
+    this.setOwn(name, value);
+  }
+
+  /** As `set`, of a name and value that are ours: nothing of a peer's is in them that could split the head. */
+  setOwn(name: string, value: string): void {
     const { fields } = this;
     for (let i = 0; i < fields.length; i += 2) {
-      if (fields[i] === name) {
-        fields[i + 1] = value;
-        this.#removeFrom(name, i + 2);
-        return;
-      }
+      if (fields[i] !== name) continue;
+      fields[i + 1] = value;
+      this.#removeFrom(name, i + 2);
+      return;
     }
     fields.push(name, value);
   }

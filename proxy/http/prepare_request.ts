@@ -120,7 +120,7 @@ export function requestIdOf(
   if (given !== undefined && (config.preserveExternalRequestId || !config.useRemoteAddress)) return given;
   if (!config.generateRequestId) return given;
   const made = randomRequestId(random);
-  headers.set('x-request-id', made);
+  headers.setOwn('x-request-id', made);
   return made;
 }
 
@@ -264,11 +264,11 @@ function completeForwarded(headers: RequestHeaders, config: ConnectionManagerCon
       headers.set('x-envoy-external-address', trustedClient(before, config.xffTrustedHops) ?? ip);
       headers.set('x-forwarded-for', before === undefined ? ip : `${before},${ip}`);
     }
-    if (config.xffTrustedHops === 0) headers.set('x-forwarded-proto', scheme);
+    if (config.xffTrustedHops === 0) headers.setOwn('x-forwarded-proto', scheme);
   }
   if (config.via !== '') headers.append('via', config.via);
   const proto = headers.get('x-forwarded-proto');
-  if (proto === undefined || proto === '') headers.set('x-forwarded-proto', scheme);
+  if (proto === undefined || proto === '') headers.setOwn('x-forwarded-proto', scheme);
   headers.scheme = proto === 'https' || proto === 'http' ? proto : scheme;
   if (config.appendXForwardedPort && !headers.has('x-forwarded-port')) {
     headers.set('x-forwarded-port', String(connection.localAddress.port));

@@ -85,7 +85,7 @@ export class FlowControl {
   }
 
   gone(stream: Http2Stream): void {
-    this.blocked.delete(stream);
+    if (this.blocked.size > 0) this.blocked.delete(stream);
     if (this.#codec.options.initialStreamWindowBytes === undefined)
       grownBytes -= stream.windowSize - FIRST_WINDOW_BYTES;
   }

@@ -21,6 +21,8 @@ import type { ListenerStatistics } from './statistics.ts';
 
 /** What one version of a listener's configuration is made into. */
 export interface ListenerVersion {
+  /** Grows with each version of the listener. */
+  readonly serial: number;
   readonly config: ListenerConfig;
   readonly filters: readonly LiveListenerFilter[];
   /** Of the listener filters together; undefined: none. */
@@ -212,8 +214,14 @@ export class ListenerConnection {
     stream.info.listenerMetadata = this.#host.version().config.metadata;
     stream.info.filterChainMetadata = chain.config.metadata;
     let current = chain;
+    // Asked several times a request. The number, not the version itself: an idle connection keeps no old one.
+    let serial = -1;
     const newest = (): NetworkFilter<unknown> => {
-      current = version().chains.byKey(chain.key) ?? current;
+      const now = version();
+      if (now.serial !== serial) {
+        serial = now.serial;
+        current = now.chains.byKey(chain.key) ?? current;
+      }
       return current.terminal as NetworkFilter<unknown>;
     };
     // #choose saw to it that there is one.

@@ -78,7 +78,7 @@ export class RequestLimits {
   /** x-envoy-expected-rq-timeout-ms of an attempt that begins `elapsedMs` after the request's end. */
   tellExpected(headers: RequestHeaders, elapsedMs: number): void {
     const expectedMs = expectedTimeoutMs(this.#timeouts, elapsedMs, this.hedges);
-    if (expectedMs > 0) headers.set('x-envoy-expected-rq-timeout-ms', String(expectedMs));
+    if (expectedMs > 0) headers.setOwn('x-envoy-expected-rq-timeout-ms', String(expectedMs));
   }
 
   #list(ms: number): DeadlineList | undefined {

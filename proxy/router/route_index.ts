@@ -124,6 +124,7 @@ export class RouteIndex {
     limit: number,
   ): number {
     let best = this.#firstOf(bucket.plain, key, path, request, context, limit);
+    if (bucket.byHeader.size === 0) return best;
     for (const [name, values] of bucket.byHeader) {
       // As the matcher itself: each value of a repeated field counts.
       for (const value of request.getAll(name)) {

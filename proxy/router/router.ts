@@ -235,7 +235,7 @@ class RoutedRequest extends RequestWish implements RequestSink, UpstreamRequestO
     statistics.responseTime(nowMs - attempt.sentMs, info.internal);
     if (!this.#config.suppressEnvoyHeaders) {
       const sinceMs = info.requestCompleteMs === 0 ? 0 : nowMs - info.requestCompleteMs;
-      headers.set('x-envoy-upstream-service-time', String(Math.max(0, Math.round(sinceMs))));
+      headers.setOwn('x-envoy-upstream-service-time', String(Math.max(0, Math.round(sinceMs))));
     }
     if (this.forward.includeAttemptCountInResponse) {
       headers.set('x-envoy-attempt-count', String(info.upstreamRequestAttemptCount));
