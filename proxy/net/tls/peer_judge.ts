@@ -39,7 +39,10 @@ export function takeRefusal(): VerificationFailure | undefined {
 export class PeerJudge {
   readonly #rules: PeerRules | undefined;
   readonly #native: OpenSsl | null;
+  /** By their bytes. */
   readonly #known = new Map<string, KnownPeer>();
+  /** The same by their certificate, so that the bytes are compared once a handshake. */
+  readonly #accepted = new WeakMap<Certificate, KnownPeer>();
   /** Contexts that hold the roots of a trust domain each. */
   readonly #domains = new Map<string, SecureContext>();
 
@@ -73,7 +76,7 @@ export class PeerJudge {
     if (this.#rules === undefined) return undefined;
     const fault = error === undefined ? undefined : faultOfCode(error);
     if (fault !== undefined) return verifyPeer(certificate, fault, this.#rules);
-    if (this.#known.get(keyOf(certificate.der))?.certificate === certificate) return undefined;
+    if (this.#accepted.has(certificate)) return undefined;
     const failure = verifyPeer(certificate, undefined, this.#rules);
     if (failure === undefined) this.#remember({ certificate, above: [], chainGoodUntilMs: 0 });
     return failure;
@@ -93,7 +96,7 @@ export class PeerJudge {
 
   /** What came with the peer's own certificate, in order, when it was first seen. */
   chainAbove(peer: Certificate, socket: TLSSocket): readonly Certificate[] {
-    const known = this.#known.get(keyOf(peer.der));
+    const known = this.#accepted.get(peer);
     return this.#native !== null && known !== undefined ? known.above : certificatesAbove(socket);
   }
 
@@ -143,6 +146,7 @@ export class PeerJudge {
       }
     }
     this.#known.set(keyOf(peer.certificate.der), peer);
+    this.#accepted.set(peer.certificate, peer);
   }
 }
 

@@ -62,21 +62,38 @@ interface SessionHandle {
   getSession?(): Buffer | undefined;
 }
 
-/** OpenSSL's form of a session. */
+/** OpenSSL's form of a session. With each handshake: no view is made of what nobody wants. */
 export function readSession(session: Buffer): SessionFacts {
   let group = '';
   let id = '';
   let peer: Buffer | undefined;
-  const body = readDer(session)?.body;
-  for (let at = 0, index = 0; body !== undefined && at < body.length; index++) {
-    const field = readDer(body, at);
-    if (field === undefined) break;
-    if (index === ID_FIELD && field.tag === OCTET_STRING && field.body.length <= 32) id = field.body.toString('hex');
-    else if (field.tag === PEER_TAG) peer = field.body;
-    else if (field.tag === GROUP_TAG) group = nameOf(readDer(field.body)?.body);
-    at = field.end;
+  // SEQUENCE: its fields begin behind its own length.
+  let at = contentsOf(session, 0);
+  for (let index = 0; at < session.length; index++) {
+    const start = contentsOf(session, at);
+    const end = start + lengthOf(session, at, start);
+    if (end > session.length) break;
+    const tag = session[at];
+    if (index === ID_FIELD && tag === OCTET_STRING && end - start <= 32) id = session.toString('hex', start, end);
+    else if (tag === PEER_TAG) peer = session.subarray(start, end);
+    else if (tag === GROUP_TAG) group = nameOf(readDer(session, start)?.body);
+    at = end;
   }
   return { group, id, peer };
+}
+
+/** Where the contents of the element at `at` begin. */
+function contentsOf(bytes: Buffer, at: number): number {
+  const first = bytes[at + 1] ?? 0;
+  return first < 0x80 ? at + 2 : at + 2 + (first & 0x7f);
+}
+
+function lengthOf(bytes: Buffer, at: number, start: number): number {
+  const first = bytes[at + 1] ?? 0;
+  if (first < 0x80) return first;
+  let length = 0;
+  for (let i = at + 2; i < start; i++) length = length * 256 + (bytes[i] ?? 0);
+  return length;
 }
 
 /**
