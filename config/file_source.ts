@@ -1,7 +1,17 @@
 /** Resources from files: read, compiled, watched. A bad change leaves the whole last good state. */
 import { type FSWatcher, statSync, watch } from 'node:fs';
+import { basename } from 'node:path';
 import { ConfigError } from '../proxy/config_error.ts';
-import { classify, expandPaths, type InputFile, type Inputs, readFiles, watchedFolders } from './inputs.ts';
+import {
+  classify,
+  expandPaths,
+  type InputFile,
+  type Inputs,
+  isConfigurationName,
+  readFiles,
+  watchedFolders,
+} from './inputs.ts';
+import { QuietTime } from './quiet_time.ts';
 import type { ConfigSink, ConfigSource, Resource } from './resources.ts';
 import { type DocumentCache, parseDocuments } from './yaml_documents.ts';
 
@@ -18,7 +28,9 @@ export interface FileSourceOptions {
 }
 
 /** Editors write in several steps, Kubernetes swaps links: wait until it is quiet. */
-const DEBOUNCE_MS = 60;
+const QUIET_MS = 60;
+/** What else goes on in the folder must not put a change off for longer. */
+const LONGEST_UNQUIET_MS = 500;
 /** Where the system does not tell (network file systems, a folder that was replaced): look. */
 const POLL_MS = 1000;
 
@@ -28,7 +40,11 @@ export class FileSource implements ConfigSource {
   #cache: DocumentCache = new Map();
   #sink: ConfigSink | undefined = undefined;
   #prepared: readonly Resource[] | undefined = undefined;
-  #debounce: NodeJS.Timeout | undefined = undefined;
+  readonly #quiet = new QuietTime({
+    quietMs: QUIET_MS,
+    longestMs: LONGEST_UNQUIET_MS,
+    act: () => void this.#readNext(),
+  });
   #poll: NodeJS.Timeout | undefined = undefined;
   #lastTexts = '';
   #lastComplaint = '';
@@ -58,7 +74,7 @@ export class FileSource implements ConfigSource {
   stop(): void {
     for (const watcher of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
-    clearTimeout(this.#debounce);
+    this.#quiet.stop();
     clearInterval(this.#poll);
   }
 
@@ -124,7 +140,7 @@ export class FileSource implements ConfigSource {
       if (stamp === this.#lastStamp) return;
       this.#lastStamp = stamp;
       this.#watchFolders();
-      this.#changed();
+      this.#quiet.poke();
     }, POLL_MS).unref();
   }
 
@@ -140,7 +156,7 @@ export class FileSource implements ConfigSource {
     for (const folder of wanted) {
       if (this.#watchers.has(folder)) continue;
       try {
-        const watcher = watch(folder, () => this.#changed());
+        const watcher = watch(folder, (event, name) => this.#onEvent(event, name));
         watcher.on('error', () => {
           watcher.close();
           this.#watchers.delete(folder);
@@ -152,9 +168,12 @@ export class FileSource implements ConfigSource {
     }
   }
 
-  #changed(): void {
-    clearTimeout(this.#debounce);
-    this.#debounce = setTimeout(() => void this.#readNext(), DEBOUNCE_MS).unref();
+  /** Names that come and go may be folders and links; a file that is only written to counts when it is read, a log does not. */
+  #onEvent(event: string, name: string | null): void {
+    const { paths, meshPath = '-' } = this.#options;
+    const isOurs =
+      name === null || isConfigurationName(name) || [...paths, meshPath].some((path) => basename(path) === name);
+    if (event !== 'change' || isOurs) this.#quiet.poke();
   }
 
   /** Size and time of every file: changes when one does. */

@@ -30,6 +30,11 @@ const BOOTSTRAP_FIELDS = [
 ];
 const EXTENSIONS = /\.(?:ya?ml|json)$/;
 
+/** Whether a file of that name is read where its folder is given. */
+export function isConfigurationName(name: string): boolean {
+  return EXTENSIONS.test(name) && isRead(name);
+}
+
 /** Files, folders (all YAML and JSON below, sorted), `-` for stdin. @throws {ConfigError} naming what is missing. */
 export function expandPaths(paths: readonly string[]): string[] {
   return paths.flatMap((path) => {
@@ -84,7 +89,7 @@ function filesBelow(folder: string, above: readonly string[] = []): string[] {
       const path = join(folder, entry.name);
       const target = entry.isSymbolicLink() ? statSync(path, { throwIfNoEntry: false }) : entry;
       if (target?.isDirectory() === true) return filesBelow(path, [...above, real]);
-      return target?.isFile() === true && EXTENSIONS.test(entry.name) ? [path] : [];
+      return target?.isFile() === true && isConfigurationName(entry.name) ? [path] : [];
     });
 }
 

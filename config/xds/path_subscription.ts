@@ -1,8 +1,9 @@
 /** Resources of one type out of a file with a DiscoveryResponse in YAML or JSON, read again when it changes. */
 import { type FSWatcher, readFileSync, watch } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
+import { QuietTime } from '../quiet_time.ts';
 import { parseDocuments } from '../yaml_documents.ts';
 import { encodeMessage, type Push, type PushedResource } from './discovery_messages.ts';
 import type { XdsType } from './resource_types.ts';
@@ -13,7 +14,9 @@ export interface PathEvents {
 }
 
 /** Files are replaced in several steps. */
-const DEBOUNCE_MS = 60;
+const QUIET_MS = 60;
+/** What else goes on in the folder must not put a change off for longer. */
+const LONGEST_UNQUIET_MS = 500;
 
 export class PathSubscription {
   readonly #path: string;
@@ -21,7 +24,12 @@ export class PathSubscription {
   readonly #events: PathEvents;
   readonly #names = new Set<string>();
   #watcher: FSWatcher | undefined = undefined;
-  #timer: NodeJS.Timeout | undefined = undefined;
+  readonly #quiet = new QuietTime({
+    quietMs: QUIET_MS,
+    longestMs: LONGEST_UNQUIET_MS,
+    act: () => void this.#read(),
+  });
+  #first: NodeJS.Immediate | undefined = undefined;
   #lastText: string | undefined = undefined;
   #isStopped = false;
 
@@ -33,14 +41,14 @@ export class PathSubscription {
 
   subscribeAll(): void {
     this.#watch();
-    this.#readSoon(0);
+    this.#readAtOnce();
   }
 
   subscribe(name: string): void {
     this.#names.add(name);
     this.#lastText = undefined;
     this.#watch();
-    this.#readSoon(0);
+    this.#readAtOnce();
   }
 
   unsubscribe(name: string): void {
@@ -49,7 +57,8 @@ export class PathSubscription {
 
   stop(): void {
     this.#isStopped = true;
-    clearTimeout(this.#timer);
+    clearImmediate(this.#first);
+    this.#quiet.stop();
     this.#watcher?.close();
   }
 
@@ -57,7 +66,9 @@ export class PathSubscription {
     if (this.#watcher !== undefined) return;
     try {
       // The folder: Kubernetes swaps links, and an editor replaces the file.
-      this.#watcher = watch(dirname(this.#path), () => this.#readSoon(DEBOUNCE_MS));
+      this.#watcher = watch(dirname(this.#path), (event, name) => {
+        if (event !== 'change' || name === null || name === basename(this.#path)) this.#quiet.poke();
+      });
       this.#watcher.on('error', () => {});
       this.#watcher.unref();
     } catch (error) {
@@ -65,10 +76,11 @@ export class PathSubscription {
     }
   }
 
-  #readSoon(delayMs: number): void {
+  /** Once for all the names that are subscribed to together. */
+  #readAtOnce(): void {
     if (this.#isStopped) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#read(), delayMs);
+    clearImmediate(this.#first);
+    this.#first = setImmediate(() => void this.#read());
   }
 
   async #read(): Promise<void> {

@@ -1,6 +1,6 @@
 /** Watched files: edits, renames, Kubernetes' links, mistakes. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -112,6 +112,32 @@ test('files and folders that come and go in a watched folder are seen', async (t
   await watched.source.reload();
   assert.equal(watched.changes.length, seen);
 });
+
+const NEIGHBOURS = {
+  'a log that is written to': (base: string, turn: number) => appendFileSync(join(base, 'access.log'), `${turn}\n`),
+  'a lock that comes and goes': (base: string, turn: number) =>
+    turn % 2 === 0 ? writeFileSync(join(base, 'lock'), '') : rmSync(join(base, 'lock'), { force: true }),
+};
+
+for (const [neighbour, act] of Object.entries(NEIGHBOURS)) {
+  test(`changes are seen beside ${neighbour} every 20 ms`, async (t) => {
+    const base = folder(t);
+    writeFileSync(join(base, 'mesh.yaml'), object('one'));
+    const watched = new Watched(t, [base]);
+    await watched.until('the first', () => watched.names.join() === 'one');
+    let turn = 0;
+    const busy = setInterval(() => act(base, turn++), 20);
+    t.after(() => clearInterval(busy));
+    await watched.until('the neighbour is at work', () => turn > 5);
+    for (const name of ['two', 'three']) {
+      const before = turn;
+      writeFileSync(join(base, 'mesh.yaml'), object(name));
+      await watched.until(name, () => watched.names.join() === name);
+      // In the neighbour's turns: where this process gets no time, it has none either.
+      assert.ok(turn - before < 100, `it took ${turn - before} turns`);
+    }
+  });
+}
 
 test("Kubernetes' swap of links is one change", async (t) => {
   const base = folder(t);

@@ -1,0 +1,38 @@
+/** Acts once after a burst of events: when it is over, or when it has gone on for long enough. */
+
+export interface QuietTimeOptions {
+  /** Without an event for so long, the burst is over. */
+  readonly quietMs: number;
+  /** From the first event on: a burst that never ends must not put the act off for ever. */
+  readonly longestMs: number;
+  readonly act: () => void;
+}
+
+/** Files are written in steps (editors, Kubernetes' links): reading waits for the last one. */
+export class QuietTime {
+  readonly #options: QuietTimeOptions;
+  #timer: NodeJS.Timeout | undefined = undefined;
+  #latestMs: number | undefined = undefined;
+
+  constructor(options: QuietTimeOptions) {
+    this.#options = options;
+  }
+
+  /** An event: acts soon, keeping no process alive for it. */
+  poke(): void {
+    const { quietMs, longestMs, act } = this.#options;
+    const nowMs = performance.now();
+    this.#latestMs ??= nowMs + longestMs;
+    clearTimeout(this.#timer);
+    const waitMs = Math.max(0, Math.min(quietMs, this.#latestMs - nowMs));
+    this.#timer = setTimeout(() => {
+      this.#latestMs = undefined;
+      act();
+    }, waitMs).unref();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#latestMs = undefined;
+  }
+}
