@@ -58,6 +58,7 @@ export class ConfigStream {
   #retry: NodeJS.Timeout | undefined = undefined;
   #isNodeSent = false;
   #isFlushScheduled = false;
+  #pushesUnderWay = 0;
   #isStarted = false;
   #isStopped = false;
 
@@ -89,7 +90,7 @@ export class ConfigStream {
     if (this.#stream !== undefined) this.#sendFirst(this.#open(type));
   }
 
-  /** Names that are given in one turn of the event loop go in one request. */
+  /** Names that are given in one turn of the event loop, or while a push is taken over, go in one request. */
   subscribe(type: XdsType, name: string): void {
     this.#open(type).add(name);
     this.#scheduleFlush();
@@ -112,16 +113,20 @@ export class ConfigStream {
   #scheduleFlush(): void {
     if (this.#isFlushScheduled) return;
     this.#isFlushScheduled = true;
-    setImmediate(() => {
-      this.#isFlushScheduled = false;
-      if (this.#stream === undefined) return;
-      for (const subscription of this.#subscriptions.values()) {
-        const changes = subscription.changes();
-        if (changes === undefined) continue;
-        this.#options.onAsked(subscription.type);
-        this.#send(changes);
-      }
-    });
+    setImmediate(() => this.#flush());
+  }
+
+  /** As Envoy, after a push and its answer: of the state of the world each request lists all names, and clusters come in slices. */
+  #flush(): void {
+    if (!this.#isFlushScheduled || this.#pushesUnderWay > 0) return;
+    this.#isFlushScheduled = false;
+    if (this.#stream === undefined) return;
+    for (const subscription of this.#subscriptions.values()) {
+      const changes = subscription.changes();
+      if (changes === undefined) continue;
+      this.#options.onAsked(subscription.type);
+      this.#send(changes);
+    }
   }
 
   async #connect(): Promise<void> {
@@ -129,7 +134,7 @@ export class ConfigStream {
     let isOver = false;
     const stream = await openStream(server, method, {
       // What comes before anything was asked for is thrown away.
-      onMessage: (bytes) => (this.#stream === undefined ? Promise.resolve() : this.#receive(this.#stream, bytes)),
+      onMessage: (bytes) => (this.#stream === undefined ? Promise.resolve() : this.#take(this.#stream, bytes)),
       onEnd: (reason) => {
         isOver = true;
         this.#stream = undefined;
@@ -162,6 +167,16 @@ export class ConfigStream {
     const withNode = this.#isNodeSent ? request : { ...request, node: this.#options.node };
     this.#isNodeSent = true;
     this.#stream?.send(encodeMessage(REQUESTS[this.#options.protocol], withNode));
+  }
+
+  async #take(stream: Stream, bytes: Buffer): Promise<void> {
+    this.#pushesUnderWay++;
+    try {
+      await this.#receive(stream, bytes);
+    } finally {
+      this.#pushesUnderWay--;
+      this.#flush();
+    }
   }
 
   async #receive(stream: Stream, bytes: Buffer): Promise<void> {
