@@ -29,7 +29,7 @@ it('pillion run --dns answers the names of the YAML, and new ones when it change
   const free = ['--outbound', '--admin', '--status', '--metrics'].flatMap((flag) => [flag, '127.0.0.1:0']);
   const pillion = new PillionProcess(t, ['run', '-c', file, '--workload', 'web.shop', '--dns', '127.0.0.1:0', ...free]);
   const [, address = ''] = await pillion.until(/dns listens on (127\.0\.0\.1:\d+)/);
-  const resolver = new Resolver({ timeout: 2000, tries: 1 });
+  const resolver = new Resolver({ timeout: 20_000, tries: 1 });
   resolver.setServers([address]);
   assert.deepEqual(await resolver.resolve4('cart'), ['10.96.0.1']);
   writeFileSync(file, SERVICE('10.96.0.2'));

@@ -111,7 +111,7 @@ test('run takes its configuration and its identity from istiod when no file is g
   const flags = ['--admin', '127.0.0.1:0', '--metrics', '127.0.0.1:0', '--concurrency', '1'];
   const proxy = new PillionProcess(t, ['run', ...flags, '--dns', dns, '--status', status], { env: environment });
   await ads.until('names are asked for', () => ads.names.has('names'));
-  const resolver = new Resolver({ timeout: 2000, tries: 1 });
+  const resolver = new Resolver({ timeout: 20_000, tries: 1 });
   resolver.setServers([dns]);
   const readiness = async (): Promise<number> => (await fetch(`http://${status}/healthz/ready`)).status;
   // Before the first table every name is a failure to try again, and the pod is not ready.

@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -12,15 +11,7 @@ import { fetchText } from '../support/fetch_text.ts';
 import { PillionProcess } from '../support/pillion_process.ts';
 import type { Scope } from '../support/scope.ts';
 import { askOverTls } from '../support/tls_peers.ts';
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
+import { freePort } from '../support/free_port.ts';
 
 const yaml = (port: number, mode: string): string => `
 apiVersion: apps/v1

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +10,7 @@ import { bootstrapOf } from '../support/envoy_process.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { parseDockerfile } from './dockerfile.ts';
 import { type Image, replay } from './replay.ts';
+import { freePort } from '../support/free_port.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const hasNpm = spawnSync('npm', ['--version']).status === 0;
@@ -26,15 +26,6 @@ function start(image: Image, words: readonly string[], more: readonly string[]):
     ...(isRoot && uid !== undefined && gid !== undefined && { uid, gid }),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** For everybody to read, as image layers are. */

@@ -18,6 +18,7 @@ import { exchangeThrough } from '../support/http1_exchange.ts';
 import { answering, RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const scope = fileScope();
 let proxy: TestProxy;
@@ -77,9 +78,6 @@ before(async () => {
   });
   hanging = await RawUpstream.start(scope, () => {});
   grpc = await startGrpcAuthorizer(scope, (request) => grpcAnswer(request));
-  const refused = await RawUpstream.start(scope, () => {});
-  const closed = refused.port;
-  refused.server.close();
   const slow = {
     http_service: { server_uri: { uri: 'http://a', cluster: 'hanging', timeout: '0.05s' } },
   };
@@ -92,7 +90,7 @@ before(async () => {
       routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'up' } }]),
     });
   proxy = await startTestProxy(scope, [
-    ...extAuthzResources({ up: upstream.port, authz: authorizer.port, grpc: grpc.port, closed }),
+    ...extAuthzResources({ up: upstream.port, authz: authorizer.port, grpc: grpc.port, closed: REFUSED_PORT }),
     gated({ ...HTTP_SERVICE, clear_route_cache: true }),
     plain('slow', slow),
     plain('nowhere', { http_service: { server_uri: { uri: 'http://a', cluster: 'missing', timeout: '1s' } } }),

@@ -12,6 +12,7 @@ import { exchangeThrough } from '../support/http1_exchange.ts';
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const scope = fileScope();
 const golden = new URL('./access_log.golden.json', import.meta.url);
@@ -23,11 +24,8 @@ before(async () => {
   scope.after(() => rmSync(folder, { recursive: true, force: true }));
   const path = (kind: string): string => join(folder, kind);
   const upstream = await RawUpstream.start(scope, answering());
-  const refused = await RawUpstream.start(scope, () => {});
-  const { port } = refused;
-  refused.server.close();
   const logs = { text: path('text'), json: path('json'), all: path('all'), typed: path('typed') };
-  const proxy = await startTestProxy(scope, listenersFor(upstream.port, port, logs));
+  const proxy = await startTestProxy(scope, listenersFor(upstream.port, REFUSED_PORT, logs));
   for (const { request } of REQUESTS) await exchangeThrough(scope, proxy.port(), upstream, request);
   // Everything is written when the proxy has stopped.
   const listener = proxy.port();

@@ -3,21 +3,26 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { eventually } from '../support/eventually.ts';
 import { RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 
-async function start(t: Scope, thresholds: Json, answerMs: number, cluster: Json = {}) {
+/** Answers come after so long, or when the test lets them go. */
+async function start(t: Scope, thresholds: Json, answers: number | 'held', cluster: Json = {}) {
   let open = 0;
   let most = 0;
+  const held: (() => void)[] = [];
   const upstream = await RawUpstream.start(t, (received, socket) => {
     if (!received.endsWith('\r\n\r\n')) return;
     open++;
     most = Math.max(most, open);
-    setTimeout(() => {
+    const answer = (): void => {
       open--;
       socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
-    }, answerMs);
+    };
+    if (answers === 'held') held.push(answer);
+    else setTimeout(answer, answers);
   });
   const proxy = await startTestProxy(
     t,
@@ -27,7 +32,10 @@ async function start(t: Scope, thresholds: Json, answerMs: number, cluster: Json
     ],
     { concurrency: 2 },
   );
-  return { proxy, upstream, most: () => most };
+  const release = (): void => {
+    for (const answer of held.splice(0)) answer();
+  };
+  return { proxy, upstream, most: () => most, release };
 }
 
 async function ask(proxy: TestProxy): Promise<{ status: number; text: string; overloaded: string | null }> {
@@ -74,8 +82,12 @@ test("Istio's task: one connection, one pending: some pass, some overflow, and n
 });
 
 test('max_requests holds exactly over both threads', async (t) => {
-  const { proxy, most } = await start(t, { max_requests: 5, max_pending_requests: 100 }, 150);
-  const answers = await Promise.all(Array.from({ length: 30 }, () => ask(proxy)));
+  const { proxy, most, release } = await start(t, { max_requests: 5, max_pending_requests: 100 }, 'held');
+  let answered = 0;
+  const asked = Array.from({ length: 30 }, () => ask(proxy).finally(() => answered++));
+  await eventually('the others are refused while five wait', () => answered === 25 && most() === 5);
+  release();
+  const answers = await Promise.all(asked);
   assert.equal(most(), 5);
   assert.equal(answers.filter(({ status }) => status === 200).length, 5);
   assert.equal(answers.filter(({ overloaded }) => overloaded === 'true').length, 25);
@@ -90,15 +102,15 @@ test('a limit of 0 refuses everything', async (t) => {
 });
 
 test('open gauges say which breaker is open, and what remains where that is asked for', async (t) => {
-  const { proxy } = await start(t, { max_requests: 2, track_remaining: true }, 1500);
+  const { proxy, most, release } = await start(t, { max_requests: 2, track_remaining: true }, 'held');
   const asked = [ask(proxy), ask(proxy)];
   const gauge = (name: string): number => proxy.value(`cluster.up.circuit_breakers.default.${name}`);
-  for (let i = 0; gauge('rq_open') !== 1 && i < 300; i++) await new Promise((resolve) => setTimeout(resolve, 10));
-  assert.equal(gauge('rq_open'), 1);
+  await eventually('it is open', () => gauge('rq_open') === 1);
   assert.equal(gauge('remaining_rq'), 0);
   assert.equal(gauge('cx_open'), 0);
+  await eventually('both have reached the upstream', () => most() === 2);
+  release();
   await Promise.all(asked);
-  for (let i = 0; gauge('rq_open') !== 0 && i < 300; i++) await new Promise((resolve) => setTimeout(resolve, 10));
-  assert.equal(gauge('rq_open'), 0);
+  await eventually('it is closed again', () => gauge('rq_open') === 0);
   assert.equal(gauge('remaining_rq'), 2);
 });

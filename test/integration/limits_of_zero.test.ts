@@ -93,7 +93,7 @@ async function start(): Promise<Resource[]> {
 }
 
 async function ask(port: number): Promise<string> {
-  const response = await fetch(`http://127.0.0.1:${port}/`, { signal: AbortSignal.timeout(5000) });
+  const response = await fetch(`http://127.0.0.1:${port}/`, { signal: AbortSignal.timeout(30_000) });
   await response.arrayBuffer();
   return `${response.status}${response.headers.get('x-envoy-overloaded') === 'true' && response.status === 503 ? ' overloaded' : ''}`;
 }

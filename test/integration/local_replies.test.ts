@@ -5,6 +5,7 @@ import { httpListener, routeConfig, staticCluster } from '../support/envoy_resou
 import { answering, RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { fileScope } from '../support/scope.ts';
 import { LogFile, startTestProxy, type TestProxy } from '../support/running_proxy.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const suite = fileScope();
 let proxy: TestProxy;
@@ -24,9 +25,6 @@ before(async () => {
   const half = await RawUpstream.start(suite, (_received, socket) =>
     socket.end('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf'),
   );
-  const refusing = await RawUpstream.start(suite, () => {});
-  const refusedPort = refusing.port;
-  refusing.server.close();
   const to = (cluster: string, more = {}) => ({
     name: cluster,
     match: { path: `/${cluster}` },
@@ -72,7 +70,7 @@ before(async () => {
     }),
     staticCluster('fine', [fine.port]),
     staticCluster('empty', []),
-    staticCluster('refusing', [refusedPort]),
+    staticCluster('refusing', [REFUSED_PORT]),
     staticCluster('silent', [silent.port]),
     staticCluster('rude', [rude.port]),
     staticCluster('resetting', [resetting.port]),

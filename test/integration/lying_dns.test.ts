@@ -1,12 +1,11 @@
 /** Name servers that lie, stall and flap under the clusters that ask them: requests go on being answered. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
-import { once } from 'node:events';
 import { test } from 'node:test';
 import { eventually } from '../support/eventually.ts';
 import { type DnsMood, LyingDns } from '../support/lying_dns.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { ask, dnsCluster, LISTENER, load, startUpstream } from './dns_clusters.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const LIES: readonly DnsMood[] = [
   'servfail',
@@ -54,7 +53,7 @@ test('an address where nobody listens, and addresses that flap, cost no idempote
   const dns = await LyingDns.start(t);
   // Refused at once: nobody listens on IPv4's other loopback port.
   const dead = '127.0.0.1';
-  const deadPort = await freePort();
+  const deadPort = REFUSED_PORT;
   dns.addresses.set('strict.example', ['127.0.0.3']);
   dns.addresses.set('dead.example', [dead]);
   const endpoints = [
@@ -116,11 +115,3 @@ test('a TTL of 0 asks at the refresh rate, another one when it is over, and neve
     return dns.asked.length - before <= 2;
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}

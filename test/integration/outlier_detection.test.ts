@@ -9,6 +9,7 @@ import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 import { SwitchedUpstream } from '../support/switched_upstream.ts';
 import { eventually } from '../support/eventually.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const QUICK = { interval: '0.05s', base_ejection_time: '0.2s', max_ejection_percent: 100, consecutive_5xx: 3 };
 
@@ -118,7 +119,7 @@ test('gateway failures count by themselves, and are not enforced unless asked fo
 });
 
 test('connections that are refused count as 5xx, or by themselves where they are split', async (t) => {
-  const deadPort = await freePort();
+  const deadPort = REFUSED_PORT;
   for (const [outlier, name] of [
     [QUICK, 'consecutive_5xx'],
     [
@@ -173,7 +174,7 @@ test('a thread that takes a dead one’s place knows who is out', async (t) => {
 });
 
 test('TCP connections that fail eject their host', async (t) => {
-  const deadPort = await freePort();
+  const deadPort = REFUSED_PORT;
   const echo = createServer((socket) => socket.on('error', () => {}).end('hello')).listen(0, '127.0.0.1');
   await new Promise((resolve) => echo.once('listening', resolve));
   t.after(() => echo.close());
@@ -208,11 +209,3 @@ test('TCP connections that fail eject their host', async (t) => {
   await eventually('it is ejected', () => stat(proxy, 'ejections_active') === 1);
   for (let i = 0; i < 6; i++) assert.equal(await talk(), 'hello');
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { test } from 'node:test';
 import type { Json, Resource } from '../../config/resources.ts';
 import { staticCluster } from '../support/envoy_resources.ts';
 import { LogFile, startTestProxy } from '../support/running_proxy.ts';
 import { ByteServer, byteClient, ending, readBytes, tcpListener } from '../support/tcp_resources.ts';
 import type { Scope } from '../support/scope.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const FORMAT =
   '%PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_HOST% %UPSTREAM_CLUSTER_RAW% "%UPSTREAM_TRANSPORT_FAILURE_REASON%"\n';
@@ -25,17 +25,6 @@ async function proxied(
     ...more,
   ]);
   return { server, log, proxy: running };
-}
-
-/** A port that nobody listens on. */
-async function deadPort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 test('tcp_proxy carries bytes both ways and logs the connection when it is over', async (t) => {
@@ -172,7 +161,7 @@ for (const [says, resources, flags, counter] of [
   ['there is no host', () => [tcpListener('up'), staticCluster('up', [])], 'UH', 'cluster.up.upstream_cx_none_healthy'],
   [
     'nobody listens there',
-    async () => [tcpListener('up'), staticCluster('up', [await deadPort()])],
+    async () => [tcpListener('up'), staticCluster('up', [REFUSED_PORT])],
     'UF,URX',
     'cluster.up.upstream_cx_connect_attempts_exceeded',
   ],
@@ -205,7 +194,7 @@ for (const [says, resources, flags, counter] of [
 
 test('tcp_proxy tries again when a host refuses, as often as it may', async (t) => {
   const server = await ByteServer.start(t);
-  const dead = await deadPort();
+  const dead = REFUSED_PORT;
   const log = new LogFile(t);
   const proxy = await startTestProxy(t, [
     tcpListener('up', {
@@ -228,7 +217,7 @@ test('tcp_proxy tries again when a host refuses, as often as it may', async (t) 
 });
 
 test('tcp_proxy waits before another attempt when it shall', async (t) => {
-  const dead = await deadPort();
+  const dead = REFUSED_PORT;
   const proxy = await startTestProxy(t, [
     tcpListener('up', {
       proxy: { max_connect_attempts: 3, backoff_options: { base_interval: '0.02s', max_interval: '0.04s' } },

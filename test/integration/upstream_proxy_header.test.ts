@@ -1,9 +1,8 @@
 /** PROXY headers towards hosts: who is named, who shares connections, and what nginx and haproxy make of them. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -17,6 +16,7 @@ import { LogFile, startTestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 import { resource } from '../support/static_source.ts';
 import { byteClient, ByteServer, listenerFilter, readBytes, tcpListener, tcpProxy } from '../support/tcp_resources.ts';
+import { freePort } from '../support/free_port.ts';
 
 const TYPE = 'type.googleapis.com/';
 const RAW: Json = {
@@ -184,15 +184,6 @@ describe('a PROXY header towards hosts', () => {
     await assert.rejects(bad(proxied({})['transport_socket'] as Json), /transport_socket.*PROXY header inside another/);
   });
 });
-
-/** Where other servers listen: free a moment ago. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
-}
 
 async function startProgram(t: Scope, program: string, parameters: readonly string[], port: number): Promise<void> {
   const child: ChildProcess = spawn(program, parameters, { stdio: 'ignore' });

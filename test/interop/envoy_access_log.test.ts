@@ -11,6 +11,7 @@ import { linesOf, readLines } from '../support/log_lines.ts';
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 /** Commands whose answer differs on purpose, or by nature. An entry that no longer differs fails the test. */
 const DEVIATIONS: Readonly<Record<string, string>> = {
@@ -44,10 +45,8 @@ before(async () => {
   ours = files('ours');
   theirs = files('theirs');
   const upstream = await RawUpstream.start(scope, answering());
-  // Nobody listens there; one that was free a moment ago may be given to one of the proxies.
-  const refusedPort = 1;
-  const envoy = await startEnvoy(scope, listenersFor(upstream.port, refusedPort, theirs));
-  const proxy = await startTestProxy(scope, listenersFor(upstream.port, refusedPort, ours));
+  const envoy = await startEnvoy(scope, listenersFor(upstream.port, REFUSED_PORT, theirs));
+  const proxy = await startTestProxy(scope, listenersFor(upstream.port, REFUSED_PORT, ours));
   for (const { request } of REQUESTS) {
     await exchangeThrough(scope, envoy.port('test'), upstream, request);
     await exchangeThrough(scope, proxy.port(), upstream, request);

@@ -8,6 +8,7 @@ import { bootstrapOf, startEnvoy, withoutEnvoy } from '../support/envoy_process.
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const skip = withoutEnvoy();
 const scope = fileScope();
@@ -16,8 +17,6 @@ let ports: { readonly ours: number; readonly theirs: number };
 before(async () => {
   if (skip !== false) return;
   const upstream = await RawUpstream.start(scope, answering());
-  // Nobody listens there; one that was free a moment ago may be given to one of the proxies.
-  const refusedPort = 1;
   const resources: Resource[] = [
     httpListener({
       routes: {
@@ -31,7 +30,7 @@ before(async () => {
       circuit_breakers: { thresholds: [{ max_connections: 7, max_retries: 9 }] },
       alt_stat_name: 'web_alt',
     }),
-    staticCluster('refused', [refusedPort]),
+    staticCluster('refused', [REFUSED_PORT]),
   ];
   const envoy = await startEnvoy(scope, resources);
   const proxy = await startTestProxy(

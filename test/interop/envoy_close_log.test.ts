@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
@@ -13,6 +13,7 @@ import { linesOf } from '../support/log_lines.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
 import { ByteServer, byteClient, ending, readBytes, tcpListener } from '../support/tcp_resources.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const FORMAT =
   'down %DOWNSTREAM_DETECTED_CLOSE_TYPE% %DOWNSTREAM_LOCAL_CLOSE_REASON% up %UPSTREAM_DETECTED_CLOSE_TYPE% %UPSTREAM_LOCAL_CLOSE_REASON%\n';
@@ -81,8 +82,8 @@ function resources(port: number, deadPort: number, log: (name: string) => string
     tcpListener(cluster, { name, proxy: { ...proxy, access_log: access_log(name) } });
   return [
     tcp('tcp', 'up'),
-    tcp('idle', 'up', { idle_timeout: '0.2s' }),
-    tcp('old', 'up', { max_downstream_connection_duration: '0.2s' }),
+    tcp('idle', 'up', { idle_timeout: '1s' }),
+    tcp('old', 'up', { max_downstream_connection_duration: '1s' }),
     tcp('gone', 'gone'),
     tcp('dead', 'dead'),
     httpListener({
@@ -104,13 +105,9 @@ before(async () => {
   const folder = mkdtempSync(join(tmpdir(), 'pillion-close-'));
   scope.after(() => rmSync(folder, { recursive: true, force: true }));
   const server = await ByteServer.start(scope);
-  const dead = createServer().listen(0, '127.0.0.1');
-  await once(dead, 'listening');
-  const deadPort = (dead.address() as { port: number }).port;
-  dead.close();
   const logOf = (side: string) => (name: string) => join(folder, `${side}-${name}`);
-  const envoy = await startEnvoy(scope, resources(server.port, deadPort, logOf('envoy')));
-  const own = await startTestProxy(scope, resources(server.port, deadPort, logOf('own')));
+  const envoy = await startEnvoy(scope, resources(server.port, REFUSED_PORT, logOf('envoy')));
+  const own = await startTestProxy(scope, resources(server.port, REFUSED_PORT, logOf('own')));
   const lineNumbers = new Map<string, number>();
   const play = async ({ listener, act, alone }: Case, port: number, path: string): Promise<string> => {
     const line = lineNumbers.get(path) ?? 0;

@@ -7,6 +7,7 @@ import { exchangeThrough } from '../support/http1_exchange.ts';
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const scope = fileScope();
 const skip = withoutEnvoy();
@@ -23,9 +24,7 @@ before(async () => {
     // One question a connection: what was asked is the whole of it.
     if (answer !== undefined) socket.end(answer.replace('\r\n', '\r\nconnection: close\r\n'));
   });
-  // Nobody listens there; one that was free a moment ago may be given to one of the proxies.
-  const closed = 1;
-  const ports = { up: upstream.port, authz: authorizer.port, grpc: closed, closed };
+  const ports = { up: upstream.port, authz: authorizer.port, grpc: REFUSED_PORT, closed: REFUSED_PORT };
   envoy = await startEnvoy(scope, extAuthzResources(ports));
   proxy = await startTestProxy(scope, extAuthzResources(ports));
 });

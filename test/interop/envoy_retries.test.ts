@@ -1,12 +1,12 @@
 /** Envoy meets each failure of retry_cases.ts as Pillion does: the client's answer, what the upstream got, the log line. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:net';
 import { before, test } from 'node:test';
 import { RETRY_CASES, type RetryCase, retryResources } from '../integration/retry_cases.ts';
 import { startEnvoy, withoutEnvoy } from '../support/envoy_process.ts';
 import { MisbehavingUpstream } from '../support/misbehaving_upstream.ts';
 import { LogFile, startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 const FORMAT =
   '%REQ(X-CASE)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_REQUEST_ATTEMPT_COUNT%\n';
@@ -29,7 +29,7 @@ let ours: Side;
 
 before(async () => {
   if (skip !== false) return;
-  const deadPort = await freePort();
+  const deadPort = REFUSED_PORT;
   const side = async (start: (resources: ReturnType<typeof retryResources>) => Promise<number>): Promise<Side> => {
     const log = new LogFile(scope);
     const upstream = await MisbehavingUpstream.start(scope);
@@ -78,12 +78,4 @@ async function logLine(log: LogFile, index: number): Promise<string | undefined>
     const line = lines.find((text) => text.startsWith(`case-${index} `));
     if (line !== undefined) return line;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

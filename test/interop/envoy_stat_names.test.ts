@@ -13,6 +13,7 @@ import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
 import { ca, client, server, tlsResources, VERSIONS } from '../support/tls_log_cases.ts';
 import { askOverTls, startTlsUpstream } from '../support/tls_peers.ts';
+import { REFUSED_PORT } from '../support/free_port.ts';
 
 /** By what they begin or end with. An entry that explains nothing fails the test. */
 const ABSENT: readonly (readonly [names: RegExp, reason: string])[] = [
@@ -85,9 +86,6 @@ const REQUESTS = [
   'POST /nowhere HTTP/1.1\r\nhost: none\r\ncontent-length: 5\r\nconnection: close\r\n\r\n',
   'no HTTP\r\n\r\n',
 ];
-
-/** Nobody listens there. One that was free a moment ago may be given to one of the proxies. */
-const REFUSED_PORT = 1;
 
 const scope = fileScope();
 const skip = withoutEnvoy();

@@ -8,13 +8,13 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { PillionProcess } from '../support/pillion_process.ts';
 import { fileScope, type Scope } from '../support/scope.ts';
+import { freePorts } from '../support/free_port.ts';
 
 const scope = fileScope();
 const folder = mkdtempSync(join(tmpdir(), 'pillion-control-plane-'));
@@ -36,22 +36,6 @@ function withoutGo(): string | false {
   if (built.status !== 0) return `go build cannot have its modules: ${built.stderr.split('\n')[0]}`;
   samples = join(spawnSync('go', ['list', '-m', '-f', '{{.Dir}}', MODULE], options).stdout.trim(), 'sample');
   return false;
-}
-
-/** The first of so many free ports in a row. */
-async function freePorts(count: number): Promise<number> {
-  for (;;) {
-    const first = 20_000 + Math.floor(Math.random() * 10_000);
-    const servers = Array.from({ length: count }, (_, index) => createTcpServer().listen(first + index, '127.0.0.1'));
-    const bound = await Promise.allSettled(servers.map((server) => once(server, 'listening')));
-    await Promise.allSettled(
-      servers.map((server) => {
-        server.close();
-        return once(server, 'close');
-      }),
-    );
-    if (bound.every(({ status }) => status === 'fulfilled')) return first;
-  }
 }
 
 async function upstream(t: Scope): Promise<number> {

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
@@ -10,6 +9,7 @@ import { httpListener, routeConfig, staticCluster } from '../support/envoy_resou
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { freePort } from '../support/free_port.ts';
 
 const scope = fileScope();
 const skip = withoutPrometheus();
@@ -20,15 +20,6 @@ function withoutPrometheus(): string | false {
   return spawnSync('prometheus', ['--version']).status === 0
     ? false
     : 'Prometheus is not installed: apt-get install prometheus';
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }
 
 before(async () => {

@@ -9,7 +9,7 @@ export interface Outcome {
   readonly forwarded: readonly string[];
 }
 
-/** What differs from run to run is replaced: dates, ids, times, ports. */
+/** Up to the answer's end, or the connection's. What differs from run to run is replaced: dates, ids, times, ports. */
 export async function exchangeThrough(
   scope: Scope,
   port: number,
@@ -19,21 +19,19 @@ export async function exchangeThrough(
   const lengths = upstream.received.map((text) => text.length);
   const client = new RawClient(scope, port);
   client.send(request);
-  // Envoy waits a second for the client to close first; what says neither length nor end has said all by then.
-  const patience = setTimeout(() => client.socket.destroy(), 300);
-  const response = await client.until((received) => isComplete(received)).catch(() => client.received);
-  clearTimeout(patience);
+  const response = await client.until((received) => isComplete(received, request)).catch(() => client.received);
   client.socket.destroy();
   const forwarded = upstream.received.map((text, index) => text.slice(lengths[index] ?? 0)).join('');
   return { response: comparable(response), forwarded: comparable(forwarded) };
 }
 
-/** Whether the last message has all of the body that its head announces. */
-function isComplete(received: string): boolean {
+/** Whether the last message has all of the body that its head announces; an answer to HEAD has none. */
+function isComplete(received: string, request: string): boolean {
   const end = received.indexOf('\r\n\r\n');
   if (end < 0) return false;
   const rest = received.slice(end + 4);
-  if (/^HTTP\/1\.1 1\d\d /.test(received)) return isComplete(rest);
+  if (/^HTTP\/1\.1 1\d\d /.test(received)) return isComplete(rest, request);
+  if (request.startsWith('HEAD ')) return true;
   const length = /\r\ncontent-length: (\d+)/i.exec(received.slice(0, end));
   return length === null ? rest.endsWith('0\r\n\r\n') : rest.length >= Number(length[1]);
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 /** Waits until `count` lines stand there, whole. */
 export async function linesOf(path: string, count: number): Promise<string[]> {
-  for (let attempt = 0; attempt < 1500; attempt++) {
+  for (let attempt = 0; attempt < 3000; attempt++) {
     const found = readLines(path);
     if (found.length >= count) return found;
     // Envoy flushes its logs when it likes.

@@ -105,9 +105,9 @@ export class NamespaceProcess {
     });
   }
 
-  /** @throws when it ends before, or after 10 s. */
+  /** @throws when it ends before, or after 30 s. */
   async until(pattern: RegExp): Promise<RegExpExecArray> {
-    const deadline = setTimeout(() => this.child.kill('SIGKILL'), 10_000);
+    const deadline = setTimeout(() => this.child.kill('SIGKILL'), 30_000);
     for (;;) {
       const found = pattern.exec(this.output);
       if (found !== null) {

@@ -3,6 +3,10 @@ import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { Scope } from './scope.ts';
 
+/** Bounds failure only: a machine may stand still for seconds. */
+const LONGEST_MS = 30_000;
+const LATE = 'still open after 30 s';
+
 /** What the other side sends, collected; bytes as latin1 text. */
 export class RawClient {
   readonly socket: Socket;
@@ -30,9 +34,9 @@ export class RawClient {
     return this;
   }
 
-  /** Waits until `ready` says so. @throws when the connection closes before, or after 5 s. */
+  /** Waits until `ready` says so. @throws when the connection closes before, or after 30 s. */
   async until(ready: (received: string) => boolean): Promise<string> {
-    const deadline = setTimeout(() => this.socket.destroy(), 5000);
+    const deadline = setTimeout(() => this.socket.destroy(), LONGEST_MS);
     while (!ready(this.received)) {
       if (this.closed) {
         clearTimeout(deadline);
@@ -46,12 +50,12 @@ export class RawClient {
     return this.received;
   }
 
-  /** Everything up to the close. @throws after 5 s. */
+  /** Everything up to the close. @throws after 30 s. */
   async toEnd(): Promise<string> {
-    const deadline = setTimeout(() => this.socket.destroy(new Error('still open after 5 s')), 5000);
+    const deadline = setTimeout(() => this.socket.destroy(new Error(LATE)), LONGEST_MS);
     let late = false;
     this.socket.on('error', (error) => {
-      if (error.message === 'still open after 5 s') late = true;
+      if (error.message === LATE) late = true;
     });
     while (!this.closed) {
       await new Promise<void>((resolve) => {
@@ -59,7 +63,7 @@ export class RawClient {
       });
     }
     clearTimeout(deadline);
-    if (late) throw new Error(`the connection is still open after 5 s; received: ${JSON.stringify(this.received)}`);
+    if (late) throw new Error(`the connection is ${LATE}; received: ${JSON.stringify(this.received)}`);
     return this.received;
   }
 }

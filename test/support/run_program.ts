@@ -7,10 +7,10 @@ export interface ProgramResult {
   readonly stderr: string;
 }
 
-/** At most 10 s. */
+/** At most a minute. */
 export function runProgram(program: string, parameters: readonly string[], input = ''): Promise<ProgramResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, parameters, { stdio: ['pipe', 'pipe', 'pipe'], timeout: 10_000 });
+    const child = spawn(program, parameters, { stdio: ['pipe', 'pipe', 'pipe'], timeout: 60_000 });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -94,7 +94,7 @@ export async function byteClient(t: Scope, port: number, host = '127.0.0.1'): Pr
   return socket;
 }
 
-/** Waits until this many bytes have come; more than that is a fault. @throws when it closes before, or after 5 s. */
+/** Waits until this many bytes have come; more than that is a fault. @throws when it closes before, or after 30 s. */
 export async function readBytes(socket: Socket, count: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let size = 0;
@@ -111,7 +111,7 @@ export async function readBytes(socket: Socket, count: number): Promise<Buffer> 
   return Buffer.concat(pieces);
 }
 
-/** false: it has ended, or nothing came in 5 s. */
+/** false: it has ended, or nothing came in 30 s. */
 function isReadable(socket: Socket): Promise<boolean> {
   return new Promise((resolve) => {
     const settle = (readable: boolean): void => {
@@ -123,7 +123,7 @@ function isReadable(socket: Socket): Promise<boolean> {
     };
     const onReadable = (): void => settle(true);
     const onOver = (): void => settle(false);
-    const deadline = setTimeout(onOver, 5000);
+    const deadline = setTimeout(onOver, 30_000);
     socket.on('readable', onReadable);
     socket.on('close', onOver);
     socket.on('end', onOver);

@@ -80,9 +80,9 @@ export function askOverTls(
       socket.destroy();
     };
     const timer = setTimeout(() => {
-      error ??= 'no answer within 5 s';
+      error ??= 'no answer within 30 s';
       end();
-    }, 5000);
+    }, 30_000);
     socket.on('session', (made: Buffer) => {
       session = made;
     });

@@ -8,6 +8,7 @@ import { answering, RawUpstream } from '../../support/raw_peers.ts';
 import { type PushedOptions, type PushedProxy, startPushedProxy } from '../../support/pushed_proxy.ts';
 import type { Scope } from '../../support/scope.ts';
 import { adsListener, assignment, edsCluster, get, routesTo } from '../../support/xds_resources.ts';
+import { freePort } from '../../support/free_port.ts';
 
 const at = (port: number, name: string, route = 'r', ip = '127.0.0.1'): Json => ({
   ...adsListener(name, route),
@@ -24,12 +25,6 @@ async function taken(t: Scope): Promise<{ port: number; close(): Promise<void> }
   };
   t.after(() => server.close());
   return { port: (server.address() as { port: number }).port, close };
-}
-
-async function freePort(t: Scope): Promise<number> {
-  const held = await taken(t);
-  await held.close();
-  return held.port;
 }
 
 async function serving(t: Scope, listeners: readonly Json[], options: PushedOptions = {}): Promise<PushedProxy> {
@@ -56,7 +51,7 @@ for (const protocol of ['delta', 'sotw'] as const) {
     const pushed = await serving(t, [adsListener('l', 'r'), adsListener('m', 'r')], { protocol });
     const { ads, proxy } = pushed;
     const before = proxy.port('l');
-    const moved = await freePort(t);
+    const moved = await freePort();
     const [answer] = await ads.push({ listeners: [at(other.port, 'l'), at(moved, 'm')] });
     const { error = '' } = answer ?? {};
     assert.match(error, /Cannot use listener "l" \(xDS server /);
@@ -83,13 +78,13 @@ test('an address that this machine does not have is refused', async (t) => {
 test('the address of another listener is refused, whether that one serves, warms or comes in the same push', async (t) => {
   const pushed = await serving(t, [adsListener('l', 'r')]);
   const { ads, proxy } = pushed;
-  const held = (await freePort(t)) as number;
+  const held = (await freePort()) as number;
   const [a] = await ads.push({ listeners: [at(held, 'a'), at(held, 'b')] });
   assert.match(a?.error ?? '', new RegExp(`listener "b".*: listener "a" listens on 127\\.0\\.0\\.1:${held}`));
   await listensAt(pushed, 'a', held);
   const [c] = await ads.push({ listeners: [at(held, 'c')] });
   assert.match(c?.error ?? '', /listener "c".*: listener "a" listens on/);
-  const free = await freePort(t);
+  const free = await freePort();
   const [d] = await ads.push({ listeners: [at(free, 'd', 'missing')] });
   assert.equal(d?.error, undefined, 'it warms');
   const [e] = await ads.push({ listeners: [at(free, 'e')] });
@@ -98,7 +93,7 @@ test('the address of another listener is refused, whether that one serves, warms
 });
 
 test('two listeners change places in one push, and one takes the place of another that goes', async (t) => {
-  const [first, second] = [await freePort(t), await freePort(t)];
+  const [first, second] = [await freePort(), await freePort()];
   const pushed = await serving(t, [at(first, 'a'), at(second, 'b')]);
   const { ads, proxy } = pushed;
   await listensAt(pushed, 'b', second);
@@ -117,7 +112,7 @@ test('a listener that is refused while it warms does not disturb what warms', as
   const other = await taken(t);
   const pushed = await serving(t, [adsListener('l', 'r')]);
   const { ads, proxy } = pushed;
-  const free = await freePort(t);
+  const free = await freePort();
   await ads.push({ listeners: [at(free, 'w', 'later')] });
   const [answer] = await ads.push({ listeners: [at(other.port, 'w', 'later')] });
   assert.match(answer?.error ?? '', /listener "w".*EADDRINUSE/);

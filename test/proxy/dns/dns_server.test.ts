@@ -92,7 +92,7 @@ async function start(
   const port = await server.listen();
   t.after(() => server.close());
   if (options.table !== null) server.setTable(options.table ?? TABLE);
-  const resolver = new Resolver({ timeout: 3000, tries: 1 });
+  const resolver = new Resolver({ timeout: 20_000, tries: 1 });
   resolver.setServers([`127.0.0.1:${port}`]);
   return { port, server, resolver };
 }

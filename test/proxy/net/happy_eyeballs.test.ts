@@ -9,6 +9,7 @@ import { ListeningSocket } from '../../../proxy/net/listening_socket.ts';
 import type { SocketStream } from '../../../proxy/net/socket_stream.ts';
 import { eventually } from '../../support/eventually.ts';
 import type { Scope } from '../../support/scope.ts';
+import { REFUSED_PORT } from '../../support/free_port.ts';
 
 const nowMs = (): number => performance.now();
 
@@ -56,13 +57,7 @@ async function server(t: Scope, ip: string): Promise<{ address: SocketAddress; a
 }
 
 /** Nobody listens there. */
-async function closedPort(ip: string): Promise<SocketAddress> {
-  const made = createServer().listen(0, ip);
-  await once(made, 'listening');
-  const address = socketAddress(ip, (made.address() as { port: number }).port);
-  await new Promise((resolve) => made.close(resolve));
-  return address;
-}
+const closedPort = (ip: string): SocketAddress => socketAddress(ip, REFUSED_PORT);
 
 /** Attempts neither succeed nor fail there: the queue of a listening socket is full. */
 async function deaf(t: Scope, ip: string): Promise<SocketAddress> {
@@ -89,7 +84,7 @@ describe('openFirst', { skip: process.platform !== 'linux' && 'full queues are m
 
   it('goes to the other family at once when the first address refuses', async (t) => {
     const working = await server(t, '127.0.0.1');
-    const { stream, tookMs } = await race(t, [await closedPort('::1'), working.address]);
+    const { stream, tookMs } = await race(t, [closedPort('::1'), working.address]);
     assert.equal(stream?.info.remoteAddress.text, working.address.text);
     assert.ok(tookMs < 250, `it took ${tookMs} ms`);
   });
@@ -102,7 +97,7 @@ describe('openFirst', { skip: process.platform !== 'linux' && 'full queues are m
   });
 
   it('says why when no address is there, once', async (t) => {
-    const { stream, message } = await race(t, [await closedPort('::1'), await closedPort('127.0.0.1')]);
+    const { stream, message } = await race(t, [closedPort('::1'), closedPort('127.0.0.1')]);
     assert.equal(stream, undefined);
     assert.equal(message, 'delayed connect error: Connection refused');
   });

@@ -7,6 +7,7 @@ import { Acceptor } from '../../../proxy/net/acceptor.ts';
 import { socketAddress } from '../../../proxy/net/connection_info.ts';
 import { openConnection } from '../../../proxy/net/connector.ts';
 import { asOneEvent, poisonReadBuffers, type SocketStream } from '../../../proxy/net/socket_stream.ts';
+import { REFUSED_PORT } from '../../support/free_port.ts';
 
 before(() => poisonReadBuffers(true));
 after(() => poisonReadBuffers(false));
@@ -177,15 +178,9 @@ test('SocketStream tells the peer of a reset and calls onClose once when it is r
 });
 
 test('openConnection says why when nobody listens', async () => {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
   const failed = Promise.withResolvers<string>();
   openConnection({
-    address: socketAddress('127.0.0.1', port),
+    address: socketAddress('127.0.0.1', REFUSED_PORT),
     socket: { sourceIps: [], keepAlive: undefined },
     nowMs,
     onFailed: failed.resolve,
