@@ -3,16 +3,29 @@ import { ConfigError } from './config_error.ts';
 
 /** A message's fields. Names are the proto's (snake_case). Absent and null are the same: the default. */
 export class Fields {
-  readonly path: string;
   readonly json: Readonly<Record<string, unknown>>;
+  // Paths are put together when somebody complains: a push has a hundred thousand messages and no complaint.
+  readonly #above: Fields | undefined;
+  readonly #name: string;
+  readonly #index: number;
 
-  /** @throws {ConfigError} when `json` is not an object. */
-  constructor(json: unknown, path = '') {
+  /**
+   * @param path of the message; its name in `above` when that is given, and `index` its place in a list of that name.
+   * @throws {ConfigError} when `json` is not an object.
+   */
+  constructor(json: unknown, path = '', above?: Fields, index = -1) {
+    this.#above = above;
+    this.#name = path;
+    this.#index = index;
     if (json === null || typeof json !== 'object' || Array.isArray(json)) {
-      throw new ConfigError(path, `an object is wanted, got ${show(json)}`);
+      throw new ConfigError(this.path, `an object is wanted, got ${show(json)}`);
     }
     this.json = json as Readonly<Record<string, unknown>>;
-    this.path = path;
+  }
+
+  get path(): string {
+    const path = this.#above === undefined ? this.#name : this.#above.at(this.#name);
+    return this.#index < 0 ? path : `${path}[${this.#index}]`;
   }
 
   has(name: string): boolean {
@@ -25,7 +38,8 @@ export class Fields {
   }
 
   at(name: string): string {
-    return this.path === '' ? name : `${this.path}.${name}`;
+    const { path } = this;
+    return path === '' ? name : `${path}.${name}`;
   }
 
   fail(name: string, message: string): never {
@@ -88,7 +102,7 @@ export class Fields {
 
   message(name: string): Fields | undefined {
     const value = this.raw(name);
-    return value === undefined ? undefined : new Fields(value, this.at(name));
+    return value === undefined ? undefined : new Fields(value, name, this);
   }
 
   requiredMessage(name: string): Fields {
@@ -97,7 +111,7 @@ export class Fields {
 
   /** A message whose absence means that all its fields are absent. */
   messageOrEmpty(name: string): Fields {
-    return this.message(name) ?? new Fields({}, this.at(name));
+    return this.message(name) ?? new Fields({}, name, this);
   }
 
   /** A repeated field; empty when absent. */
@@ -108,7 +122,7 @@ export class Fields {
   }
 
   messages(name: string): Fields[] {
-    return this.list(name).map((item, index) => new Fields(item, `${this.at(name)}[${index}]`));
+    return this.list(name).map((item, index) => new Fields(item, name, this, index));
   }
 
   strings(name: string): string[] {

@@ -31,7 +31,7 @@ export function buildLoadAssignment(json: unknown, path = ''): LoadAssignment {
     const priority = group.integer('priority', 0, MAX_PRIORITY) ?? 0;
     const localityWeight = group.integer('load_balancing_weight', 1);
     for (const item of group.messages('lb_endpoints')) {
-      endpoints.push({ ...buildEndpoint(item, locality, priority), localityWeight });
+      endpoints.push(buildEndpoint(item, locality, localityWeight, priority));
     }
   }
   return {
@@ -41,25 +41,32 @@ export function buildLoadAssignment(json: unknown, path = ''): LoadAssignment {
   };
 }
 
-function buildEndpoint(item: Fields, locality: Locality, priority: number): Endpoint {
+function buildEndpoint(
+  item: Fields,
+  locality: Locality,
+  localityWeight: number | undefined,
+  priority: number,
+): Endpoint {
   const endpoint = item.requiredMessage('endpoint');
   const address = endpoint.requiredMessage('address');
   const pipe = address.message('pipe');
   const socket = address.message('socket_address');
   if (pipe === undefined && socket === undefined) address.fail('socket_address', 'socket_address or pipe is required');
-  const additionalAddresses = endpoint
-    .messages('additional_addresses')
-    .map((more) => buildAdditional(more.requiredMessage('address'), pipe !== undefined));
+  const more = endpoint.messages('additional_addresses');
+  const isPipe = pipe !== undefined;
+  const additionalAddresses =
+    more.length > 0 ? more.map((one) => buildAdditional(one.requiredMessage('address'), isPipe)) : undefined;
   const status = item.string('health_status') ?? 'UNKNOWN';
   if (!Object.hasOwn(HEALTH, status)) item.fail('health_status', `"${status}" is not a health status`);
   return {
     ip: pipe?.requiredString('path') ?? socket?.requiredString('address') ?? '',
     port: socket?.integer('port_value', 0, 65535) ?? 0,
-    ...(additionalAddresses.length > 0 && { additionalAddresses }),
+    ...(additionalAddresses !== undefined && { additionalAddresses }),
     hostname: endpoint.string('hostname') ?? '',
     weight: item.integer('load_balancing_weight', 1) ?? 1,
     priority,
     locality,
+    localityWeight,
     health: HEALTH[status] as HealthStatus,
     metadata: parseMetadata(item.message('metadata')),
   };

@@ -16,6 +16,11 @@ import { readWellKnown, wellKnownKind } from './well_known_types.ts';
 export interface ReadOptions {
   /** `collect`: they are left out and named in `unknown`. An unknown enum value or extension is never left out. */
   readonly unknownFields: 'refuse' | 'collect';
+  /**
+   * It is what decodeMessage gave, and nobody else's: a field has one spelling there and a oneof one member, and what is
+   * read is written over it. Default false.
+   */
+  readonly isDecoded?: boolean;
 }
 
 export interface ReadResult {
@@ -48,27 +53,41 @@ export function readMessage(typeName: string, json: unknown, options: ReadOption
   const type = descriptors().getMessage(typeName);
   assert(type !== undefined, `no descriptor of ${typeName}`);
   const reader = new MessageReader(options);
-  return { json: reader.message(type, json) as Json, unknown: reader.unknown };
+  return { json: reader.read(type, json) as Json, unknown: reader.unknown };
 }
 
+/** Before a key of a map, in the reader's path: no field's name begins so. */
+const IN_MAP = '\0';
 const WRAPPED_KEYS = new Set(['@type', 'value']);
 
 class MessageReader {
   readonly unknown: string[] = [];
   readonly #collects: boolean;
-  /** Where the reader stands: as the input spells it, and as the complaint does. */
+  readonly #isDecoded: boolean;
+  /** Where the reader stands: as the input spells it, and as the complaint does (indexes and keys of maps as such). */
   readonly #keys: (string | number)[] = [];
-  readonly #path: string[] = [];
+  readonly #names: (string | number)[] = [];
   /** False below a field whose message the annotations exempt. */
   #validates = true;
 
-  constructor({ unknownFields }: ReadOptions) {
+  constructor({ unknownFields, isDecoded = false }: ReadOptions) {
     this.#collects = unknownFields === 'collect';
+    this.#isDecoded = isDecoded;
+  }
+
+  read(type: DescMessage, json: unknown): unknown {
+    try {
+      return this.message(type, json);
+    } catch (error) {
+      if (!(error instanceof ConfigError) || error instanceof MessageError) throw error;
+      // A complaint about one value, which knows no path: the reader still stands there.
+      return this.#fail(error.message);
+    }
   }
 
   message(type: DescMessage, json: unknown): unknown {
     if (type.typeName === 'google.protobuf.Any') return this.#any(json);
-    if (wellKnownKind(type) !== undefined) return this.#checked(() => readWellKnown(type, json));
+    if (wellKnownKind(type) !== undefined) return readWellKnown(type, json);
     return this.#fields(type, this.#object(json), undefined);
   }
 
@@ -82,8 +101,9 @@ class MessageReader {
   /** `typeUrl`: the message stands in an Any. */
   #fields(type: DescMessage, json: Readonly<Record<string, unknown>>, typeUrl: string | undefined): Json {
     const plan = planOf(type);
-    const out: Record<string, unknown> = typeUrl === undefined ? {} : { '@type': typeUrl };
-    const given = new Map<FieldPlan | string, string>();
+    const out: Record<string, unknown> = this.#isDecoded ? json : {};
+    if (typeUrl !== undefined) out['@type'] = typeUrl;
+    const given = this.#isDecoded ? undefined : new Map<FieldPlan | string, string>();
     for (const key of Object.keys(json)) {
       if (key === '@type' && typeUrl !== undefined) continue;
       const field = plan.byKey.get(key);
@@ -94,10 +114,11 @@ class MessageReader {
       const value = json[key];
       if (value === undefined || (value === null && !field.takesNull)) continue;
       this.#enter(key, field.name);
-      this.#onlyOne(field, key, given);
+      if (given !== undefined) this.#onlyOne(field, key, given);
       if (field.isDisallowed) this.#fail('is not supported any more: Envoy refuses it');
       const read = this.#field(field, value);
       if (read !== undefined) out[field.name] = read;
+      else if (this.#isDecoded) delete out[field.name];
       this.#leave();
     }
     if (this.#validates) this.#validate(plan, out, given);
@@ -133,7 +154,7 @@ class MessageReader {
   #field({ descriptor: field, rules, hasPresence }: FieldPlan, value: unknown): unknown {
     switch (field.fieldKind) {
       case 'scalar': {
-        const read = this.#scalar(field.scalar, value);
+        const read = readScalar(field.scalar, value);
         return !hasPresence && isEmptyScalar(read) ? undefined : read;
       }
       case 'enum': {
@@ -161,12 +182,13 @@ class MessageReader {
     // Envoy takes a single item for a list of one.
     if (!Array.isArray(value)) return [this.#listItem(field, value, rules)];
     if (value.length === 0) return undefined;
-    return value.map((item: unknown, index) => {
-      this.#enter(index, `[${index}]`);
-      const read = this.#listItem(field, item, rules);
+    const out: unknown[] = this.#isDecoded ? value : [];
+    for (let index = 0; index < value.length; index++) {
+      this.#enter(index, index);
+      out[index] = this.#listItem(field, value[index], rules);
       this.#leave();
-      return read;
-    });
+    }
+    return out;
   }
 
   #listItem(field: DescField & { fieldKind: 'list' }, item: unknown, rules: FieldPlan['rules']): unknown {
@@ -182,8 +204,8 @@ class MessageReader {
     // Without a prototype: the keys are of somebody's choosing.
     const out: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
     for (const key of keys) {
-      this.#enter(key, `[${key}]`);
-      this.#checked(() => readScalar(field.mapKey, key, 'key'));
+      this.#enter(key, IN_MAP + key);
+      readScalar(field.mapKey, key, 'key');
       this.#complain(rules.key?.(key));
       const read = this.#item(field, map[key], rules);
       this.#complain(rules.item?.(read));
@@ -200,15 +222,11 @@ class MessageReader {
   ): unknown {
     if (field.message !== undefined) return this.#inner(field.message, item, skip);
     if (field.enum !== undefined) return this.#enum(field.enum, item, isDefinedOnly);
-    return this.#scalar(field.scalar as ScalarType, item);
-  }
-
-  #scalar(type: ScalarType, value: unknown): unknown {
-    return this.#checked(() => readScalar(type, value));
+    return readScalar(field.scalar as ScalarType, item);
   }
 
   #enum(type: DescEnum, value: unknown, isDefinedOnly: boolean): unknown {
-    return this.#checked(() => readEnum(type, value, isDefinedOnly && this.#validates));
+    return readEnum(type, value, isDefinedOnly && this.#validates);
   }
 
   #any(json: unknown): unknown {
@@ -240,52 +258,52 @@ class MessageReader {
   }
 
   /** After all fields were read: the rules that also hold for what is not there. */
-  #validate(plan: MessagePlan, out: Json, given: ReadonlyMap<FieldPlan | string, string>): void {
+  #validate(plan: MessagePlan, out: Json, given: ReadonlyMap<FieldPlan | string, string> | undefined): void {
     for (const field of plan.checked) {
       const value = out[field.name] ?? field.absent;
       let complaint: string | undefined;
       if (value !== undefined) complaint = field.rules.check?.(value);
       else if (field.rules.required) complaint = 'is required';
       if (complaint === undefined) continue;
-      this.#enter(given.get(field) ?? field.name, field.name);
+      this.#enter(given?.get(field) ?? field.name, field.name);
       this.#fail(complaint);
     }
     for (const members of plan.requiredOneofs) {
-      if (members.every((name) => out[name] === undefined)) {
-        this.#fail(members.length === 1 ? `${members[0]} is required` : `one of ${members.join(', ')} is required`);
-      }
+      if (hasOneOf(out, members)) continue;
+      this.#fail(members.length === 1 ? `${members[0]} is required` : `one of ${members.join(', ')} is required`);
     }
   }
 
-  #enter(key: string | number, name: string): void {
+  #enter(key: string | number, name: string | number): void {
     this.#keys.push(key);
-    this.#path.push(this.#path.length === 0 || name.startsWith('[') ? name : `.${name}`);
+    this.#names.push(name);
   }
 
   #leave(): void {
     this.#keys.pop();
-    this.#path.pop();
+    this.#names.pop();
   }
 
   #where(): string {
-    return this.#path.join('');
+    let path = '';
+    for (const name of this.#names) {
+      if (typeof name === 'number') path += `[${name}]`;
+      else if (name.startsWith(IN_MAP)) path += `[${name.slice(IN_MAP.length)}]`;
+      else path += path === '' ? name : `.${name}`;
+    }
+    return path;
   }
 
   #complain(complaint: string | undefined): void {
     if (complaint !== undefined && this.#validates) this.#fail(complaint);
   }
 
-  /** Puts the path before a complaint that knows none. */
-  #checked<T>(read: () => T): T {
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof ConfigError) || error instanceof MessageError) throw error;
-      return this.#fail(error.message);
-    }
-  }
-
   #fail(sentence: string): never {
     throw new MessageError(this.#where(), sentence, [...this.#keys]);
   }
+}
+
+function hasOneOf(json: Json, names: readonly string[]): boolean {
+  for (const name of names) if (json[name] !== undefined) return true;
+  return false;
 }

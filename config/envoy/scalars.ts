@@ -6,6 +6,8 @@ import { closest } from '../istio/spelling.ts';
 
 const MAX_FLOAT = 3.4028234663852886e38;
 const SPECIAL = new Set(['NaN', 'Infinity', '-Infinity']);
+const MAX_INT32 = 2 ** 31 - 1;
+const MAX_UINT32 = 2n ** 32n - 1n;
 /** Smallest and largest of each integer type. */
 const INTEGERS: Readonly<Partial<Record<ScalarType, readonly [bigint, bigint]>>> = {
   [ScalarType.INT32]: [-(2n ** 31n), 2n ** 31n - 1n],
@@ -95,7 +97,11 @@ function readInteger(type: ScalarType, value: unknown): number | string {
   const range = INTEGERS[type];
   if (range === undefined) throw new TypeError(`scalar type ${type}`);
   const [least, most] = range;
-  const is64Bit = most > 2n ** 32n;
+  // Nearly all: no BigInt is made for a port.
+  if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= MAX_INT32 && most <= MAX_UINT32) {
+    return value;
+  }
+  const is64Bit = most > MAX_UINT32;
   const integer = toInteger(value);
   if (integer === undefined) return fail('a whole number', value);
   if (integer < least || integer > most) {

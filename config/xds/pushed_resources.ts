@@ -136,7 +136,7 @@ function readOne(
     if (names !== undefined && !names.has(name)) return undefined;
     if (own !== '' && own !== name) return refuse(`its own name is "${own}"`);
     if (name === '' && type.resource !== undefined) return refuse('it has no name');
-    json = complete(readMessage(type.message, json, { unknownFields: 'refuse' }).json);
+    json = complete(readMessage(type.message, json, { unknownFields: 'refuse', isDecoded: true }).json);
   } catch (error) {
     if (error instanceof WireError || error instanceof ConfigError) return refuse(error.message);
     throw error;

@@ -38,7 +38,11 @@ test('decodeMessage gives what readMessage reads from JSON when istiod’s resou
       for (const resource of dump[list] ?? []) {
         const { json, unknownFields } = decodeMessage(typeName, encode(typeName, resource));
         assert.deepEqual(unknownFields, []);
-        assert.deepEqual(canonical(typeName, json), canonical(typeName, resource), `${file} ${list}`);
+        const wanted = canonical(typeName, resource);
+        assert.deepEqual(canonical(typeName, json), wanted, `${file} ${list}`);
+        // The same, written over what was decoded.
+        const { json: over } = readMessage(typeName, json, { unknownFields: 'refuse', isDecoded: true });
+        assert.deepEqual(plain(over), wanted, `${file} ${list}`);
         count++;
       }
     }
