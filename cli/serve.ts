@@ -8,6 +8,7 @@ import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { BindError } from '../proxy/net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '../proxy/proxy_options.ts';
 import { REDACTED } from '../proxy/telemetry/redaction.ts';
+import { parseApplicationLog } from '../proxy/telemetry/log_format.ts';
 import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/logger.ts';
 import { showAddress } from './addresses.ts';
 import { durationMs } from './go_duration.ts';
@@ -48,6 +49,7 @@ export function openLog(flags: ProxyFlags, defaultLevel: 'info' | 'warning'): { 
 /** @throws {CommandError} {ConfigError} when it cannot start. @returns the exit code. */
 export async function serve(options: ServeOptions, reopenLog: () => void): Promise<number> {
   const { flags, configuration, log } = options;
+  log.format = parseApplicationLog(configuration.bootstrap?.json['application_log_config']);
   const drain = await readDrainPolicy(flags.drain, configuration.inputs?.mesh?.['defaultConfig']);
   let requestEnd: (signal: NodeJS.Signals) => void = () => {};
   const proxyOptions: ProxyOptions = {

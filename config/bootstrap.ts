@@ -47,7 +47,7 @@ export async function readBootstrap(
   const unsupported = unsupportedPart(canonical);
   if (unsupported !== undefined) fail([unsupported.field], `${unsupported.field}: ${unsupported.sentence}`);
   const statics = fields.message('static_resources');
-  const bind = defaultBind(canonical);
+  const defaults = clusterDefaults(canonical);
   const resources: Resource[] = [];
   const seen = new Set<string>();
   for (const [list, type] of LISTS) {
@@ -55,7 +55,7 @@ export async function readBootstrap(
       const given = item as Json;
       const name = typeof given['name'] === 'string' ? given['name'] : `${list}[${index}]`;
       const named = given['name'] === undefined ? { ...given, name } : given;
-      const resource = type === 'cluster' ? withBind(named, bind) : named;
+      const resource = type === 'cluster' ? withDefaults(named, defaults) : named;
       if (seen.has(`${type} ${name}`))
         fail(['static_resources', list, index], `the ${type} "${name}" is configured twice`);
       seen.add(`${type} ${name}`);
@@ -99,14 +99,34 @@ export async function readBootstrap(
   };
 }
 
-/** The source address of clusters that name none: cluster_manager.upstream_bind_config. */
-export function defaultBind(bootstrap: Json): Json | undefined {
-  return new Fields(bootstrap).message('cluster_manager')?.message('upstream_bind_config')?.json;
+/** What clusters have that do not say it themselves. */
+export interface ClusterDefaults {
+  /** cluster_manager.upstream_bind_config: the source address. */
+  readonly bind: Json | undefined;
+  /** typed_dns_resolver_config or dns_resolution_config: whom to ask for names. */
+  readonly dns: Json;
 }
 
-export function withBind(cluster: Json, bind: Json | undefined): Json {
-  const isOwn = bind === undefined || cluster['upstream_bind_config'] !== undefined;
-  return isOwn ? cluster : { ...cluster, upstream_bind_config: bind };
+export function clusterDefaults(bootstrap: Json): ClusterDefaults {
+  const fields = new Fields(bootstrap);
+  const dns = DNS_FIELDS.find((name) => fields.has(name));
+  return {
+    bind: fields.message('cluster_manager')?.message('upstream_bind_config')?.json,
+    dns: dns === undefined ? {} : { [dns]: fields.raw(dns) },
+  };
+}
+
+/** In the order in which they count. */
+const DNS_FIELDS = ['typed_dns_resolver_config', 'dns_resolution_config'];
+
+export function withDefaults(cluster: Json, { bind, dns }: ClusterDefaults): Json {
+  const takesBind = bind !== undefined && cluster['upstream_bind_config'] === undefined;
+  const takesDns =
+    Object.keys(dns).length > 0 &&
+    (cluster['type'] === 'STRICT_DNS' || cluster['type'] === 'LOGICAL_DNS' || cluster['cluster_type'] !== undefined) &&
+    [...DNS_FIELDS, 'dns_resolvers'].every((name) => cluster[name] === undefined);
+  if (!takesBind && !takesDns) return cluster;
+  return { ...cluster, ...(takesBind && { upstream_bind_config: bind }), ...(takesDns && dns) };
 }
 
 /** Aggregate clusters that contain themselves by way of others. */

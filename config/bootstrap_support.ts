@@ -1,9 +1,14 @@
 /** Parts of an Envoy bootstrap that Pillion does not execute, refused by name; the rest is used, or means nothing here. */
 import { buildSocketOptions } from './build/socket_options.ts';
 import { buildAdminLogs } from './build/admin.ts';
+import { buildDns } from './build/dns.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { RuntimeLayers } from '../proxy/runtime_layers.ts';
+import { parseFlush } from '../proxy/telemetry/flush_interval.ts';
+import { parseApplicationLog } from '../proxy/telemetry/log_format.ts';
+import { parseStatsConfig } from '../proxy/telemetry/stats_config.ts';
 import { parseWatchdogs } from '../proxy/watchdog.ts';
 import type { Json } from './resources.ts';
 
@@ -20,7 +25,21 @@ const REFUSED: Readonly<Record<string, string>> = {
   xds_delegate_extension: 'is not supported',
   xds_config_tracker_extension: 'is not supported',
   perf_tracing_file_path: 'is not supported: use /cpuprofiler',
+  node_context_params: 'are for xdstp names, which are not supported',
+  enable_dispatcher_stats: 'is not supported: server.watchdog_miss counts when an event loop was late',
 };
+
+/** What is read when the proxy starts: its complaints come before. */
+const READ_AT_START: readonly (readonly [field: string, read: (bootstrap: Fields) => unknown])[] = [
+  ['watchdog', parseWatchdogs],
+  ['admin', (bootstrap) => buildAdminLogs(bootstrap.raw('admin'))],
+  ['overload_manager', (bootstrap) => parseOverload(bootstrap.raw('overload_manager'), undefined)],
+  ['stats_config', (bootstrap) => parseStatsConfig(bootstrap.raw('stats_config'))],
+  ['layered_runtime', (bootstrap) => new RuntimeLayers(bootstrap.raw('layered_runtime'))],
+  ['application_log_config', (bootstrap) => parseApplicationLog(bootstrap.raw('application_log_config'))],
+  ['stats_flush_interval', parseFlush],
+  ['typed_dns_resolver_config', (bootstrap) => buildDns(bootstrap, undefined)],
+];
 
 const INTERNAL_LISTENER = 'type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener';
 const SOCKET_INTERFACE = 'type.googleapis.com/envoy.extensions.network.socket_interface.v3.DefaultSocketInterface';
@@ -32,7 +51,8 @@ const LISTENER_MANAGER = 'type.googleapis.com/envoy.config.listener.v3.ListenerM
 export function unsupportedPart(bootstrap: Json): { readonly field: string; readonly sentence: string } | undefined {
   for (const [field, sentence] of Object.entries(REFUSED)) {
     const value = bootstrap[field];
-    if (value !== undefined && !(Array.isArray(value) && value.length === 0)) return { field, sentence };
+    if (value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0))
+      return { field, sentence };
   }
   const fields = new Fields(bootstrap);
   const sockets = fields.string('default_socket_interface') ?? '';
@@ -51,23 +71,11 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
     const typeUrl = innerType(fields.message(field)?.message('typed_config'));
     if (typeUrl !== '' && typeUrl !== known) return { field, sentence: `${shortName(typeUrl)} is not supported` };
   }
-  try {
-    parseWatchdogs(fields);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return { field: error.path.split('.', 1)[0] ?? '', sentence: error.message };
-  }
-  try {
-    buildAdminLogs(bootstrap['admin']);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return { field: 'admin', sentence: error.message };
-  }
-  try {
-    parseOverload(bootstrap['overload_manager'], undefined);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return { field: 'overload_manager', sentence: error.message };
+  for (const [field, read] of READ_AT_START) {
+    const complaint = complaintOf(() => read(fields));
+    if (complaint === undefined) continue;
+    const [first = ''] = complaint.path.split('.', 1);
+    return { field: fields.has(first) ? first : field, sentence: complaint.message };
   }
   const manager = fields.message('cluster_manager');
   for (const [field, sentence] of [
@@ -76,21 +84,30 @@ export function unsupportedPart(bootstrap: Json): { readonly field: string; read
   ] as const) {
     if (manager?.has(field) === true) return { field: 'cluster_manager', sentence: `${field} ${sentence}` };
   }
-  if (manager?.has('upstream_bind_config') === true) {
-    try {
-      buildSocketOptions(manager);
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
-      return { field: 'cluster_manager', sentence: error.message.replace(/^cluster_manager\./, '') };
+  if (manager !== undefined) {
+    const complaint = complaintOf(() => buildSocketOptions(manager));
+    if (complaint !== undefined) {
+      return { field: 'cluster_manager', sentence: complaint.message.replace(/^cluster_manager\./, '') };
     }
   }
-  if (manager?.message('outlier_detection')?.has('event_log_path') === true) {
-    return { field: 'cluster_manager', sentence: 'outlier_detection.event_log_path ejections are in statistics only' };
+  for (const name of ['event_log_path', 'event_service']) {
+    if (manager?.message('outlier_detection')?.has(name) !== true) continue;
+    return { field: 'cluster_manager', sentence: `outlier_detection.${name} ejections are in statistics only` };
   }
   if (fields.boolean('use_tcp_for_dns_lookups') === true) {
     return { field: 'use_tcp_for_dns_lookups', sentence: 'names are looked up as the system does' };
   }
   return undefined;
+}
+
+function complaintOf(read: () => unknown): ConfigError | undefined {
+  try {
+    read();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error;
+  }
 }
 
 /** io_uring and the like. */

@@ -17,6 +17,8 @@ import { changeQuery } from '../proxy/policy/ext_authz/query.ts';
 import type { CheckBody, HeaderChange, Verdict } from '../proxy/policy/ext_authz/verdict.ts';
 import { PolicyFacts } from '../proxy/policy/facts.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { draws } from '../proxy/fractional_percent.ts';
+import { isOn } from '../proxy/runtime_values.ts';
 
 interface RouteConfig {
   readonly disabled: boolean;
@@ -108,9 +110,7 @@ export default {
           facts.begin(ctx);
           if (!config.enabledBy(facts)) return skip(ctx, config, counters.disabled);
         }
-        if (config.enabledPercent < 100 && deps.random() * 100 >= config.enabledPercent) {
-          return skip(ctx, config, counters.disabled);
-        }
+        if (!draws(config.enabled, deps.random)) return skip(ctx, config, counters.disabled);
         const body = route?.body === undefined ? config.body : (route.body ?? undefined);
         // A tunnel has no end to wait for.
         const isTunnel = headers.method === 'CONNECT' || headers.has('upgrade');
@@ -174,7 +174,7 @@ function makeCounters(config: ExtAuthzConfig, deps: FilterDeps) {
 
 function skip(ctx: FilterContext, config: ExtAuthzConfig, disabled: { inc(): void }): FilterStatus {
   disabled.inc();
-  if (!config.denyAtDisable) return 'continue';
+  if (!isOn(config.denyAtDisable)) return 'continue';
   return ctx.sendLocalReply(config.statusOnError, 'UAEX', 'ext_authz_denied');
 }
 

@@ -7,6 +7,7 @@ import type { FilterContext, FilterDeps, FilterFactory, FilterStatus } from '../
 import type { RequestHeaders } from '../proxy/http/headers.ts';
 import { type HeaderMatcher, parseHeaderMatcher } from '../proxy/http/matchers.ts';
 import { Fields } from '../proxy/resource_fields.ts';
+import { refuseUnexecuted } from '../proxy/unexecuted_fields.ts';
 
 const HTTP_FAULT = 'type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault';
 
@@ -240,6 +241,7 @@ function limitedBy(headers: RequestHeaders, name: string, share: Fraction): Frac
 
 function parse(json: unknown): FaultConfig {
   const fields = new Fields(json);
+  refuseUnexecuted(fields, 'HTTPFault');
   const delay = fields.message('delay');
   const abort = fields.message('abort');
   const rateLimit = fields.message('response_rate_limit');

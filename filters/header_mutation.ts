@@ -5,6 +5,7 @@ import type { Headers } from '../proxy/http/headers.ts';
 import { parseStringMatcher, type StringMatcher } from '../proxy/http/matchers.ts';
 import { Fields } from '../proxy/resource_fields.ts';
 import { applyAddition, type HeaderAddition, parseHeaderAddition } from '../proxy/router/header_mutations.ts';
+import { refuseUnexecuted } from '../proxy/unexecuted_fields.ts';
 
 /** envoy.config.common.mutation_rules.v3.HeaderMutation: one of the three. */
 interface Mutation {
@@ -65,6 +66,7 @@ function apply(mutations: readonly Mutation[], headers: Headers, ctx: FilterCont
 }
 
 function parseMutations(fields: Fields | undefined): Mutations {
+  refuseUnexecuted(fields, 'HeaderMutations');
   const list = (name: string): Mutation[] => fields?.messages(name).map(parseMutation) ?? [];
   return {
     request: list('request_mutations'),

@@ -16,6 +16,7 @@ import {
 import { istioLabels } from '../proxy/telemetry/istio_labels.ts';
 import { type Peer, peerOfMetadata } from '../proxy/telemetry/peer.ts';
 import type { Counter, Histogram, Labels } from '../proxy/telemetry/statistics.ts';
+import { refuseUnexecuted } from '../proxy/unexecuted_fields.ts';
 
 interface Config {
   /** Default false: without a service in the cluster's metadata a client's report names the Host. */
@@ -44,6 +45,7 @@ export default {
   typeUrls: ['type.googleapis.com/stats.PluginConfig', 'type.googleapis.com/io.istio.http.stats.Config'],
   parse(json: unknown): Config {
     const fields = new Fields(json);
+    refuseUnexecuted(fields, 'StatsPluginConfig');
     return {
       disableHostFallback: fields.boolean('disable_host_header_fallback') ?? false,
       metrics: parseIstioMetrics(fields),

@@ -10,6 +10,7 @@ import { Fields } from '../proxy/resource_fields.ts';
 import { parseHeaderMutations, type HeaderMutations } from '../proxy/router/header_mutations.ts';
 import { type Descriptor, parseRateLimits, type RateLimitPolicy } from '../proxy/router/rate_limit_actions.ts';
 import type { Counter } from '../proxy/telemetry/statistics.ts';
+import { refuseUnexecuted } from '../proxy/unexecuted_fields.ts';
 
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit';
 
@@ -170,6 +171,7 @@ function connectionBucket(limit: LocalLimit, ctx: FilterContext): TokenBucket | 
 
 function parse(json: unknown): LocalLimit {
   const fields = new Fields(json);
+  refuseUnexecuted(fields, 'LocalRateLimit');
   const bucket = fields.message('token_bucket');
   const status = fields.message('status')?.integer('code', 400, 599) ?? 429;
   return {

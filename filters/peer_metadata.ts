@@ -7,6 +7,7 @@ import type { Headers } from '../proxy/http/headers.ts';
 import { Fields } from '../proxy/resource_fields.ts';
 import { encodeStruct, ownPeerMetadata, PeerCache } from '../proxy/telemetry/peer_metadata.ts';
 import type { Peer } from '../proxy/telemetry/peer.ts';
+import { refuseUnexecuted } from '../proxy/unexecuted_fields.ts';
 
 const METADATA = 'x-envoy-peer-metadata';
 const ID = 'x-envoy-peer-metadata-id';
@@ -30,6 +31,7 @@ export default {
   typeUrls: ['type.googleapis.com/io.istio.http.peer_metadata.Config'],
   parse(json): Config {
     const fields = new Fields(json);
+    refuseUnexecuted(fields, 'PeerMetadata');
     const methods = (name: string): Fields[] => fields.messages(name).filter((method) => method.has('istio_headers'));
     const upstream = methods('upstream_propagation');
     return {

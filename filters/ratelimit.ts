@@ -7,6 +7,7 @@ import type { RequestHeaders } from '../proxy/http/headers.ts';
 import { type LimitAnswer, rateLimitAnswer, rateLimitRequest } from '../proxy/policy/ratelimit/protocol.ts';
 import { Fields } from '../proxy/resource_fields.ts';
 import { type Descriptor, parseRateLimits, type RateLimitPolicy } from '../proxy/router/rate_limit_actions.ts';
+import { refuseUnexecuted } from '../proxy/unexecuted_fields.ts';
 
 const PACKAGE = 'type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.';
 
@@ -46,6 +47,7 @@ export default {
   routeTypeUrls: [`${PACKAGE}RateLimitPerRoute`],
   parseRoute(json: unknown): RateLimitRoute {
     const fields = new Fields(json);
+    refuseUnexecuted(fields, 'RateLimitPerRoute');
     if ((fields.string('override_option') ?? 'DEFAULT') !== 'DEFAULT')
       fields.fail('override_option', 'is not supported');
     return { domain: fields.string('domain') ?? '', policies: parseRateLimits(fields.messages('rate_limits')) };
@@ -136,6 +138,9 @@ function parse(json: unknown): RateLimitConfig {
   const service = fields.requiredMessage('rate_limit_service').requiredMessage('grpc_service');
   if (service.has('google_grpc')) service.fail('google_grpc', 'is not supported: name a cluster with envoy_grpc');
   const grpc = service.requiredMessage('envoy_grpc');
+  refuseUnexecuted(fields, 'RateLimit');
+  refuseUnexecuted(service, 'RateLimitGrpcService');
+  refuseUnexecuted(grpc, 'EnvoyGrpc');
   for (const name of [
     'filter_enabled',
     'filter_enforced',

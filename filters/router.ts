@@ -3,11 +3,14 @@ import type { FilterFactory } from '../proxy/http/filter.ts';
 import { Fields } from '../proxy/resource_fields.ts';
 import { createRouter } from '../proxy/router/router.ts';
 import type { RouterConfig } from '../proxy/router/router_deps.ts';
+import { refuseUnexecuted } from '../proxy/unexecuted_fields.ts';
 
 export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.http.router.v3.Router'],
   parse(json: unknown): RouterConfig {
-    return { suppressEnvoyHeaders: new Fields(json).boolean('suppress_envoy_headers') ?? false };
+    const fields = new Fields(json);
+    refuseUnexecuted(fields, 'Router');
+    return { suppressEnvoyHeaders: fields.boolean('suppress_envoy_headers') ?? false };
   },
   create(config, deps) {
     const overloadReplies = deps.counter('rq_overload_local_reply');

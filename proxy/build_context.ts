@@ -25,5 +25,6 @@ export interface BuildContext {
   /** envoy.config.accesslog.v3.AccessLog list. @throws {ConfigError} */
   accessLogs(json: unknown, path: string): readonly AccessLogConfig[];
   /** HttpConnectionManager.Tracing; undefined: nothing is traced. @throws {ConfigError} */
-  tracing(json: unknown, path: string): TracingConfig | undefined;
+  /** `requestIdSampling`: the decision stands in x-request-id. */
+  tracing(json: unknown, path: string, requestIdSampling: boolean): TracingConfig | undefined;
 }

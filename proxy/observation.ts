@@ -6,6 +6,7 @@ import type { DataThreads } from './data_threads.ts';
 import { Profilers } from './admin/profilers.ts';
 import type { HeldResource } from './held_resource.ts';
 import type { ProxyOptions } from './proxy_options.ts';
+import { parseFlush } from './telemetry/flush_interval.ts';
 import { Fields } from './resource_fields.ts';
 import { RuntimeLayers } from './runtime_layers.ts';
 import { Aggregate } from './telemetry/aggregate.ts';
@@ -17,9 +18,6 @@ import { parseWatchdogs, Watchdog } from './watchdog.ts';
 /** Certificates are looked at again this long after a change, and this often. */
 const CERTIFICATES_SOON_MS = 200;
 const CERTIFICATES_AGAIN_MS = 600_000;
-
-const DEFAULT_FLUSH_MS = 5000;
-const MAX_FLUSH_MS = 300_000;
 
 export interface Surroundings {
   readonly threads: () => DataThreads;
@@ -110,14 +108,6 @@ interface BootstrapParts {
   /** A number, or its text. */
   readonly stats_server_version_override?: unknown;
   readonly admin?: { readonly profile_path?: string };
-}
-
-/** Milliseconds between two flushes. Envoy: Bootstrap.stats_flush_interval (default 5 s, 1 ms to 5 minutes), stats_flush_on_admin. */
-function parseFlush(bootstrap: Fields): number | 'on admin' {
-  if (bootstrap.boolean('stats_flush_on_admin') === true) return 'on admin';
-  const ms = bootstrap.durationMs('stats_flush_interval') ?? DEFAULT_FLUSH_MS;
-  if (ms < 1 || ms >= MAX_FLUSH_MS) bootstrap.fail('stats_flush_interval', 'must be between 1 ms and 5 minutes');
-  return ms;
 }
 
 /** What istio_build says: the version of the mesh, `unknown` outside of one. */

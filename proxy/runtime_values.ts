@@ -1,4 +1,5 @@
 /** Runtime values of this thread: what the control thread's layers say, replaced whole. */
+import type { Fields } from './resource_fields.ts';
 import type { RuntimeValues } from './runtime_layers.ts';
 
 let current: RuntimeValues = new Map();
@@ -32,4 +33,24 @@ export function runtimeShare(key: string, denominator: number): number | undefin
   } catch {
     return undefined;
   }
+}
+
+/** envoy.config.core.v3.RuntimeFeatureFlag. */
+export interface Flag {
+  readonly defaultValue: boolean;
+  readonly runtimeKey: string;
+}
+
+/** Off where there is none. @throws {ConfigError} */
+export function parseRuntimeFlag(fields: Fields | undefined): Flag {
+  return {
+    defaultValue: fields?.boolean('default_value') ?? false,
+    runtimeKey: fields?.string('runtime_key') ?? '',
+  };
+}
+
+/** What a layer says of it, if that is true or false. */
+export function isOn({ defaultValue, runtimeKey }: Flag): boolean {
+  const value = runtimeKey === '' ? undefined : current.get(runtimeKey)?.trim().toLowerCase();
+  return value === 'true' || value === '1' ? true : value === 'false' || value === '0' ? false : defaultValue;
 }

@@ -3,6 +3,7 @@ import { allowedPaths } from '../../proxy/admin/admin_access.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { AccessLogConfig } from '../../proxy/telemetry/access_log_config.ts';
 import { buildAccessLogs } from './access_log.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const FILE_LOG = 'type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog';
 
@@ -13,6 +14,10 @@ export function buildAdminLogs(json: unknown): AccessLogConfig[] {
     admin.fail('socket_options', 'options of sockets by number are not supported');
   }
   allowedPaths(admin);
+  const address = admin.message('address');
+  refuseUnexecuted(address?.message('socket_address'), 'SocketAddress');
+  refuseUnexecuted(address?.message('pipe'), 'Pipe');
+  if (address?.has('envoy_internal_address') === true) address.fail('envoy_internal_address', 'is not supported');
   const path = admin.string('access_log_path') ?? '';
   const list = admin.list('access_log');
   const old = path === '' ? [] : [{ name: 'admin', typed_config: { '@type': FILE_LOG, path } }];

@@ -18,6 +18,8 @@ import { buildOutlierDetection } from './outlier_detection.ts';
 import { buildUpstreamTls } from './tls.ts';
 import { buildProxyHeaderConfig } from './proxy_header.ts';
 import { buildSocketOptions } from './socket_options.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
+import { checkHeaderCase } from '../../proxy/http/header_case.ts';
 
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 const TYPE = 'type.googleapis.com/';
@@ -28,6 +30,9 @@ const DEFAULT_IDLE_MS = 3_600_000;
 /** @throws {ConfigError} with the field's path. */
 export function buildCluster(json: Json, origin: string): ClusterConfig {
   const fields = new Fields(json);
+  refuseUnexecuted(fields, 'Cluster');
+  refuseUnexecuted(fields.message('common_lb_config'), 'CommonLbConfig');
+  refuseUnexecuted(fields.message('track_cluster_stats'), 'TrackClusterStats');
   const name = fields.requiredString('name');
   const discovery = buildDiscovery(fields, name);
   const assignment = fields.raw('load_assignment');
@@ -71,6 +76,8 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
 function buildFilters(fields: Fields): boolean {
   const filters = fields.messages('filters');
   for (const filter of filters) {
+    if (filter.has('config_discovery'))
+      filter.fail('config_discovery', 'filters of clusters by ECDS are not supported');
     const { typeUrl } = typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config'));
     if (typeUrl === `${TYPE}envoy.tcp.metadataexchange.config.MetadataExchange`) continue;
     filter.fail('typed_config', `cluster filter ${typeUrl.replace(TYPE, '')} is not supported`);
@@ -280,7 +287,9 @@ const DEFAULT_LIMITS: BreakerLimits = {
 
 function buildBreakers(fields: Fields | undefined): ClusterConfig['breakers'] {
   const found = { default: DEFAULT_LIMITS, high: DEFAULT_LIMITS, configured: fields !== undefined };
+  refuseUnexecuted(fields, 'CircuitBreakers');
   for (const threshold of fields?.messages('thresholds') ?? []) {
+    refuseUnexecuted(threshold, 'CircuitBreakerThresholds');
     const priority = threshold.oneOf('priority', ['DEFAULT', 'HIGH'], 'DEFAULT') === 'HIGH' ? 'high' : 'default';
     found[priority] = {
       maxConnections: threshold.integer('max_connections') ?? DEFAULT_LIMITS.maxConnections,
@@ -310,6 +319,8 @@ export function percentOf(fields: Fields | undefined, name: string): number | un
 
 function buildHttp(fields: Fields): UpstreamHttp {
   const options = fields.message('typed_extension_protocol_options')?.message(HTTP_OPTIONS);
+  refuseUnexecuted(options, 'UpstreamHttpOptions');
+  refuseHttp1(fields, options);
   const common = options?.message('common_http_protocol_options') ?? fields.message('common_http_protocol_options');
   const maxHeadersCount = common?.integer('max_headers_count', 1) ?? 100;
   const maxHeaderListBytes = (common?.integer('max_response_headers_kb', 1, 8192) ?? 60) * 1024;
@@ -322,18 +333,30 @@ function buildHttp(fields: Fields): UpstreamHttp {
     maxHeadersCount,
     maxConnectionDurationMs: common?.durationMs('max_connection_duration') ?? 0,
     http2: parseHttp2Options(http2Fields(fields, options), { maxHeaderListBytes, maxHeaderCount: maxHeadersCount }),
-    ...buildAutoTls(options?.message('upstream_http_protocol_options')),
+    ...buildAutoTls((options ?? fields).message('upstream_http_protocol_options')),
   };
 }
 
 /** Where the cluster says how it speaks HTTP/2. */
 function http2Fields(fields: Fields, options: Fields | undefined): Fields | undefined {
-  if (options === undefined) return fields.message('http2_protocol_options');
-  const config =
+  return (options === undefined ? fields : protocols(options))?.message('http2_protocol_options');
+}
+
+/** The oneof of HttpProtocolOptions. */
+function protocols(options: Fields): Fields | undefined {
+  return (
     options.message('explicit_http_config') ??
     options.message('use_downstream_protocol_config') ??
-    options.message('auto_config');
-  return config?.message('http2_protocol_options');
+    options.message('auto_config')
+  );
+}
+
+function refuseHttp1(fields: Fields, options: Fields | undefined): void {
+  refuseUnexecuted(options?.message('use_downstream_protocol_config'), 'UseDownstreamHttpConfig');
+  refuseUnexecuted(options?.message('auto_config'), 'AutoHttpConfig');
+  const http1 = (options === undefined ? fields : protocols(options))?.message('http_protocol_options');
+  refuseUnexecuted(http1, 'UpstreamHttp1');
+  checkHeaderCase(http1);
 }
 
 /** envoy.config.core.v3.UpstreamHttpProtocolOptions. */
@@ -346,7 +369,15 @@ function buildAutoTls(options: Fields | undefined): Pick<UpstreamHttp, 'autoSni'
 }
 
 function buildProtocol(fields: Fields, options: Fields | undefined): UpstreamHttp['protocol'] {
-  if (options === undefined) return fields.has('http2_protocol_options') ? 'http2' : 'http1';
+  if (options === undefined) {
+    const selection = fields.oneOf(
+      'protocol_selection',
+      ['USE_CONFIGURED_PROTOCOL', 'USE_DOWNSTREAM_PROTOCOL'],
+      'USE_CONFIGURED_PROTOCOL',
+    );
+    if (selection === 'USE_DOWNSTREAM_PROTOCOL') return 'downstream';
+    return fields.has('http2_protocol_options') ? 'http2' : 'http1';
+  }
   if (options.has('use_downstream_protocol_config')) return 'downstream';
   if (options.has('auto_config')) return 'auto';
   const explicit = options.message('explicit_http_config');

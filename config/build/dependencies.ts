@@ -3,6 +3,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import { fileSecretName } from '../../proxy/net/tls/secrets.ts';
 import { ALL_SCOPES, type Dependency, type Json, type Resource } from '../resources.ts';
 import { DNS_CLUSTER } from './dns.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
 /** A cluster is served without hosts when its name servers have said nothing for so long. */
@@ -130,6 +131,8 @@ function add(
   const key = `${type} ${name}`;
   if (found.has(key)) return;
   const source = new Fields(configSource ?? {}, 'config_source');
+  refuseUnexecuted(source, 'ConfigSource');
+  refuseUnexecuted(source.message('path_config_source'), 'PathConfigSource');
   const initialFetchTimeoutMs = source.durationMs('initial_fetch_timeout') ?? DEFAULT_FETCH_TIMEOUT_MS;
   found.set(key, { type, name, configSource: source.json, initialFetchTimeoutMs, ...more });
 }

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { DnsOptions, DnsResolverOptions } from '../../proxy/upstream/dns_options.ts';
 import { typedConfig } from './extensions.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const TYPE = 'type.googleapis.com/';
 const RESOLVERS = `${TYPE}envoy.extensions.network.dns_resolver`;
@@ -26,7 +27,8 @@ export function buildDns(cluster: Fields, extension: Fields | undefined): DnsOpt
     minRefreshMs: atLeast1Ms(fields, 'dns_min_refresh_rate') ?? 0,
     failure: buildFailureRate(fields.message('dns_failure_refresh_rate')),
     jitterMs: fields.durationMs('dns_jitter') ?? 0,
-    resolver: buildResolver(fields),
+    // A bootstrap's resolver stands in the cluster.
+    resolver: buildResolver(fields.has('typed_dns_resolver_config') || extension === undefined ? fields : cluster),
   };
 }
 
@@ -92,6 +94,7 @@ function buildCares(fields: Fields, resolvers: string): DnsResolverOptions {
 /** envoy.config.core.v3.Address → `ip:port`. */
 function serverOf(fields: Fields): string {
   const address = fields.requiredMessage('socket_address');
+  refuseUnexecuted(address, 'SocketAddress');
   const ip = address.requiredString('address');
   if (isIP(ip) === 0) address.fail('address', `a resolver is named by its IP address, got "${ip}"`);
   const port = address.integer('port_value', 0, 65_535) || 53;

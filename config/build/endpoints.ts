@@ -4,6 +4,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { HealthStatus, Locality } from '../../proxy/upstream/host.ts';
 import type { Endpoint, LoadAssignment } from '../../proxy/upstream/load_assignment.ts';
 import { parseMetadata } from './route_configuration.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const HEALTH: Readonly<Record<string, HealthStatus>> = {
   UNKNOWN: 'healthy',
@@ -20,8 +21,11 @@ const MAX_PRIORITY = 128;
 /** @throws {ConfigError} with the field's path. */
 export function buildLoadAssignment(json: unknown, path = ''): LoadAssignment {
   const fields = new Fields(json, path);
+  refuseUnexecuted(fields, 'ClusterLoadAssignment');
+  refuseUnexecuted(fields.message('policy'), 'LoadAssignmentPolicy');
   const endpoints: Endpoint[] = [];
   for (const group of fields.messages('endpoints')) {
+    refuseUnexecuted(group, 'LocalityLbEndpoints');
     const where = group.message('locality');
     const locality: Locality = {
       region: where?.string('region') ?? '',
@@ -51,6 +55,8 @@ function buildEndpoint(
   const address = endpoint.requiredMessage('address');
   const pipe = address.message('pipe');
   const socket = address.message('socket_address');
+  refuseUnexecuted(socket, 'SocketAddress');
+  refuseUnexecuted(endpoint.message('health_check_config'), 'EndpointHealthCheck');
   if (pipe === undefined && socket === undefined) address.fail('socket_address', 'socket_address or pipe is required');
   const more = endpoint.messages('additional_addresses');
   const isPipe = pipe !== undefined;

@@ -1,10 +1,12 @@
 /** envoy.config.core.v3.HealthCheck → HealthCheckConfig. */
 import type { Fields } from '../../proxy/resource_fields.ts';
 import type { HealthCheck, HealthCheckConfig } from '../../proxy/upstream/health_check.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 /** @throws {ConfigError} for checks that are not executed. */
 export function buildHealthChecks(list: readonly Fields[]): readonly HealthCheckConfig[] {
   return list.map((fields) => {
+    refuseUnexecuted(fields, 'HealthCheck');
     const positive = (name: string): number => {
       const value = fields.durationMs(name);
       if (value === undefined) return fields.fail(name, 'is required');
@@ -33,6 +35,7 @@ export function buildHealthChecks(list: readonly Fields[]): readonly HealthCheck
 function buildCheck(fields: Fields): HealthCheck {
   const http = fields.message('http_health_check');
   if (http !== undefined) {
+    refuseUnexecuted(http, 'HttpHealthCheck');
     for (const name of ['send', 'receive', 'service_name_matcher', 'retriable_statuses']) {
       if (http.has(name)) http.fail(name, 'is not supported');
     }
@@ -47,12 +50,14 @@ function buildCheck(fields: Fields): HealthCheck {
       expected: expected.length === 0 ? [[200, 201]] : expected,
       headers: http.messages('request_headers_to_add').map((item) => {
         const header = item.requiredMessage('header');
+        refuseUnexecuted(header, 'HeaderValue');
         return [header.requiredString('key').toLowerCase(), header.string('value') ?? ''] as const;
       }),
     };
   }
   const grpc = fields.message('grpc_health_check');
   if (grpc !== undefined) {
+    refuseUnexecuted(grpc, 'GrpcHealthCheck');
     return { kind: 'grpc', service: grpc.string('service_name') ?? '', authority: grpc.string('authority') ?? '' };
   }
   const tcp = fields.message('tcp_health_check');
@@ -62,6 +67,7 @@ function buildCheck(fields: Fields): HealthCheck {
       'one of http_health_check, tcp_health_check, grpc_health_check is required',
     );
   }
+  refuseUnexecuted(tcp, 'TcpHealthCheck');
   return {
     kind: 'tcp',
     send: tcp.message('send') === undefined ? '' : payload(tcp.requiredMessage('send')),

@@ -18,6 +18,7 @@ import { buildChainMatcher } from './filter_chain_matcher.ts';
 import { buildChainMatch, refuseOverlaps } from './filter_chain_match.ts';
 import { buildListenerFilters } from './listener_filters.ts';
 import { parseMetadata } from './route_configuration.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const DEFAULT_BUFFER_LIMIT_BYTES = 1024 * 1024;
 const DEFAULT_FILTERS_TIMEOUT_MS = 15_000;
@@ -30,14 +31,17 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
   const context = buildContext(origin, lookup);
   const name = fields.string('name') ?? '';
   const addresses = [buildAddress(fields.requiredMessage('address'))];
-  for (const more of fields.messages('additional_addresses'))
+  for (const more of fields.messages('additional_addresses')) {
+    refuseUnexecuted(more, 'AdditionalAddress');
     addresses.push(buildAddress(more.requiredMessage('address')));
+  }
   const filterChains = fields.messages('filter_chains').map((chain) => buildChain(chain, context));
   const fallback = fields.message('default_filter_chain');
   if (filterChains.length === 0 && fallback === undefined) {
     fields.fail('filter_chains', 'at least one filter chain is required');
   }
   refuseUnsupported(fields);
+  refuseUnexecuted(fields, 'Listener');
   const warnings: string[] = [];
   const chainMatcher = buildChainMatcher(fields, filterChains, (warning) => warnings.push(warning));
   if (chainMatcher === undefined) refuseOverlaps(filterChains);
@@ -83,11 +87,11 @@ function refuseUnsupported(listener: Fields): void {
 
 function buildAddress(address: Fields): ListenerAddress {
   const pipe = address.message('pipe');
+  refuseUnexecuted(pipe, 'Pipe');
   if (pipe !== undefined) return { ip: pipe.requiredString('path'), port: 0 };
   const socket = address.message('socket_address');
   if (socket === undefined) return address.fail('socket_address', 'socket_address or pipe is required');
-  const protocol = socket.oneOf('protocol', ['TCP', 'UDP'], 'TCP');
-  if (protocol === 'UDP') socket.fail('protocol', 'UDP listeners are not supported');
+  refuseUnexecuted(socket, 'SocketAddress');
   const ip = socket.requiredString('address');
   if (isIP(ip) === 0) socket.fail('address', `an IP address is wanted, got "${ip}"`);
   const ipv4Compat = socket.boolean('ipv4_compat') ?? false;
@@ -96,6 +100,7 @@ function buildAddress(address: Fields): ListenerAddress {
 }
 
 function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {
+  refuseUnexecuted(chain, 'FilterChain');
   const socket = chain.message('transport_socket');
   const handshakeTimeoutMs = chain.durationMs('transport_socket_connect_timeout');
   let transportSocket: FilterChainConfig['transportSocket'];
@@ -121,6 +126,7 @@ function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {
 
 function buildNetworkFilter(filter: Fields, context: BuildContext): NetworkFilterConfig {
   const name = filter.requiredString('name');
+  if (filter.has('config_discovery')) filter.fail('config_discovery', 'network filters by ECDS are not supported');
   const { typeUrl, json } = typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config'));
   const factory = networkFilters.get(typeUrl);
   if (factory === undefined) {

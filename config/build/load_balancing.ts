@@ -3,6 +3,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { ClusterConfig } from '../../proxy/upstream/cluster_config.ts';
 import type { SubsetConfig, SubsetFallback } from '../../proxy/upstream/subsets.ts';
 import { typedConfig } from './extensions.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 /** The policies of load_balancing_policy, unwrapped. */
 function policies(fields: Fields): Fields[] {
@@ -54,6 +55,7 @@ const ALL_FALLBACKS = ['NO_FALLBACK', 'ANY_ENDPOINT', 'DEFAULT_SUBSET'] as const
 /** @throws {ConfigError} for options that would choose other hosts than Envoy. */
 export function buildSubsets(fields: Fields | undefined): SubsetConfig | undefined {
   if (fields === undefined || fields.messages('subset_selectors').length === 0) return undefined;
+  refuseUnexecuted(fields, 'LbSubsetConfig');
   for (const option of ['list_as_any', 'scale_locality_weight', 'panic_mode_any', 'allow_redundant_keys']) {
     if (fields.boolean(option) === true) fields.fail(option, 'is not supported');
   }

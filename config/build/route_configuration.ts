@@ -28,6 +28,7 @@ import type { Json } from '../resources.ts';
 import { parseMirrorPolicies } from './mirror_policies.ts';
 import { buildProxyHeaderConfig } from './proxy_header.ts';
 import { parseRetryPolicy } from './retry_policy.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 export interface RouteTableOptions {
   readonly origin: string;
@@ -41,6 +42,7 @@ const MAX_DIRECT_RESPONSE_BYTES = 1024 * 1024;
 /** @throws {ConfigError} with the field's path. */
 export function buildRouteTable(json: Json, given: RouteTableOptions): RouteTable {
   const fields = new Fields(json);
+  refuseUnexecuted(fields, 'RouteConfiguration');
   let switchesFilters = false;
   const options: RouteTableOptions = {
     origin: given.origin,
@@ -52,9 +54,10 @@ export function buildRouteTable(json: Json, given: RouteTableOptions): RouteTabl
   };
   const level = parseLevel(fields, options);
   const specificWins = fields.boolean('most_specific_header_mutations_wins') ?? false;
+  const maxDirectBytes = fields.integer('max_direct_response_body_size_bytes') ?? MAX_DIRECT_RESPONSE_BYTES;
   const hosts = new VirtualHosts<VirtualHost>(fields.boolean('ignore_port_in_host_matching') ?? false);
   for (const host of fields.messages('virtual_hosts')) {
-    const built = buildVirtualHost(host, { fields, level, specificWins, options });
+    const built = buildVirtualHost(host, { fields, level, specificWins, maxDirectBytes, options });
     const domains = host.strings('domains');
     if (domains.length === 0) host.fail('domains', 'at least one domain is required');
     domains.forEach((domain, index) => {
@@ -72,6 +75,7 @@ interface Context {
   readonly fields: Fields;
   readonly level: RouteLevel;
   readonly specificWins: boolean;
+  readonly maxDirectBytes: number;
   readonly options: RouteTableOptions;
 }
 
@@ -95,6 +99,7 @@ function parseLevel(fields: Fields, options: RouteTableOptions): RouteLevel {
 
 function buildVirtualHost(host: Fields, context: Context): VirtualHost {
   const name = host.requiredString('name');
+  refuseUnexecuted(host, 'VirtualHost');
   if (host.has('matcher')) host.fail('matcher', 'matcher trees are not supported: list routes');
   const hostContext: HostContext = {
     ...context,
@@ -108,6 +113,8 @@ function buildVirtualHost(host: Fields, context: Context): VirtualHost {
 }
 
 function buildRoute(route: Fields, virtualHostName: string, context: HostContext): RouteChoice {
+  refuseUnexecuted(route, 'Route');
+  refuseUnexecuted(route.message('decorator'), 'Decorator');
   const match = parseRouteMatch(route.requiredMessage('match'));
   const level = parseLevel(route, context.options);
   const common = {
@@ -126,11 +133,13 @@ function buildRoute(route: Fields, virtualHostName: string, context: HostContext
   const redirect = route.message('redirect');
   if (redirect !== undefined) return single({ redirect: parseRedirect(redirect, match.path) });
   const direct = route.message('direct_response');
-  if (direct !== undefined) return single({ directResponse: parseDirectResponse(direct) });
+  if (direct !== undefined) return single({ directResponse: parseDirectResponse(direct, context.maxDirectBytes) });
   const action = route.message('route');
   if (action === undefined) {
     return route.fail('route', 'one of route, redirect, direct_response is required');
   }
+  refuseUnexecuted(action, 'RouteAction');
+  refuseUnexecuted(action.message('max_stream_duration'), 'MaxStreamDuration');
   const rewrite = parseRewrite(action, match.path);
   const weighted = action.message('weighted_clusters');
   if (weighted === undefined) {
@@ -271,16 +280,18 @@ function parseForward(
   };
 }
 
-function parseDirectResponse(fields: Fields): DirectResponseAction {
+function parseDirectResponse(fields: Fields, maxBytes: number): DirectResponseAction {
+  refuseUnexecuted(fields, 'DirectResponseAction');
   const status = fields.integer('status', 200, 599);
   if (status === undefined) return fields.fail('status', 'is required');
   const source = fields.message('body');
   const bytes = source?.string('inline_bytes');
   const body = bytes !== undefined ? Buffer.from(bytes, 'base64').toString() : (source?.string('inline_string') ?? '');
-  if (source?.has('filename') === true)
-    source.fail('filename', 'bodies from files are not supported: use inline_string');
-  if (Buffer.byteLength(body) > MAX_DIRECT_RESPONSE_BYTES) {
-    fields.fail('body', `has ${Buffer.byteLength(body)} bytes; at most ${MAX_DIRECT_RESPONSE_BYTES} are accepted`);
+  for (const other of ['filename', 'environment_variable']) {
+    if (source?.has(other)) source.fail(other, 'bodies from elsewhere are not supported: use inline_string');
+  }
+  if (Buffer.byteLength(body) > maxBytes) {
+    fields.fail('body', `has ${Buffer.byteLength(body)} bytes; at most ${maxBytes} are accepted`);
   }
   return { status, body };
 }

@@ -2,15 +2,21 @@
 import { isIP } from 'node:net';
 import type { HappyEyeballs, KeepAlive, SocketOptions } from '../../proxy/net/socket_options.ts';
 import type { Fields } from '../../proxy/resource_fields.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 /** @throws {ConfigError} */
 export function buildSocketOptions(cluster: Fields): SocketOptions {
   const bind = cluster.message('upstream_bind_config');
   const options = cluster.message('upstream_connection_options');
+  refuseUnexecuted(bind, 'BindConfig');
+  refuseUnexecuted(options, 'UpstreamConnectionOptions');
   if (bind !== undefined && bind.list('socket_options').length > 0) {
     bind.fail('socket_options', 'options of sockets by number are not supported');
   }
-  const extra = bind?.messages('extra_source_addresses').map((entry) => entry.requiredMessage('address')) ?? [];
+  const extra = (bind?.messages('extra_source_addresses') ?? []).map((entry) => {
+    refuseUnexecuted(entry, 'AdditionalAddress');
+    return entry.requiredMessage('address');
+  });
   const main = bind?.message('source_address');
   return {
     sourceIps: [...(main === undefined ? [] : [main]), ...extra].map(sourceIp),
@@ -20,6 +26,7 @@ export function buildSocketOptions(cluster: Fields): SocketOptions {
 }
 
 function sourceIp(address: Fields): string {
+  refuseUnexecuted(address, 'SocketAddress');
   const ip = address.requiredString('address');
   if (isIP(ip) === 0) address.fail('address', `an IP address is wanted, got "${ip}"`);
   if ((address.integer('port_value', 0, 65535) ?? 0) !== 0) {

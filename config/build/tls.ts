@@ -13,6 +13,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import { dataSource, refuse } from './data_source.ts';
 import { buildCertificate, checkCertificate } from './tls_certificate.ts';
 import { buildValidation, checkedValidation, judges } from './tls_validation.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const DEFAULT_HANDSHAKE_MS = 15_000;
 
@@ -40,6 +41,7 @@ export function buildDownstreamTls(
   handshakeTimeoutMs: number | undefined,
 ): DownstreamTlsConfig {
   const fields = new Fields(json, path);
+  refuseUnexecuted(fields, 'DownstreamTls');
   if (fields.boolean('require_sni')) fields.fail('require_sni', 'is not supported: match the chain by server_names');
   const staplePolicy = fields.oneOf('ocsp_staple_policy', STAPLE_POLICIES, 'LENIENT_STAPLING');
   const common = buildCommon(fields.messageOrEmpty('common_tls_context'), origin, 'TLSv1.3', staplePolicy);

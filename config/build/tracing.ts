@@ -2,20 +2,22 @@
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { CustomTag, TracerConfig, TracingConfig } from '../../proxy/telemetry/tracing/tracing_config.ts';
 import { compileFormat } from '../../proxy/http/formatter.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const TRACE = 'type.googleapis.com/envoy.config.trace.v3';
 const DEFAULT_TIMEOUT_MS = 1000;
 
 /** undefined: without a provider nothing is traced, as in Envoy. @throws {ConfigError} */
-export function buildTracing(json: unknown, path: string): TracingConfig | undefined {
+export function buildTracing(json: unknown, path: string, requestIdSampling: boolean): TracingConfig | undefined {
   const fields = new Fields(json, path);
+  refuseUnexecuted(fields, 'Tracing');
   const provider = fields.message('provider');
   if (provider === undefined) return undefined;
   return {
     clientSamplingPercent: percent(fields, 'client_sampling'),
     randomSamplingPercent: percent(fields, 'random_sampling'),
     overallSamplingPercent: percent(fields, 'overall_sampling'),
-    requestIdSampling: true,
+    requestIdSampling,
     maxPathLength: fields.integer('max_path_tag_length') ?? 256,
     customTags: fields.messages('custom_tags').map(buildCustomTag),
     tracer: tracer(provider),

@@ -66,7 +66,7 @@ export function connectionManager(
       ...normalization(mesh),
       request_id_extension: {
         typed_config: any('envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig', {
-          use_request_id_for_trace_sampling: true,
+          use_request_id_for_trace_sampling: telemetry.samplesByRequestId(direction),
         }),
       },
     },

@@ -3,8 +3,15 @@ import type { Json } from '../resources.ts';
 import { fileAccessLog } from './access_log.ts';
 import { any, extension, seconds } from './envoy_json.ts';
 import type { ExtensionProvider, MeshConfig } from './mesh.ts';
-import { includesSide, METRICS, type MetricsOverride, type Side, type Telemetry } from './telemetry.ts';
-import { tracing } from './tracing.ts';
+import {
+  includesSide,
+  METRICS,
+  type MetricsOverride,
+  type Side,
+  type Telemetry,
+  type TracingSpec,
+} from './telemetry.ts';
+import { samplesByRequestId, tracing } from './tracing.ts';
 
 export interface TelemetryContext {
   readonly mesh: MeshConfig;
@@ -137,10 +144,16 @@ export class TelemetryPolicy {
 
   /** HttpConnectionManager.tracing; undefined: off. */
   tracing(side: Side): Json | undefined {
-    return tracing(
-      this.#levels.flatMap((level) => level.tracing).filter(({ match }) => includesSide(match?.mode, side)),
-      this.#context,
-    );
+    return tracing(this.#tracingSpecs(side), this.#context);
+  }
+
+  /** Whether a request's id says if it is traced. */
+  samplesByRequestId(side: Side): boolean {
+    return samplesByRequestId(this.#tracingSpecs(side));
+  }
+
+  #tracingSpecs(side: Side): TracingSpec[] {
+    return this.#levels.flatMap((level) => level.tracing).filter(({ match }) => includesSide(match?.mode, side));
   }
 }
 

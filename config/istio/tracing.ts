@@ -15,14 +15,12 @@ export function tracing(specs: readonly TracingSpec[], context: TelemetryContext
   let sampling: number | undefined;
   let disabled = false;
   let istioTags = true;
-  let requestIdSampling = true;
   let tags: ReadonlyMap<string, CustomTag> = new Map();
   for (const spec of specs) {
     provider = spec.providers?.[0]?.name ?? provider;
     sampling = spec.randomSamplingPercentage ?? sampling;
     disabled = spec.disableSpanReporting ?? disabled;
     istioTags = spec.enableIstioTags ?? istioTags;
-    requestIdSampling = spec.useRequestIdForTraceSampling ?? requestIdSampling;
     // The narrower scope's tags replace the wider one's.
     tags = spec.customTags ?? tags;
   }
@@ -39,6 +37,13 @@ export function tracing(specs: readonly TracingSpec[], context: TelemetryContext
     ...(all.length > 0 && { custom_tags: all }),
     ...(tracer !== undefined && { provider: tracer }),
   };
+}
+
+/** Whether the decision stands in x-request-id; `specs` as above. */
+export function samplesByRequestId(specs: readonly TracingSpec[]): boolean {
+  return (
+    specs.findLast((spec) => spec.useRequestIdForTraceSampling !== undefined)?.useRequestIdForTraceSampling ?? true
+  );
 }
 
 function tracerOf(name: string, context: TelemetryContext): Json | undefined {

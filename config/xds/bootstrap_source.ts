@@ -2,11 +2,12 @@
 import { ConfigError } from '../../proxy/config_error.ts';
 import { pushedLayers } from '../../proxy/runtime_layers.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-import { defaultBind } from '../bootstrap.ts';
+import { clusterDefaults } from '../bootstrap.ts';
 import type { Json } from '../resources.ts';
 import { type ConfigServer, readConfigServer } from './servers.ts';
 import type { ServerAddress } from './transport.ts';
 import { XdsSource, type XdsOptions } from './xds_source.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 export interface NodeOverrides {
   readonly id: string;
@@ -36,6 +37,10 @@ export function xdsSource(
     if (dynamic?.has(field)) dynamic.fail(field, 'xdstp names are not supported: use lds_config and cds_config');
   }
   const ads = dynamic?.message('ads_config');
+  for (const source of [dynamic?.message('cds_config'), dynamic?.message('lds_config')]) {
+    refuseUnexecuted(source, 'ConfigSource');
+    refuseUnexecuted(source?.message('path_config_source'), 'PathConfigSource');
+  }
   const node = nodeOf(fields.message('node'), overrides);
   if (dynamic !== undefined && (node['id'] === '' || node['cluster'] === '')) {
     throw new ConfigError(
@@ -48,7 +53,7 @@ export function xdsSource(
     ads: ads === undefined ? undefined : withHeaders(readConfigServer(ads, staticClusters), headers),
     clusters: dynamic?.message('cds_config')?.json,
     listeners: dynamic?.message('lds_config')?.json,
-    bind: defaultBind(bootstrap),
+    defaults: clusterDefaults(bootstrap),
     runtimeLayers: pushedLayers(bootstrap['layered_runtime']),
     staticClusters,
     log,

@@ -6,6 +6,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { Json } from '../resources.ts';
 import type { Protocol } from './config_stream.ts';
 import { fileReader, type ServerAddress, type ServerTls } from './transport.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 export interface ConfigServer {
   readonly address: ServerAddress;
@@ -30,7 +31,7 @@ export function readConfigServer(fields: Fields, clusters: StaticClusters): Conf
   if (type === 'REST') fields.fail('api_type', 'REST is not supported: use GRPC or DELTA_GRPC');
   if (type === 'DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE') fields.fail('api_type', 'is required: GRPC or DELTA_GRPC');
   if (fields.raw('transport_api_version') === 'V2') fields.fail('transport_api_version', 'V2 is gone: use V3');
-  if (fields.list('config_validators').length > 0) fields.fail('config_validators', 'are not supported');
+  refuseUnexecuted(fields, 'ApiConfigSource');
   const services = fields.messages('grpc_services');
   const [service] = services;
   if (service === undefined) return fields.fail('grpc_services', 'one service is required');
@@ -44,13 +45,16 @@ export function readConfigServer(fields: Fields, clusters: StaticClusters): Conf
 
 /** @param fields envoy.config.core.v3.GrpcService. @throws {ConfigError} */
 export function readService(fields: Fields, clusters: StaticClusters): ServerAddress {
-  const initial = fields
-    .messages('initial_metadata')
-    .map((header): [string, string] => [header.requiredString('key').toLowerCase(), header.string('value') ?? '']);
+  const initial = fields.messages('initial_metadata').map((header): [string, string] => {
+    refuseUnexecuted(header, 'HeaderValue');
+    return [header.requiredString('key').toLowerCase(), header.string('value') ?? ''];
+  });
+  refuseUnexecuted(fields, 'GrpcService');
   const google = fields.message('google_grpc');
   if (google !== undefined) return readTarget(google, initial);
   const envoy = fields.message('envoy_grpc');
   if (envoy === undefined) return fields.fail('envoy_grpc', 'envoy_grpc or google_grpc is required');
+  refuseUnexecuted(envoy, 'ConfigServer');
   const name = envoy.requiredString('cluster_name');
   const cluster = clusters.get(name);
   if (cluster === undefined) return envoy.fail('cluster_name', `"${name}" is no cluster of static_resources`);
@@ -58,6 +62,7 @@ export function readService(fields: Fields, clusters: StaticClusters): ServerAdd
 }
 
 function readTarget(google: Fields, initial: readonly [string, string][]): ServerAddress {
+  refuseUnexecuted(google, 'GoogleGrpc');
   const target = google.requiredString('target_uri');
   const credentials = google.message('channel_credentials');
   for (const field of ['google_default', 'local_credentials']) {
@@ -143,6 +148,9 @@ function readTls(socket: Fields | undefined): ServerTls | undefined {
     combined.fail('validation_context_sds_secret_config', 'a config server cannot wait for secrets: name files');
   }
   const validation = context?.message('validation_context') ?? combined?.message('default_validation_context');
+  onlyKnown(config, ['@type', 'common_tls_context', 'sni', 'max_session_keys', 'allow_renegotiation']);
+  onlyKnown(context, CONTEXT_FIELDS);
+  onlyKnown(validation, ['trusted_ca', 'match_typed_subject_alt_names', 'match_subject_alt_names']);
   const [certificate] = context?.messages('tls_certificates') ?? [];
   return {
     roots: dataSource(validation?.message('trusted_ca')),
@@ -154,6 +162,19 @@ function readTls(socket: Fields | undefined): ServerTls | undefined {
       ...(validation?.messages('match_subject_alt_names') ?? []),
     ].map((matcher) => matcher.string('exact') ?? matcher.fail('exact', 'only exact names are supported here')),
   };
+}
+
+const CONTEXT_FIELDS = [
+  'alpn_protocols',
+  'combined_validation_context',
+  'tls_certificates',
+  'validation_context',
+] as const;
+
+/** What would change whom we trust, and how we talk, is not passed over. */
+function onlyKnown(fields: Fields | undefined, known: readonly string[]): void {
+  const other = Object.keys(fields?.json ?? {}).find((name) => !known.includes(name));
+  if (other !== undefined) fields?.fail(other, 'is not supported for a config server');
 }
 
 /** envoy.config.core.v3.DataSource. A file is read at each connection. @throws {ConfigError} */

@@ -8,7 +8,7 @@ import type { PushedLayer } from '../../proxy/runtime_layers.ts';
 import { ALL_SCOPES, type ConfigSink, type ConfigSource, type Dependency, type Json } from '../resources.ts';
 import type { Resource, ResourceKey } from '../resources.ts';
 import { Slices } from '../../proxy/telemetry/slices.ts';
-import { withBind } from '../bootstrap.ts';
+import { type ClusterDefaults, withDefaults } from '../bootstrap.ts';
 import { Backoff, STREAM_BACKOFF } from './backoff.ts';
 import { ConfigStream, type PushOutcome } from './config_stream.ts';
 import type { Push } from './discovery_messages.ts';
@@ -40,8 +40,8 @@ export interface XdsOptions {
   readonly listeners: Json | undefined;
   /** Of the bootstrap: their values come before anything else is asked for. */
   readonly runtimeLayers?: readonly PushedLayer[];
-  /** Of clusters that name no source address. */
-  readonly bind?: Json | undefined;
+  /** Of clusters that do not say it themselves. */
+  readonly defaults?: ClusterDefaults;
   readonly staticClusters: StaticClusters;
   /** istio.networking.nds.v1.NameTable, where Istio's DNS proxy is on. */
   readonly onNameTable?: (table: Json) => void;
@@ -186,6 +186,11 @@ export class XdsSource implements ConfigSource {
     return true;
   }
 
+  #completed(cluster: Json): Json {
+    const { defaults } = this.#options;
+    return defaults === undefined ? cluster : withDefaults(cluster, defaults);
+  }
+
   /** @returns a server, or the path of a file. undefined: the source names nobody. @throws {ConfigError} */
   #resolve(source: Fields): ConfigServer | string | undefined {
     if (source.raw('resource_api_version') === 'V2') source.fail('resource_api_version', 'V2 is gone: use V3');
@@ -290,7 +295,7 @@ export class XdsSource implements ConfigSource {
       origin,
       known,
       check: (resource) => this.#checks.complaintOf(type, resource),
-      complete: (json) => (type === CLUSTER ? withBind(json, this.#options.bind) : json),
+      complete: (json) => (type === CLUSTER ? this.#completed(json) : json),
       pause: () => (this.#slices.over ? this.#slices.next() : undefined),
     });
     this.#warnOfUnknown(read.unknownFields, origin);

@@ -10,6 +10,7 @@ import type { Verdict } from '../../proxy/policy/ext_authz/verdict.ts';
 import { PolicyFacts } from '../../proxy/policy/facts.ts';
 import { parseMetadataMatcher } from '../../proxy/policy/value_matcher.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 interface NetworkExtAuthzConfig {
   readonly service: GrpcService;
@@ -27,6 +28,7 @@ export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz'],
   parse(json): NetworkExtAuthzConfig {
     const fields = new Fields(json);
+    refuseUnexecuted(fields, 'NetworkExtAuthz');
     const enabledBy = fields.message('filter_enabled_metadata');
     if (fields.oneOf('transport_api_version', ['AUTO', 'V3'], 'AUTO') === 'AUTO') {
       fields.fail('transport_api_version', 'must be V3');

@@ -14,8 +14,11 @@ import type { NetworkFilter, NetworkFilterDeps, NetworkFilterFactory } from '../
 import { RequestTracer } from '../../proxy/telemetry/tracing/request_tracer.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import { parseScopedRoutes, requestKey } from '../../proxy/router/scoped_routes.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
+import { checkHeaderCase } from '../../proxy/http/header_case.ts';
 
 const ROUTER = 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router';
+const UUID_REQUEST_ID = 'type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig';
 const DEFAULT_STREAM_IDLE_MS = 300_000;
 const DEFAULT_IDLE_MS = 3_600_000;
 const DEFAULT_BUFFER_LIMIT_BYTES = 1024 * 1024;
@@ -43,8 +46,13 @@ export default {
 
 function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
   const fields = new Fields(json);
+  refuseUnexecuted(fields, 'HttpConnectionManager');
+  refuseUnexecuted(fields.message('access_log_options'), 'HcmAccessLogOptions');
+  refuseUnexecuted(fields.message('http_protocol_options'), 'DownstreamHttp1');
+  checkHeaderCase(fields.message('http_protocol_options'));
   const http1 = fields.message('http_protocol_options');
   const common = fields.message('common_http_protocol_options');
+  const requestIdSampling = samplesByRequestId(fields.message('request_id_extension'));
   const httpFilters = fields
     .list('http_filters')
     .map((item, index) => build.httpFilter(item, `http_filters[${index}]`));
@@ -67,7 +75,7 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
     routes: parseRoutes(fields, build),
     httpFilters,
     accessLogs: build.accessLogs(fields.list('access_log'), 'access_log'),
-    tracing: fields.has('tracing') ? build.tracing(fields.raw('tracing'), 'tracing') : undefined,
+    tracing: fields.has('tracing') ? build.tracing(fields.raw('tracing'), 'tracing', requestIdSampling) : undefined,
     acceptHttp10: http1?.boolean('accept_http_10') ?? false,
     defaultHostForHttp10: http1?.string('default_host_for_http_10') ?? '',
     streamIdleTimeoutMs: fields.durationMs('stream_idle_timeout') ?? DEFAULT_STREAM_IDLE_MS,
@@ -126,6 +134,17 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
     ),
     ignoredUpgrades: http1?.messages('ignore_http_11_upgrade').map(parseStringMatcher) ?? [],
   };
+}
+
+/** envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig. */
+function samplesByRequestId(extension: Fields | undefined): boolean {
+  const config = extension?.message('typed_config');
+  if (config === undefined) return true;
+  const type = config.requiredString('@type');
+  if (type !== UUID_REQUEST_ID)
+    config.fail('@type', `request ids of ${type} are not supported: UuidRequestIdConfig is`);
+  refuseUnexecuted(config, 'UuidRequestId');
+  return config.boolean('use_request_id_for_trace_sampling') ?? true;
 }
 
 function parseClientCertDetails(details: Fields | undefined): ConnectionManagerConfig['clientCertDetails'] {

@@ -6,6 +6,7 @@ import { IstioMetrics, type IstioMetricsConfig, parseIstioMetrics } from '../../
 import { istioLabels } from '../../proxy/telemetry/istio_labels.ts';
 import { peerOfMetadata } from '../../proxy/telemetry/peer.ts';
 import type { Counter } from '../../proxy/telemetry/statistics.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 interface Config {
   /** How often open connections are counted. Default 5,000. */
@@ -37,6 +38,7 @@ export default {
   typeUrls: ['type.googleapis.com/stats.PluginConfig'],
   parse(json): Config {
     const fields = new Fields(json);
+    refuseUnexecuted(fields, 'StatsPluginConfig');
     return {
       reportingMs: fields.durationMs('tcp_reporting_duration') || DEFAULT_REPORTING_MS,
       metrics: parseIstioMetrics(fields),

@@ -8,6 +8,7 @@ import { HeaderMutations, parseHeaderAddition } from '../../proxy/router/header_
 import { TcpProxyConnection } from '../../proxy/tcp/tcp_proxy.ts';
 import type { TcpDestination, TcpHashPolicy, TcpProxyConfig, TunnelConfig } from '../../proxy/tcp/tcp_proxy_config.ts';
 import { TcpProxyRuntime } from '../../proxy/tcp/tcp_proxy_runtime.ts';
+import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 const DEFAULT_IDLE_MS = 3_600_000;
 /** Fields that would change what the proxy does, and that it does not do. */
@@ -25,6 +26,7 @@ export default {
 function parse(json: unknown, build: BuildContext): TcpProxyConfig {
   const fields = new Fields(json);
   for (const name of UNSUPPORTED) if (fields.has(name)) fields.fail(name, 'is not supported');
+  refuseUnexecuted(fields, 'TcpProxy');
   const clusters = parseClusters(fields);
   const attempts = fields.integer('max_connect_attempts', 1) ?? 1;
   const backoff = fields.message('backoff_options');
@@ -97,6 +99,7 @@ function parseHashPolicy(fields: Fields): TcpHashPolicy | undefined {
 
 function parseTunnel(fields: Fields | undefined): TunnelConfig | undefined {
   if (fields === undefined) return undefined;
+  refuseUnexecuted(fields, 'TcpTunneling');
   for (const name of ['propagate_response_headers', 'propagate_response_trailers']) {
     if (fields.boolean(name) === true) fields.fail(name, 'is not supported');
   }

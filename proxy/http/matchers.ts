@@ -4,6 +4,7 @@ import type { Fields } from '../resource_fields.ts';
 import { type Glob, globOf } from './glob_regex.ts';
 import type { Headers } from './headers.ts';
 import { compileRe2, type Re2, requiredLiterals } from '../re2.ts';
+import { refuseUnexecuted } from '../unexecuted_fields.ts';
 
 /** envoy.type.matcher.v3.StringMatcher. */
 export interface StringMatcher {
@@ -79,6 +80,7 @@ export function parseRegex(fields: Fields): Regex {
 
 /** @throws {ConfigError} when no form is set: an unknown matcher must not match everything, or nothing. */
 export function parseStringMatcher(fields: Fields): StringMatcher {
+  refuseUnexecuted(fields, 'StringMatcher');
   const ignoreCase = fields.boolean('ignore_case') ?? false;
   const fold = (text: string): string => (ignoreCase ? text.toLowerCase() : text);
   const exact = fields.string('exact');

@@ -5,6 +5,7 @@ import type { StreamInfo } from '../http/stream_info.ts';
 import { xxHash64OfText } from '../load_balancers/xx_hash64.ts';
 import type { Fields } from '../resource_fields.ts';
 import type { HashOutput, HashPolicy } from './route.ts';
+import { refuseUnexecuted } from '../unexecuted_fields.ts';
 
 interface OnePolicy {
   readonly terminal: boolean;
@@ -45,6 +46,7 @@ function parseOne(fields: Fields): OnePolicy {
   const terminal = fields.boolean('terminal') ?? false;
   const header = fields.message('header');
   if (header !== undefined) {
+    refuseUnexecuted(header, 'HashPolicyHeader');
     const name = header.requiredString('header_name').toLowerCase();
     return { terminal, key: (headers) => headers.joined(name) };
   }

@@ -3,6 +3,7 @@ import { ConfigError } from '../config_error.ts';
 import { compileFormat, type FormatInput, type Formatter } from '../http/formatter.ts';
 import type { Headers, RequestHeaders } from '../http/headers.ts';
 import type { Fields } from '../resource_fields.ts';
+import { refuseUnexecuted } from '../unexecuted_fields.ts';
 
 export type AppendAction = 'append' | 'add_if_absent' | 'overwrite' | 'overwrite_if_present';
 
@@ -56,6 +57,7 @@ export function parseHeaderMutations(fields: Fields, side: 'request' | 'response
 /** envoy.config.core.v3.HeaderValueOption. */
 export function parseHeaderAddition(option: Fields): HeaderAddition {
   const header = option.requiredMessage('header');
+  refuseUnexecuted(header, 'HeaderValue');
   const name = header.requiredString('key').toLowerCase();
   if (!/^:?[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name)) header.fail('key', `"${name}" is not a header name`);
   const text = header.string('value') ?? '';

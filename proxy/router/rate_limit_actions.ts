@@ -1,9 +1,11 @@
 /** What a request is counted by: descriptors, made by a route's actions. Envoy: envoy.config.route.v3.RateLimit. */
 import type { FilterContext } from '../http/filter.ts';
 import type { RequestHeaders } from '../http/headers.ts';
-import { parseHeaderMatcher, parseStringMatcher } from '../http/matchers.ts';
+import { parseHeaderMatcher } from '../http/matchers.ts';
 import type { Fields } from '../resource_fields.ts';
 import { queryParameter } from './hash_policy.ts';
+import { parseQueryMatcher, queryMatches } from './route_match.ts';
+import { refuseUnexecuted } from '../unexecuted_fields.ts';
 
 export interface DescriptorEntry {
   readonly key: string;
@@ -24,6 +26,7 @@ type Action = (ctx: FilterContext, headers: RequestHeaders) => DescriptorEntry |
 /** @throws {ConfigError} for actions that are not known: a limit is never left out silently. */
 export function parseRateLimits(policies: readonly Fields[]): readonly RateLimitPolicy[] {
   return policies.map((fields) => {
+    refuseUnexecuted(fields, 'RateLimitPolicy');
     if (fields.has('limit')) fields.fail('limit', 'dynamic overrides are not supported');
     const actions = fields.messages('actions').map(parseAction);
     return {
@@ -94,18 +97,9 @@ function parseAction(fields: Fields): Action {
         value: config.requiredString('descriptor_value'),
       };
       const expected = config.boolean('expect_match') ?? true;
-      const wanted = config.messages('query_parameters').map((parameter) => {
-        const match = parameter.message('string_match');
-        return {
-          name: parameter.requiredString('name'),
-          value: match === undefined ? undefined : parseStringMatcher(match),
-        };
-      });
+      const wanted = config.messages('query_parameters').map(parseQueryMatcher);
       return (_ctx, headers) => {
-        const all = wanted.every(({ name: parameter, value }) => {
-          const found = queryParameter(headers.path, parameter);
-          return found !== undefined && (value === undefined || value.matches(found));
-        });
+        const all = wanted.every((matcher) => queryMatches(matcher, headers.path));
         return all === expected ? entry : undefined;
       };
     }

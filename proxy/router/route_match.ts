@@ -14,6 +14,7 @@ import { isGrpc } from '../http/local_reply.ts';
 import { queryParameter } from './hash_policy.ts';
 import type { RouteContext } from './route.ts';
 import { compileUriTemplate } from './uri_template.ts';
+import { refuseUnexecuted } from '../unexecuted_fields.ts';
 
 /** What is known of the path; everything else of a match is in `conditions`. */
 export type PathMatch =
@@ -33,19 +34,23 @@ export interface RouteMatch {
   readonly fraction: Fraction | undefined;
 }
 
-interface QueryMatcher {
+/** envoy.config.route.v3.QueryParameterMatcher. */
+export interface QueryMatcher {
   readonly name: string;
-  /** undefined: presence is enough. */
+  /** undefined: its presence decides, or its absence. */
   readonly value: StringMatcher | undefined;
+  /** Whether it has to be there. */
+  readonly present: boolean;
 }
 
 /** @throws {ConfigError} when the path specifier is missing: an unknown one must not match everything. */
 export function parseRouteMatch(fields: Fields): RouteMatch {
+  refuseUnexecuted(fields, 'RouteMatch');
   const ignoreCase = fields.boolean('case_sensitive') === false;
   return {
     path: parsePath(fields, ignoreCase),
     headers: fields.messages('headers').map(parseHeaderMatcher),
-    query: fields.messages('query_parameters').map(parseQuery),
+    query: fields.messages('query_parameters').map(parseQueryMatcher),
     grpcOnly: fields.has('grpc'),
     fraction: fields.has('runtime_fraction')
       ? parseRuntimeFraction(fields.message('runtime_fraction'), ALWAYS)
@@ -90,10 +95,12 @@ function parsePath(fields: Fields, ignoreCase: boolean): PathMatch {
   );
 }
 
-function parseQuery(fields: Fields): QueryMatcher {
+/** @throws {ConfigError} */
+export function parseQueryMatcher(fields: Fields): QueryMatcher {
   const name = fields.requiredString('name');
   const match = fields.message('string_match');
-  return { name, value: match === undefined ? undefined : parseStringMatcher(match) };
+  if (match === undefined) return { name, value: undefined, present: fields.boolean('present_match') ?? true };
+  return { name, value: parseStringMatcher(match), present: true };
 }
 
 /** The text that every match of a pattern begins with: lets an index skip the pattern for other paths. */
@@ -131,14 +138,18 @@ export function pathMatches(match: PathMatch, key: string, path: string): boolea
   }
 }
 
+/** `path`: with its query. */
+export function queryMatches({ name, value, present }: QueryMatcher, path: string): boolean {
+  const found = queryParameter(path, name);
+  if (found === undefined || !present) return (found !== undefined) === present;
+  return value === undefined || value.matches(found);
+}
+
 /** Everything but the path. */
 export function conditionsMatch(match: RouteMatch, request: RequestHeaders, context: RouteContext): boolean {
   if (match.fraction !== undefined && context.randomValue >= shareOf(match.fraction)) return false;
   if (match.grpcOnly && !isGrpc(request)) return false;
   for (const matcher of match.headers) if (!matcher.matches(request)) return false;
-  for (const { name, value } of match.query) {
-    const found = queryParameter(request.path, name);
-    if (found === undefined || (value !== undefined && !value.matches(found))) return false;
-  }
+  for (const matcher of match.query) if (!queryMatches(matcher, request.path)) return false;
   return true;
 }

@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs';
 import { openLogDescriptor } from './log_descriptor.ts';
 import { redactJson, redactText } from './redaction.ts';
 import { isoTime } from '../http/format_time.ts';
+import type { LogFormat } from './log_format.ts';
 import { LOG_LEVELS, type Logger, type LogLevel } from './log.ts';
 import { escapeControls } from './thread_access_logs.ts';
 
@@ -22,6 +23,8 @@ export class LeveledLogger implements Logger {
   /** Of components that have none of their own. */
   defaultLevel: LogLevel;
   readonly components = new Map<string, LogLevel>();
+  /** undefined: the output's own form. */
+  format: LogFormat | undefined = undefined;
   readonly #output: LogOutput;
 
   constructor(defaultLevel: LogLevel, output: LogOutput) {
@@ -51,7 +54,10 @@ export class LeveledLogger implements Logger {
     const time = isoTime(Date.now());
     const text = redactText(message);
     const more = fields === undefined ? undefined : (redactJson(fields) as Readonly<Record<string, unknown>>);
-    if (this.#output.text) {
+    if (this.format !== undefined) {
+      const whole = more === undefined ? text : `${text} ${JSON.stringify(more)}`;
+      this.#output.write(`${this.format({ timeMs: Date.now(), level, component, message: whole })}\n`);
+    } else if (this.#output.text) {
       const extra = more === undefined ? '' : ` ${JSON.stringify(more)}`;
       this.#output.write(`${time} ${level} ${component} ${escapeControls(text)}${extra}\n`);
     } else this.#output.write(`${JSON.stringify({ time, level, scope: component, msg: text, ...more })}\n`);

@@ -105,6 +105,42 @@ describe('readBootstrap', () => {
       'Cannot use envoy.yaml:2:1: cluster_manager: load_stats_config load reports to a server are not supported',
     ],
   ];
+  for (const [text, message] of [
+    [
+      'enable_dispatcher_stats: true',
+      'enable_dispatcher_stats: is not supported: server.watchdog_miss counts when an event loop was late',
+    ],
+    [
+      'application_log_config: { log_format: { text_format: "%q" } }',
+      'application_log_config: application_log_config.log_format.text_format: the placeholder "%q" is not supported',
+    ],
+    ['node_context_params: [a]', 'node_context_params: are for xdstp names, which are not supported'],
+    [
+      'watchdogs: { worker_watchdog: { kill_timeout: 1s } }',
+      'watchdogs: watchdogs.worker_watchdog.kill_timeout: a thread that hangs is counted, not killed',
+    ],
+  ] as const) {
+    test(`a bootstrap with ${text} is refused by name`, async () => {
+      await assert.rejects(read(`static_resources: {}\n${text}\n`), {
+        message: `Cannot use envoy.yaml:2:1: ${message}`,
+      });
+    });
+  }
+
+  test('the name servers of the bootstrap are those of clusters that resolve names and say none', async () => {
+    const dns = (ip: string): string =>
+      `typed_dns_resolver_config: { name: r, typed_config: { "@type": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig, resolvers: [{ socket_address: { address: ${ip}, port_value: 53 } }] } }`;
+    const at = 'load_assignment: { cluster_name: x, endpoints: [] }';
+    const { resources } = await read(
+      `static_resources:\n  clusters:\n  - { name: a, type: STRICT_DNS, ${at} }\n  - { name: b, type: STRICT_DNS, ${at}, ${dns('10.0.0.2')} }\n  - { name: c }\n${dns('10.0.0.1')}\n`,
+    );
+    const servers = resources.map(({ json, origin }) => {
+      const { resolver } = buildCluster(json, origin).dns;
+      return resolver.kind === 'cares' ? resolver.servers : [];
+    });
+    assert.deepEqual(servers, [['10.0.0.1:53'], ['10.0.0.2:53'], []]);
+  });
+
   test('the source address of the cluster manager is that of clusters without one', async () => {
     const bind = (ip: string): string => `upstream_bind_config: { source_address: { address: ${ip}, port_value: 0 } }`;
     const { resources } = await read(

@@ -1,9 +1,12 @@
 /** Whom to ask, with what, and what to make of the answer. Source: envoy.extensions.filters.http.ext_authz.v3.ExtAuthz. */
+import { ALWAYS, type Fraction, parseRuntimeFraction } from '../../fractional_percent.ts';
 import { parseStringMatcher, type StringMatcher } from '../../http/matchers.ts';
 import { STATUS_CODES } from '../../http/status_codes.ts';
 import type { Fields } from '../../resource_fields.ts';
+import { type Flag, parseRuntimeFlag } from '../../runtime_values.ts';
 import type { PolicyFacts } from '../facts.ts';
 import { parseMetadataMatcher } from '../value_matcher.ts';
+import { refuseUnexecuted } from '../../unexecuted_fields.ts';
 
 export interface HttpService {
   readonly kind: 'http';
@@ -44,9 +47,8 @@ export interface ExtAuthzConfig {
   readonly clearRouteCache: boolean;
   /** Only where it holds is anybody asked. */
   readonly enabledBy: ((facts: PolicyFacts) => boolean) | undefined;
-  /** Of 100. */
-  readonly enabledPercent: number;
-  readonly denyAtDisable: boolean;
+  readonly enabled: Fraction;
+  readonly denyAtDisable: Flag;
   readonly metadataNamespaces: readonly string[];
   readonly routeMetadataNamespaces: readonly string[];
   readonly includePeerCertificate: boolean;
@@ -60,7 +62,6 @@ export interface ExtAuthzConfig {
 /** envoy.type.matcher.v3.ListStringMatcher over lower-case header names. */
 export type HeaderNames = (name: string) => boolean;
 
-const DENOMINATORS = { HUNDRED: 1, TEN_THOUSAND: 100, MILLION: 10_000 } as const;
 /** What changes a decision and is not executed: refused, never passed over. */
 const UNEXECUTED = [
   'decoder_header_mutation_rules',
@@ -71,6 +72,7 @@ const UNEXECUTED = [
 
 /** @throws {ConfigError} */
 export function parseExtAuthz(fields: Fields): ExtAuthzConfig {
+  refuseUnexecuted(fields, 'ExtAuthz');
   for (const name of UNEXECUTED) {
     if (fields.has(name)) fields.fail(name, 'is not executed by this version');
   }
@@ -79,7 +81,6 @@ export function parseExtAuthz(fields: Fields): ExtAuthzConfig {
   }
   const service = parseService(fields) ?? fields.fail('http_service', 'http_service or grpc_service is required');
   const enabledBy = fields.message('filter_enabled_metadata');
-  const enabled = fields.message('filter_enabled')?.message('default_value');
   const code = fields.message('status_on_error')?.raw('code');
   const prefix = fields.string('stat_prefix') ?? '';
   return {
@@ -90,12 +91,8 @@ export function parseExtAuthz(fields: Fields): ExtAuthzConfig {
     statusOnError: code === undefined ? 403 : statusCode(code, fields),
     clearRouteCache: fields.boolean('clear_route_cache') ?? false,
     enabledBy: enabledBy === undefined ? undefined : parseMetadataMatcher(enabledBy),
-    enabledPercent:
-      enabled === undefined
-        ? 100
-        : (enabled.number('numerator', 0) ?? 0) /
-          DENOMINATORS[enabled.oneOf('denominator', ['HUNDRED', 'TEN_THOUSAND', 'MILLION'], 'HUNDRED')],
-    denyAtDisable: fields.message('deny_at_disable')?.boolean('default_value') ?? false,
+    enabled: parseRuntimeFraction(fields.message('filter_enabled'), ALWAYS),
+    denyAtDisable: parseRuntimeFlag(fields.message('deny_at_disable')),
     metadataNamespaces: fields.strings('metadata_context_namespaces'),
     routeMetadataNamespaces: fields.strings('route_metadata_context_namespaces'),
     includePeerCertificate: fields.boolean('include_peer_certificate') ?? false,
@@ -114,6 +111,7 @@ export function parseService(fields: Fields): HttpService | GrpcService | undefi
 }
 
 function parseHttp(fields: Fields): HttpService {
+  refuseUnexecuted(fields, 'ExtAuthzHttpService');
   const server = fields.requiredMessage('server_uri');
   const request = fields.message('authorization_request');
   const response = fields.message('authorization_response');
@@ -134,7 +132,7 @@ function parseHttp(fields: Fields): HttpService {
     pathPrefix: prefix,
     headersToAdd: (request?.messages('headers_to_add') ?? []).map((item) => [
       item.requiredString('key').toLowerCase(),
-      item.string('value') ?? '',
+      headerValue(item),
     ]),
     upstreamHeaders: parseHeaderNames(response?.message('allowed_upstream_headers')),
     upstreamHeadersToAppend: parseHeaderNames(response?.message('allowed_upstream_headers_to_append')),
@@ -147,6 +145,8 @@ export function parseGrpc(fields: Fields): GrpcService {
   const grpc = fields.message('envoy_grpc');
   if (grpc === undefined)
     return fields.fail('envoy_grpc', 'is required: other gRPC clients are not executed by this version');
+  refuseUnexecuted(fields, 'GrpcService');
+  refuseUnexecuted(grpc, 'EnvoyGrpc');
   const cluster = grpc.requiredString('cluster_name');
   const authority = grpc.string('authority') ?? '';
   return {
@@ -156,8 +156,13 @@ export function parseGrpc(fields: Fields): GrpcService {
     timeoutMs: fields.durationMs('timeout') ?? 0,
     initialMetadata: fields
       .messages('initial_metadata')
-      .map((item) => [item.requiredString('key').toLowerCase(), item.string('value') ?? '']),
+      .map((item) => [item.requiredString('key').toLowerCase(), headerValue(item)]),
   };
+}
+
+function headerValue(header: Fields): string {
+  refuseUnexecuted(header, 'HeaderValue');
+  return header.string('value') ?? '';
 }
 
 export function parseBody(fields: Fields | undefined): BodySettings | undefined {

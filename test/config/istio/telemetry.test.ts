@@ -80,6 +80,14 @@ describe('Telemetry', () => {
     assert.ok(digList(tracing, 'custom_tags').some((tag) => dig(tag, 'tag') === 'a'));
   });
 
+  it('says whether the id of a request decides if it is traced', () => {
+    const yaml = telemetry('tracing: [{ useRequestIdForTraceSampling: false }]');
+    const decides = (given: Record<string, unknown>): unknown =>
+      dig(given, 'request_id_extension', 'typed_config', 'use_request_id_for_trace_sampling');
+    assert.equal(decides(manager(yaml)), false);
+    assert.equal(decides(manager('')), true);
+  });
+
   it('holds for one side only when match.mode says so', () => {
     const yaml = telemetry(
       'metrics: [{ overrides: [{ match: { metric: REQUEST_SIZE, mode: SERVER }, disabled: true }] }]',
