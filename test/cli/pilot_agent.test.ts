@@ -20,6 +20,7 @@ import { PillionProcess, root, runPillion } from '../support/pillion_process.ts'
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import type { Scope } from '../support/scope.ts';
 import { adsListener, get, routesTo } from '../support/xds_resources.ts';
+import { eventually } from '../support/eventually.ts';
 
 /** As pilot-agent passes them. */
 const FLAGS = [
@@ -106,14 +107,6 @@ async function startAgent(t: Scope): Promise<Agent> {
   const bootstrapPath = join(folder, 'etc/istio/proxy/envoy-rev.json');
   writeFileSync(bootstrapPath, JSON.stringify(agentBootstrap({ adminPort, xdsSocket, agentPort })));
   return { ads, folder, bootstrapPath, admin, isReady };
-}
-
-async function eventually(says: string, holds: () => Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + 8000;
-  while (!(await holds())) {
-    if (performance.now() > endMs) assert.fail(`never: ${says}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 interface Listeners {

@@ -48,8 +48,14 @@ for (const [says, text, expected] of broken) {
   test(`the complaint names file, line and column when ${says}`, () => assert.match(complaint(text), expected));
 }
 
+/** Of this thread since: others on the machine do not count. */
+function cpuMs(started: NodeJS.CpuUsage): number {
+  const { user, system } = process.threadCpuUsage(started);
+  return (user + system) / 1000;
+}
+
 test('100,000 levels of nesting are refused at once', () => {
-  const started = performance.now();
+  const started = process.threadCpuUsage();
   for (const deep of [
     `a: ${'['.repeat(100_000)}${']'.repeat(100_000)}`,
     `{"a":${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}}`,
@@ -58,19 +64,19 @@ test('100,000 levels of nesting are refused at once', () => {
   ]) {
     assert.match(complaint(deep), /deep|nested|levels/i);
   }
-  assert.ok(performance.now() - started < 2000);
+  assert.ok(cpuMs(started) < 2000);
   assert.equal(complaint(`a: ${'['.repeat(MAX_DEPTH - 5)}${']'.repeat(MAX_DEPTH - 5)}`), '');
 });
 
 test('aliases that multiply are refused at once', () => {
-  const started = performance.now();
+  const started = process.threadCpuUsage();
   let bomb = 'a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n';
   for (let i = 1; i < 12; i++)
     bomb += `a${i}: &a${i} [${Array(10)
       .fill(`*a${i - 1}`)
       .join(', ')}]\n`;
   assert.notEqual(complaint(bomb), '');
-  assert.ok(performance.now() - started < 2000);
+  assert.ok(cpuMs(started) < 2000);
 });
 
 test('names that objects have by nature are names like others', () => {

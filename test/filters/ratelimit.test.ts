@@ -11,6 +11,7 @@ import { httpListener, staticCluster } from '../support/envoy_resources.ts';
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { eventually } from '../support/eventually.ts';
 
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit';
 const scope = fileScope();
@@ -216,12 +217,10 @@ test('a client that leaves while the service is asked leaves nothing behind', as
     headers: { 'x-user': 'slow' },
     signal: abort.signal,
   });
-  for (let i = 0; asked.length === before && i < 200; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+  await eventually('the service is asked', () => asked.length > before);
   abort.abort();
   await assert.rejects(left);
-  for (let i = 0; proxy.value('http.test.downstream_rq_active') > 0 && i < 200; i++)
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  assert.equal(proxy.value('http.test.downstream_rq_active'), 0);
+  await eventually('nothing is left', () => proxy.value('http.test.downstream_rq_active') === 0);
   assert.deepEqual(proxy.errors, []);
 });
 

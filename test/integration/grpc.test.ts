@@ -8,6 +8,7 @@ import { httpListener, routeConfig, staticCluster } from '../support/envoy_resou
 import { echoClient, startEchoServer } from '../support/grpc_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { eventually } from '../support/eventually.ts';
 
 const HTTP2: Json = {
   typed_extension_protocol_options: {
@@ -108,17 +109,14 @@ test('a client that cancels cancels the call at the server', async () => {
   call.write(Buffer.from('hello'));
   await answered;
   call.cancel();
-  for (let attempt = 0; server.cancelled.length === before && attempt < 300; attempt++)
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  await eventually('the server is told', () => server.cancelled.length > before);
   assert.equal(server.cancelled[before], 'Chat');
 });
 
 test('a client’s deadline ends its call, at the server too', async () => {
   const before = server.cancelled.length;
   await assert.rejects(client.unary(Buffer.from('sleep'), { deadline: Date.now() + 200 }), { code: 4 });
-  for (let attempt = 0; server.cancelled.length === before && attempt < 300; attempt++)
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  assert.ok(server.cancelled.length > before);
+  await eventually('the server is told', () => server.cancelled.length > before);
 });
 
 test('grpc-timeout is the proxy’s deadline too, up to grpc_timeout_header_max', async (t) => {
@@ -128,10 +126,11 @@ test('grpc-timeout is the proxy’s deadline too, up to grpc_timeout_header_max'
   );
   const started = Date.now();
   await assert.rejects(
-    echoClient(t, proxy.port()).unary(Buffer.from('sleep'), { deadline: Date.now() + 5000 }),
+    echoClient(t, proxy.port()).unary(Buffer.from('sleep'), { deadline: Date.now() + 60_000 }),
     (error: grpc.ServiceError) => error.code === 4 || error.code === 14,
   );
-  assert.ok(Date.now() - started < 3000);
+  // Not the client's own deadline, a minute later.
+  assert.ok(Date.now() - started < 40_000);
 });
 
 test('a server that is gone is UNAVAILABLE, in 200 and trailers only', async (t) => {

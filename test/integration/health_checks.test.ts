@@ -11,6 +11,7 @@ import { RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 import { SwitchedUpstream } from '../support/switched_upstream.ts';
+import { eventually } from '../support/eventually.ts';
 
 const QUICK = { timeout: '0.2s', interval: '0.03s', unhealthy_threshold: 2, healthy_threshold: 2 };
 
@@ -36,14 +37,6 @@ async function answers(proxy: TestProxy, count: number): Promise<string[]> {
     all.add(`${response.status} ${await response.text()}`);
   }
   return [...all].sort();
-}
-
-async function eventually(says: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 400; attempt++) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.fail(`never: ${says}`);
 }
 
 const healthy = (proxy: TestProxy): number => proxy.value('cluster.up.health_check.healthy');

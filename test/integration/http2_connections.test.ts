@@ -11,6 +11,7 @@ import { frame, parseFrames } from '../support/http2_wire.ts';
 import { RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
+import { eventually } from '../support/eventually.ts';
 
 interface Upstream {
   readonly port: number;
@@ -93,21 +94,13 @@ function open(t: Scope, proxy: TestProxy): http2.ClientHttp2Session {
   return session;
 }
 
-async function until(what: string, ready: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 500; attempt++) {
-    if (ready()) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(`never came: ${what}`);
-}
-
 test('a pool opens a further connection when the streams of the first run out', async (t) => {
   const upstream = await startUpstream(t, { maxConcurrentStreams: 3 });
   const proxy = await startTestProxy(t, resources(upstream.port));
   const session = open(t, proxy);
   assert.equal(await ask(session), 200);
   const answers = Array.from({ length: 7 }, () => ask(session, '/wait'));
-  await until('seven requests', () => upstream.waiting.length === 7);
+  await eventually('seven requests', () => upstream.waiting.length === 7);
   assert.equal(upstream.sessions.length, 3);
   upstream.answerAll();
   assert.deepEqual(await Promise.all(answers), new Array(7).fill(200));
@@ -122,7 +115,7 @@ test('max_concurrent_streams of the cluster bounds a connection too', async (t) 
   const session = open(t, proxy);
   assert.equal(await ask(session), 200);
   const answers = Array.from({ length: 4 }, () => ask(session, '/wait'));
-  await until('four requests', () => upstream.waiting.length === 4);
+  await eventually('four requests', () => upstream.waiting.length === 4);
   assert.equal(upstream.sessions.length, 2);
   upstream.answerAll();
   await Promise.all(answers);
@@ -134,7 +127,7 @@ test('max_requests_per_connection moves later requests to another connection', a
   const session = open(t, proxy);
   for (let count = 0; count < 4; count++) assert.equal(await ask(session), 200);
   assert.equal(upstream.sessions.length, 2);
-  await until('the first connection closes', () => upstream.sessions[0]?.destroyed === true);
+  await eventually('the first connection closes', () => upstream.sessions[0]?.destroyed === true);
 });
 
 test('an upstream that goes away gets no new requests, and those it did not look at go elsewhere', async (t) => {
@@ -142,9 +135,9 @@ test('an upstream that goes away gets no new requests, and those it did not look
   const proxy = await startTestProxy(t, resources(upstream.port));
   const session = open(t, proxy);
   const waiting = ask(session, '/wait');
-  await until('a request', () => upstream.waiting.length === 1);
+  await eventually('a request', () => upstream.waiting.length === 1);
   upstream.sessions[0]?.goaway(0);
-  await until('the notice', () => proxy.value('cluster.upstream.upstream_cx_close_notify') === 1);
+  await eventually('the notice', () => proxy.value('cluster.upstream.upstream_cx_close_notify') === 1);
   assert.equal(await ask(session), 200);
   assert.equal(upstream.sessions.length, 2);
   upstream.answerAll();
@@ -156,7 +149,7 @@ test('idle_timeout and max_connection_duration end upstream connections', async 
     const upstream = await startUpstream(t);
     const proxy = await startTestProxy(t, resources(upstream.port, { common }));
     assert.equal(await ask(open(t, proxy)), 200);
-    await until(JSON.stringify(common), () => upstream.sessions[0]?.destroyed === true);
+    await eventually(JSON.stringify(common), () => upstream.sessions[0]?.destroyed === true);
   }
 });
 
@@ -186,10 +179,10 @@ test('PINGs are sent at connection_keepalive’s interval, and silence ends the 
     }
     acks.push(Buffer.alloc(0));
   });
-  const keepalive = { interval: '0.03s', timeout: '0.1s', interval_jitter: { value: 0 } };
+  const keepalive = { interval: '0.03s', timeout: '1s', interval_jitter: { value: 0 } };
   const proxy = await startTestProxy(t, resources(upstream.port, { http2: { connection_keepalive: keepalive } }));
   assert.equal(await ask(open(t, proxy)), 200);
-  await until('the end', () => upstream.sockets[0]?.destroyed === true);
+  await eventually('the end', () => upstream.sockets[0]?.destroyed === true);
   assert.equal(proxy.value('cluster.upstream.http2.keepalive_timeout'), 1);
 });
 
@@ -200,9 +193,9 @@ test('a draining listener says GOAWAY twice, serves what is open, and closes', a
   const lastIds: number[] = [];
   session.on('goaway', (_code, lastId: number) => lastIds.push(lastId));
   const waiting = ask(session, '/wait');
-  await until('a request', () => upstream.waiting.length === 1);
+  await eventually('a request', () => upstream.waiting.length === 1);
   const stopped = proxy.stop();
-  await until('both GOAWAYs', () => lastIds.length === 2);
+  await eventually('both GOAWAYs', () => lastIds.length === 2);
   assert.deepEqual(lastIds, [2 ** 31 - 1, 1]);
   upstream.answerAll();
   assert.equal(await waiting, 200);
@@ -229,16 +222,18 @@ test('downstream max_connection_duration, max_requests_per_connection and idle_t
 
 test('downstream PINGs end a connection whose client is silent', async (t) => {
   const upstream = await startUpstream(t);
-  const manager = { http2_protocol_options: { connection_keepalive: { interval: '0.03s', timeout: '0.05s' } } };
+  const manager = { http2_protocol_options: { connection_keepalive: { interval: '0.03s', timeout: '2s' } } };
   const proxy = await startTestProxy(t, resources(upstream.port, { manager }));
   const session = open(t, proxy);
+  let pings = 0;
+  session.on('ping', () => pings++);
   assert.equal(await ask(session), 200);
-  await new Promise((resolve) => setTimeout(resolve, 150));
-  assert.equal(session.destroyed, false, 'a client that answers stays');
+  await eventually('PINGs come', () => pings > 2);
   const silent = new RawClient(t, proxy.port()).send(
     Buffer.concat([PREFACE, frame(FrameType.SETTINGS, 0, 0)]).toString('latin1'),
   );
   await silent.toEnd();
+  assert.equal(session.destroyed, false, 'a client that answers stays');
   assert.equal(proxy.value('http2.keepalive_timeout'), 1);
 });
 
@@ -249,11 +244,11 @@ test('streams and connections are counted, and none is left', async (t) => {
   for (let count = 0; count < 5; count++) assert.equal(await ask(session), 200);
   const cancelled = session.request({ ':path': '/wait', ':authority': 'a' });
   cancelled.on('error', () => {});
-  await until('a request', () => upstream.waiting.length === 1);
+  await eventually('a request', () => upstream.waiting.length === 1);
   assert.equal(proxy.value('http2.streams_active'), 1);
   assert.equal(proxy.value('cluster.upstream.http2.streams_active'), 1);
   cancelled.close(http2.constants.NGHTTP2_CANCEL);
-  await until('the cancellation upstream', () => upstream.waiting[0]?.destroyed === true);
+  await eventually('the cancellation upstream', () => upstream.waiting[0]?.destroyed === true);
   assert.equal(upstream.waiting[0]?.rstCode, http2.constants.NGHTTP2_CANCEL);
   await proxy.counted();
   for (const gauge of [

@@ -70,7 +70,7 @@ describe('run --intercept', { skip: skipWithoutNetNamespaces }, () => {
 
   it('an HTTP service answers by its Host, wherever the client believes it to be', () => {
     const url = 'http://10.99.0.77:8080/abc';
-    const body = pod.run(['curl', '-s', '--max-time', '5', '-H', 'Host: api.example.com', url], { id: APP });
+    const body = pod.run(['curl', '-s', '--max-time', '30', '-H', 'Host: api.example.com', url], { id: APP });
     assert.equal(body, 'HTTP/1.1 /abc');
   });
 

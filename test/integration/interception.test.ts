@@ -174,7 +174,7 @@ describe('intercepted traffic', { skip: skipWithoutNetNamespaces }, () => {
     it(`${version} is recognised on a port that carries anything, and goes where it was going`, async () => {
       const echo = outside.start([process.execPath, PEER, version === 'HTTP/2' ? 'h2' : 'h1', '10.77.0.1', '8080']);
       await echo.until(/serving/);
-      const body = pod.run(['curl', '-s', ...flags, '--max-time', '5', 'http://10.77.0.1:8080/abc'], { id: APP });
+      const body = pod.run(['curl', '-s', ...flags, '--max-time', '30', 'http://10.77.0.1:8080/abc'], { id: APP });
       assert.equal(body, `${version} /abc`);
       echo.child.kill('SIGKILL');
     });

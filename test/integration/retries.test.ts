@@ -208,7 +208,7 @@ test('Retry-After is waited for', async (t) => {
   const startMs = performance.now();
   assert.equal(await ask(proxy, '/do/answer:503,retry-after=1/ok'), '200 ok');
   const tookMs = performance.now() - startMs;
-  assert.ok(tookMs >= 990 && tookMs < 1900, `${tookMs} ms`);
+  assert.ok(tookMs >= 990, `${tookMs} ms`);
   assert.equal(proxy.value('cluster.up.upstream_rq_retry_backoff_ratelimited'), 1);
   // More than is believed, and nonsense: the usual back-off.
   assert.equal(await ask(proxy, '/far/do/answer:503,retry-after=3600/ok'), '200 ok');

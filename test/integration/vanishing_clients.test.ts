@@ -75,7 +75,7 @@ const WAITS: Readonly<Record<string, Wait>> = {
   'the time that Retry-After asks for': {
     path: '/do/answer:503,retry-after=1',
     resources: (port) => [routed({ retry_policy: POLICY }), staticCluster('up', [port], ONE_RETRY)],
-    waits: value('upstream_rq_retry_backoff_ratelimited', 1),
+    waits: (proxy) => proxy.value('cluster.up.upstream_rq_retry_backoff_ratelimited') >= 1,
     asked: 1,
   },
   'an answer': {
@@ -120,7 +120,9 @@ async function vanish(t: Scope, start: Start, what: string, { path, resources, w
   const response = await fetch(`http://127.0.0.1:${proxy.port()}/do/status:503/status:503/ok`);
   assert.equal(response.status, 200, `${what}: ${await response.text()}`);
   await new Promise((resolve) => setTimeout(resolve, BACK_OFF_MS));
-  assert.equal(upstream.seen(path).length, sent, what);
+  // What was cut off on its way may never have been read.
+  assert.equal(proxy.value('cluster.up.upstream_rq_total'), sent + 3, what);
+  assert.ok(upstream.seen(path).length <= sent, what);
   assert.deepEqual(proxy.errors, []);
 }
 

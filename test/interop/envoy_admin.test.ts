@@ -9,6 +9,7 @@ import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
 import { REFUSED_PORT } from '../support/free_port.ts';
+import { eventually } from '../support/eventually.ts';
 
 const skip = withoutEnvoy();
 const scope = fileScope();
@@ -146,11 +147,11 @@ for (const [path, method] of [
 
 test('histograms print in the same form', { skip }, async () => {
   // Envoy adds up its threads every five seconds.
-  for (let attempt = 0; attempt < 140; attempt++) {
-    if (!(await ask(ports.theirs, '/stats?filter=^cluster.web_alt.upstream_rq_time$')).body.includes('No recorded'))
-      break;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await eventually(
+    'Envoy has added up',
+    async () =>
+      !(await ask(ports.theirs, '/stats?filter=^cluster.web_alt.upstream_rq_time$')).body.includes('No recorded'),
+  );
   for (const query of [
     '',
     '&histogram_buckets=cumulative',

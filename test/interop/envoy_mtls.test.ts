@@ -12,6 +12,7 @@ import { downstreamTls, type KeyPair, MeshCa, upstreamTls } from '../support/mes
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope, type Scope } from '../support/scope.ts';
 import { resource } from '../support/static_source.ts';
+import { eventually } from '../support/eventually.ts';
 
 const ca = new MeshCa();
 const other = new MeshCa('other CA');
@@ -151,12 +152,12 @@ test('both give the same reason for refusing a server', { skip: withoutEnvoy() }
 });
 
 async function reasonIn(path: string, name: string): Promise<string> {
-  for (let attempt = 0; attempt < 300; attempt++) {
-    const line = readLog(path).find((text) => text.startsWith(`${name}\t`));
-    if (line !== undefined) return line.split('\t')[2] ?? '';
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  throw new Error(`nothing of "${name}" in the access log`);
+  let line: string | undefined;
+  await eventually(`"${name}" is in the access log`, () => {
+    line = readLog(path).find((text) => text.startsWith(`${name}\t`));
+    return line !== undefined;
+  });
+  return line?.split('\t')[2] ?? '';
 }
 
 function readLog(path: string): string[] {

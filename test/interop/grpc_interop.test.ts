@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
@@ -11,6 +11,8 @@ import { httpListener, routeConfig, staticCluster } from '../support/envoy_resou
 import { findProgram } from '../support/find_program.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
+import { eventually } from '../support/eventually.ts';
+import { freePort } from '../support/free_port.ts';
 
 const MODULE = 'google.golang.org/grpc';
 const VERSION = 'v1.65.0';
@@ -72,31 +74,27 @@ before(async () => {
   port = outer.port();
 });
 
-/** The server takes a port of our choice: one that was free a moment ago. */
+/** The server takes a port of our choice. */
 async function startServer(): Promise<number> {
-  const probe = createServer();
-  const free = await new Promise<number>((resolve) => {
-    probe.listen(0, '127.0.0.1', () => resolve((probe.address() as { port: number }).port));
-  });
-  await new Promise((resolve) => probe.close(resolve));
+  const free = await freePort();
   const child = spawn(programs[1], ['-port', String(free)], { stdio: 'ignore' });
   scope.after(() => child.kill('SIGKILL'));
-  for (let attempt = 0; attempt < 500; attempt++) {
-    const open = await new Promise<boolean>((resolve) => {
-      const socket = connect(free, '127.0.0.1', () => {
-        socket.destroy();
-        resolve(true);
-      });
-      socket.on('error', () => resolve(false));
-    });
-    if (open) return free;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error('the interop server does not listen');
+  await eventually(
+    'the interop server listens',
+    () =>
+      new Promise<boolean>((resolve) => {
+        const socket = connect(free, '127.0.0.1', () => {
+          socket.destroy();
+          resolve(true);
+        });
+        socket.on('error', () => resolve(false));
+      }),
+  );
+  return free;
 }
 
 for (const name of CASES) {
-  test(`gRPC interop case ${name} passes through two proxies`, { skip, timeout: 30_000 }, async () => {
+  test(`gRPC interop case ${name} passes through two proxies`, { skip, timeout: 90_000 }, async () => {
     const args = ['-server_host', '127.0.0.1', '-server_port', String(port), '-test_case', name];
     const { code } = await run(programs[0], args).then(
       () => ({ code: 0 }),

@@ -77,7 +77,7 @@ interface Sample {
 /** Asked again until there are so many answers: scrapes come every second. */
 async function query(expression: string, wanted: number): Promise<Sample[]> {
   let found: Sample[] = [];
-  for (let attempt = 0; attempt < 300; attempt++) {
+  for (let attempt = 0; attempt < 600; attempt++) {
     try {
       const response = await fetch(`${server}/api/v1/query?query=${encodeURIComponent(expression)}`);
       found = ((await response.json()) as { data?: { result: Sample[] } }).data?.result ?? [];

@@ -192,7 +192,7 @@ export class AdsServer {
   }
 
   /** Waits for something to be asked or answered that makes `holds` true. */
-  async until(says: string, holds: () => boolean, timeoutMs = 8000): Promise<void> {
+  async until(says: string, holds: () => boolean, timeoutMs = 30_000): Promise<void> {
     const endMs = performance.now() + timeoutMs;
     while (!holds()) {
       if (performance.now() > endMs)

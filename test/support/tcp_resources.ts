@@ -134,6 +134,9 @@ function isReadable(socket: Socket): Promise<boolean> {
 export function ending(socket: Socket): Promise<string> {
   socket.resume();
   if (socket.readableEnded) return Promise.resolve('end');
+  // Over before anybody asked: no event would come.
+  const over = socket.errored as NodeJS.ErrnoException | null;
+  if (socket.destroyed) return Promise.resolve(over === null ? 'close' : (over.code ?? over.message));
   return new Promise((resolve) => {
     socket.once('end', () => resolve('end'));
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));

@@ -202,10 +202,12 @@ describe('a header', () => {
     assert.ok(forwarded.includes('x-forwarded-for: 10.1.2.3'));
   });
   test('is matched in linear time (row 47)', async () => {
-    const started = performance.now();
+    // CPU of all threads: others on the machine do not count.
+    const started = process.cpuUsage();
     assert.equal(await status('regex', role(`x-a: ${'a'.repeat(40_000)}b`)), 200);
     assert.equal(await status('regex', role(`x-a: ${'a'.repeat(40_000)}`)), 403);
-    assert.ok(performance.now() - started < 3000);
+    const { user, system } = process.cpuUsage(started);
+    assert.ok(user + system < 3_000_000, `${user + system} us`);
   });
 });
 

@@ -93,7 +93,7 @@ describe('openFirst', { skip: process.platform !== 'linux' && 'full queues are m
     const working = await server(t, '::1');
     const { stream, tookMs } = await race(t, [await deaf(t, '127.0.0.1'), working.address]);
     assert.equal(stream?.info.remoteAddress.text, working.address.text);
-    assert.ok(tookMs >= 290 && tookMs < 2000, `it took ${tookMs} ms`);
+    assert.ok(tookMs >= 290, `it took ${tookMs} ms`);
   });
 
   it('says why when no address is there, once', async (t) => {
