@@ -174,6 +174,7 @@ export class ListenerRuntime {
     const services = this.#services;
     const maker = this.#maker;
     const filterDeps: ListenerFilterDeps = {
+      statPrefix: listenerStatPrefix(config),
       counter: (name) => services.statistics.counter(name),
       histogram: (name) => services.statistics.histogram(name),
     };

@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { httpFilters, listenerFilters, networkFilters } from '../filters/index.ts';
 import { MISSING_FILTER_CONFIG } from './build_context.ts';
 import { Cells } from './cells.ts';
+import { missingListenerFilter, missingNetworkFilter } from './listener/missing_filter_config.ts';
 import { missingFilterConfig } from './http/missing_filter_config.ts';
 import { type DrainOrder, type DrainScope, inScope, ThreadDrain } from './drain.ts';
 import type { FilterMaker, ListenerRuntime } from './listener.ts';
@@ -153,11 +154,17 @@ const services: ThreadServices = {
 };
 const maker: FilterMaker = {
   network(typeUrl, config, deps) {
+    if (typeUrl === MISSING_FILTER_CONFIG) {
+      return missingNetworkFilter(statistics.counter(`${deps.statPrefix}.network_extension_config_missing`));
+    }
     const factory = networkFilters.get(typeUrl);
     if (factory === undefined) throw new Error(`no network filter answers to ${typeUrl}`);
     return factory.create(config, deps);
   },
   listener(typeUrl, config, deps) {
+    if (typeUrl === MISSING_FILTER_CONFIG) {
+      return missingListenerFilter(deps.counter(`${deps.statPrefix}.extension_config_missing`));
+    }
     const factory = listenerFilters.get(typeUrl);
     if (factory === undefined) throw new Error(`no listener filter answers to ${typeUrl}`);
     return factory.create(config, deps);

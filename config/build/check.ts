@@ -5,7 +5,7 @@ import type { ClusterConfig } from '../../proxy/upstream/cluster_config.ts';
 import { ALL_SCOPES, type Dependency, type Resource } from '../resources.ts';
 import { buildCluster } from './cluster.ts';
 import { dependenciesOf } from './dependencies.ts';
-import { parseExtension } from './discovered_filter.ts';
+import { checkExtension } from './discovered_filter.ts';
 import { buildLoadAssignment } from './endpoints.ts';
 import { perFilterConfig } from './extensions.ts';
 import { buildScope } from './scope.ts';
@@ -39,8 +39,8 @@ export function inspectResource(resource: Resource): Inspection | ConfigError {
         checkSecret(buildSecret(json));
         return { dependencies: dependenciesOf(resource) };
       case 'extension':
-        parseExtension(json);
-        break;
+        checkExtension(json, origin);
+        return { dependencies: dependenciesOf(resource) };
       case 'scope':
         if (name !== ALL_SCOPES) buildScope(json, origin);
         return { dependencies: dependenciesOf(resource) };

@@ -4,6 +4,7 @@ import { fileSecretName } from '../../proxy/net/tls/secrets.ts';
 import { ALL_SCOPES, type Dependency, type Json, type Resource } from '../resources.ts';
 import { DNS_CLUSTER } from './dns.ts';
 import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
+import { httpFilters, listenerFilters, networkFilters } from '../../filters/index.ts';
 
 const DEFAULT_FETCH_TIMEOUT_MS = 15_000;
 /** A cluster is served without hosts when its name servers have said nothing for so long. */
@@ -17,10 +18,11 @@ export function dependenciesOf({
   json,
   routeSource,
 }: Pick<Resource, 'type' | 'json' | 'routeSource'>): Dependency[] {
-  if (type !== 'cluster' && type !== 'listener' && type !== 'secret' && type !== 'scope') return [];
+  if (type === 'endpoint' || type === 'route') return [];
   const found = new Map<string, Dependency>();
   if (type === 'scope') addRoutesOfScopes([json], routeSource, found);
   else if (type === 'secret') collectFiles(json, found, 0);
+  else if (type === 'extension') collect(json['typed_config'], found, 0);
   else if (type === 'cluster') {
     const fields = new Fields(json);
     if (fields.raw('type') === 'EDS') {
@@ -41,6 +43,7 @@ export function dependenciesOf({
   } else {
     collect(json['filter_chains'], found, 0);
     collect(json['default_filter_chain'], found, 0);
+    collect(json['listener_filters'], found, 0);
   }
   return [...found.values()];
 }
@@ -87,9 +90,18 @@ function collect(value: unknown, found: Map<string, Dependency>, depth: number):
   const ecds = json['config_discovery'] as Json | undefined;
   if (ecds !== null && typeof ecds === 'object' && typeof name === 'string') {
     const withoutWarming = ecds['apply_default_config_without_warming'] === true;
-    add(found, 'extension', name, ecds['config_source'], withoutWarming ? { withoutWarming } : {});
+    const statPrefix = `extension_config_discovery.${kindOf(ecds)}.${name}.`;
+    add(found, 'extension', name, ecds['config_source'], { statPrefix, ...(withoutWarming && { withoutWarming }) });
   }
   for (const key of Object.keys(json)) collect(json[key], found, depth + 1);
+}
+
+/** Envoy's word for the kind of a filter; what it may be says which. */
+function kindOf(discovery: Json): string {
+  const [type] = (discovery['type_urls'] as readonly unknown[] | undefined) ?? [];
+  const typeUrl = typeof type === 'string' ? `type.googleapis.com/${type.slice(type.lastIndexOf('/') + 1)}` : '';
+  if (listenerFilters.has(typeUrl)) return 'tcp_listener_filter';
+  return networkFilters.has(typeUrl) && !httpFilters.has(typeUrl) ? 'network_filter' : 'http_filter';
 }
 
 /** Scopes that are listed name route configurations; those that are pushed are a dependency themselves. */

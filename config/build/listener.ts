@@ -9,9 +9,9 @@ import type {
   NetworkFilterConfig,
 } from '../../proxy/listener_config.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-import type { BuildContext } from '../../proxy/build_context.ts';
+import { type BuildContext, MISSING_FILTER_CONFIG } from '../../proxy/build_context.ts';
 import type { Json } from '../resources.ts';
-import type { ExtensionLookup } from './discovered_filter.ts';
+import { discoveredConfig, type ExtensionLookup } from './discovered_filter.ts';
 import { buildDownstreamTls } from './tls.ts';
 import { buildContext, parseAt, typedConfig } from './extensions.ts';
 import { buildChainMatcher } from './filter_chain_matcher.ts';
@@ -26,7 +26,7 @@ const DOWNSTREAM_TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.t
 const RAW_BUFFER = 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer';
 
 /** `lookup`: what has come by ECDS. @throws {ConfigError} with the field's path. */
-export function buildListener(json: Json, origin: string, lookup?: ExtensionLookup): ListenerConfig {
+export function buildListener(json: Json, origin: string, lookup: ExtensionLookup = () => undefined): ListenerConfig {
   const fields = new Fields(json);
   const context = buildContext(origin, lookup);
   const name = fields.string('name') ?? '';
@@ -35,7 +35,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
     refuseUnexecuted(more, 'AdditionalAddress');
     addresses.push(buildAddress(more.requiredMessage('address')));
   }
-  const filterChains = fields.messages('filter_chains').map((chain) => buildChain(chain, context));
+  const filterChains = fields.messages('filter_chains').map((chain) => buildChain(chain, context, lookup));
   const fallback = fields.message('default_filter_chain');
   if (filterChains.length === 0 && fallback === undefined) {
     fields.fail('filter_chains', 'at least one filter chain is required');
@@ -53,7 +53,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
     bindToPort: fields.boolean('bind_to_port') ?? true,
     useOriginalDst: fields.boolean('use_original_dst') ?? false,
     transparent: fields.boolean('transparent') ?? false,
-    listenerFilters: buildListenerFilters(fields, filterChains, (warning) => warnings.push(warning)),
+    listenerFilters: buildListenerFilters(fields, filterChains, lookup, (warning) => warnings.push(warning)),
     listenerFiltersTimeoutMs: fields.durationMs('listener_filters_timeout') ?? DEFAULT_FILTERS_TIMEOUT_MS,
     continueOnListenerFiltersTimeout: fields.boolean('continue_on_listener_filters_timeout') ?? false,
     accessLogs: context.accessLogs(fields.list('access_log'), 'access_log'),
@@ -62,7 +62,7 @@ export function buildListener(json: Json, origin: string, lookup?: ExtensionLook
       fields.oneOf('traffic_direction', ['UNSPECIFIED', 'INBOUND', 'OUTBOUND'], 'UNSPECIFIED')
     ],
     filterChains,
-    defaultFilterChain: fallback === undefined ? undefined : buildChain(fallback, context),
+    defaultFilterChain: fallback === undefined ? undefined : buildChain(fallback, context, lookup),
     chainMatcher,
     bypassOverload: fields.boolean('bypass_overload_manager') ?? false,
     bufferLimitBytes: fields.integer('per_connection_buffer_limit_bytes', 1) ?? DEFAULT_BUFFER_LIMIT_BYTES,
@@ -99,7 +99,7 @@ function buildAddress(address: Fields): ListenerAddress {
   return { ip, port: socket.integer('port_value', 0, 65535) ?? 0, ...(ipv4Compat && { ipv4Compat }) };
 }
 
-function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {
+function buildChain(chain: Fields, context: BuildContext, lookup: ExtensionLookup): FilterChainConfig {
   refuseUnexecuted(chain, 'FilterChain');
   const socket = chain.message('transport_socket');
   const handshakeTimeoutMs = chain.durationMs('transport_socket_connect_timeout');
@@ -120,14 +120,17 @@ function buildChain(chain: Fields, context: BuildContext): FilterChainConfig {
     match: buildChainMatch(chain.message('filter_chain_match')),
     transportSocket,
     transportSocketConnectTimeoutMs: handshakeTimeoutMs ?? 0,
-    networkFilters: chain.messages('filters').map((filter) => buildNetworkFilter(filter, context)),
+    networkFilters: chain.messages('filters').map((filter) => buildNetworkFilter(filter, context, lookup)),
   };
 }
 
-function buildNetworkFilter(filter: Fields, context: BuildContext): NetworkFilterConfig {
+function buildNetworkFilter(filter: Fields, context: BuildContext, lookup: ExtensionLookup): NetworkFilterConfig {
   const name = filter.requiredString('name');
-  if (filter.has('config_discovery')) filter.fail('config_discovery', 'network filters by ECDS are not supported');
-  const { typeUrl, json } = typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config'));
+  const found = filter.has('config_discovery')
+    ? discoveredConfig(filter, lookup, 'network')
+    : { ...typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config')), path: filter.at('typed_config') };
+  if (found === undefined) return { name, typeUrl: MISSING_FILTER_CONFIG, config: undefined, fingerprint: '' };
+  const { typeUrl, json, path } = found;
   const factory = networkFilters.get(typeUrl);
   if (factory === undefined) {
     const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
@@ -139,7 +142,7 @@ function buildNetworkFilter(filter: Fields, context: BuildContext): NetworkFilte
   return {
     name,
     typeUrl,
-    config: parseAt(filter.at('typed_config'), () => factory.parse(json, context)),
+    config: parseAt(path, () => factory.parse(json, context)),
     fingerprint:
       factory.followsUpdates === true ? '' : createHash('sha1').update(JSON.stringify(json)).digest('base64'),
   };

@@ -1,7 +1,9 @@
 /** The listener filters of a listener, with those that Envoy adds by itself. */
 import { listenerFilters } from '../../filters/index.ts';
+import { MISSING_FILTER_CONFIG } from '../../proxy/build_context.ts';
 import type { FilterChainConfig, ListenerFilterConfig, ListenerFilterPredicate } from '../../proxy/listener_config.ts';
 import type { Fields } from '../../proxy/resource_fields.ts';
+import { discoveredConfig, type ExtensionLookup } from './discovered_filter.ts';
 import { parseAt, typedConfig } from './extensions.ts';
 import { needsTlsInspector } from './filter_chain_match.ts';
 
@@ -13,9 +15,10 @@ const ORIGINAL_DST = `${TYPE}.original_dst.v3.OriginalDst`;
 export function buildListenerFilters(
   listener: Fields,
   chains: readonly FilterChainConfig[],
+  lookup: ExtensionLookup,
   warn: (warning: string) => void,
 ): ListenerFilterConfig[] {
-  const filters = listener.messages('listener_filters').map(buildOne);
+  const filters = listener.messages('listener_filters').map((filter) => buildOne(filter, lookup));
   const has = (typeUrl: string): boolean => filters.some((filter) => filter.typeUrl === typeUrl);
   if (listener.boolean('use_original_dst') === true && !has(ORIGINAL_DST)) {
     filters.unshift(ready('envoy.filters.listener.original_dst', ORIGINAL_DST));
@@ -34,12 +37,15 @@ function ready(name: string, typeUrl: string): ListenerFilterConfig {
   return { name, typeUrl, config: listenerFilters.get(typeUrl)?.parse({}), disabled: undefined };
 }
 
-function buildOne(filter: Fields): ListenerFilterConfig {
+function buildOne(filter: Fields, lookup: ExtensionLookup): ListenerFilterConfig {
   const name = filter.requiredString('name');
-  if (filter.has('config_discovery')) {
-    return filter.fail('config_discovery', `the configuration of listener filter "${name}" by ECDS is not supported`);
-  }
-  const { typeUrl, json } = typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config'));
+  const predicate = filter.message('filter_disabled');
+  const disabled = predicate === undefined ? undefined : buildPredicate(predicate);
+  const found = filter.has('config_discovery')
+    ? discoveredConfig(filter, lookup, 'listener')
+    : { ...typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config')), path: filter.at('typed_config') };
+  if (found === undefined) return { name, typeUrl: MISSING_FILTER_CONFIG, config: undefined, disabled };
+  const { typeUrl, json, path } = found;
   const factory = listenerFilters.get(typeUrl);
   if (factory === undefined) {
     const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
@@ -48,13 +54,7 @@ function buildOne(filter: Fields): ListenerFilterConfig {
       `listener filter "${name}" has type ${type}, which this version does not execute`,
     );
   }
-  const disabled = filter.message('filter_disabled');
-  return {
-    name,
-    typeUrl,
-    config: parseAt(filter.at('typed_config'), () => factory.parse(json)),
-    disabled: disabled === undefined ? undefined : buildPredicate(disabled),
-  };
+  return { name, typeUrl, config: parseAt(path, () => factory.parse(json)), disabled };
 }
 
 /** envoy.config.listener.v3.ListenerFilterChainMatchPredicate. */

@@ -435,7 +435,7 @@ export class XdsSource implements ConfigSource {
       case 'scope':
         return this.#wanted.get(`scope ${ALL_SCOPES}`)?.dependency.statPrefix ?? 'scoped_rds.';
       case 'extension':
-        return name === '' ? 'extension_config_discovery.' : `extension_config_discovery.http_filter.${name}.`;
+        return this.#wanted.get(`extension ${name}`)?.dependency.statPrefix ?? 'extension_config_discovery.';
       default:
         return 'istio.nds.';
     }

@@ -45,6 +45,8 @@ export interface ConnectionFacts {
 
 /** What a listener filter may use; made once per configuration and thread. */
 export interface ListenerFilterDeps {
+  /** `listener.<address>`, before the listener's statistics. */
+  readonly statPrefix: string;
   /** By its whole name (`tls_inspector.tls_found`). */
   counter(name: string): Counter;
   histogram(name: string): Histogram;

@@ -237,6 +237,12 @@ const FILTER_BASES: Readonly<Record<string, Json>> = {
 
 /** Where a filter wants something else of a message than others do. */
 const SAMPLES_OF: Readonly<Record<string, AuditOptions['samples']>> = {
+  [LISTENER]: {
+    'envoy.config.core.v3.ExtensionConfigSource': {
+      config_source: ADS,
+      type_urls: [`${TYPE}envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector`],
+    },
+  },
   [`${HTTP_FILTERS}.jwt_authn.v3.JwtAuthentication`]: {
     'envoy.config.core.v3.DataSource': { inline_string: '{"keys":[]}' },
   },

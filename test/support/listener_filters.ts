@@ -20,6 +20,7 @@ export class CountedFilter {
 
   constructor(factory: AnyFactory, config: object = {}) {
     this.filter = factory.create(factory.parse(config) as never, {
+      statPrefix: 'listener.test',
       histogram: () => ({ record: () => {} }),
       counter: (name) => ({ inc: () => this.add(name, 1), add: (count) => this.add(name, count) }),
     });
