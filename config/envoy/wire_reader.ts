@@ -23,6 +23,11 @@ export class WireReader {
     this.#end = end;
   }
 
+  /** From the beginning of the bytes. */
+  get position(): number {
+    return this.#at;
+  }
+
   get isAtEnd(): boolean {
     return this.#at >= this.#end;
   }

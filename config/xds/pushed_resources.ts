@@ -1,5 +1,6 @@
 /** From a push's bytes to resources that can be served, one by one: what is bad is named and left out. */
 import { hash } from 'node:crypto';
+import { clusterNameOf, LARGE_BYTES, readInParts } from './large_assignments.ts';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { decodeMessage } from '../envoy/binary.ts';
 import { readMessage } from '../envoy/messages.ts';
@@ -69,7 +70,10 @@ export async function readResources(
       good.push({ name: pushed.name, version });
       continue;
     }
-    const read = readOne(pushed, version, contentHash, options, unknownFields);
+    const isLarge = options.type.resource === 'endpoint' && pushed.bytes.length > LARGE_BYTES;
+    const read = isLarge
+      ? await readLarge(pushed, version, contentHash, options, unknownFields)
+      : readOne(pushed, version, contentHash, options, unknownFields);
     if (read === undefined) continue;
     if ('reason' in read) bad.push(read);
     else if (twice.has(read.name) || hashes.has(read.name)) {
@@ -141,17 +145,79 @@ function readOne(
     if (error instanceof WireError || error instanceof ConfigError) return refuse(error.message);
     throw error;
   }
-  const isSameVersion = known.get(name)?.version === version;
   const resource: Resource = {
     type: type.resource ?? 'extension',
     name,
-    // Content that changed under the same version is another version.
-    version: isSameVersion ? `${version}#${contentHash.slice(0, 8)}` : version,
+    version: ownVersion(known.get(name), version, contentHash),
     json,
     origin,
   };
   const complaint = check(resource);
-  return complaint === undefined ? new KeptResource(resource) : { name, version, reason: complaint, json };
+  if (complaint !== undefined) return { name, version, reason: complaint, json };
+  return new KeptResource(resource, Buffer.from(JSON.stringify(json)));
+}
+
+/** The same for a load assignment, some endpoints at a time. */
+async function readLarge(
+  pushed: PushedResource,
+  version: string,
+  contentHash: string,
+  { type, names, origin, known, check, pause }: ReadPushOptions,
+  unknownFields: Set<string>,
+): Promise<Resource | BadResource | undefined> {
+  let { name } = pushed;
+  const refuse = (sentence: string): BadResource => ({
+    name,
+    version,
+    reason: `Cannot use endpoint "${name}" (${origin}): ${sentence}`,
+    json: undefined,
+  });
+  if (pushed.typeUrl !== type.url) {
+    return refuse(`it has type "${pushed.typeUrl.slice(0, 200)}" in a push of ${type.message}`);
+  }
+  try {
+    const own = clusterNameOf(pushed.bytes);
+    if (name === '') name = own;
+    if (names !== undefined && !names.has(name)) return undefined;
+    if (own !== '' && own !== name) return refuse(`its own name is "${own}"`);
+    const resource = {
+      type: 'endpoint',
+      name,
+      version: ownVersion(known.get(name), version, contentHash),
+      origin,
+    } as const;
+    const bytes = await readInParts(
+      pushed.bytes,
+      (part) => {
+        const decoded = decodeMessage(type.message, part);
+        for (const field of decoded.unknownFields) unknownFields.add(field);
+        const { json } = readMessage(type.message, decoded.json, { unknownFields: 'refuse', isDecoded: true });
+        const complaint = check({ ...resource, json });
+        if (complaint !== undefined) throw new Complaint(complaint);
+        return json;
+      },
+      pause,
+    );
+    return new KeptResource(resource, bytes);
+  } catch (error) {
+    if (error instanceof ConfigError && error.cause instanceof Complaint) {
+      return { name, version, reason: error.message, json: undefined };
+    }
+    if (error instanceof WireError || error instanceof ConfigError) return refuse(error.message);
+    throw error;
+  }
+}
+
+/** A whole sentence about a resource. */
+class Complaint extends ConfigError {
+  constructor(sentence: string) {
+    super('', sentence);
+  }
+}
+
+/** Content that changed under the same version is another version. */
+function ownVersion(known: KnownVersion | undefined, version: string, contentHash: string): string {
+  return known?.version === version ? `${version}#${contentHash.slice(0, 8)}` : version;
 }
 
 /** Ten thousand decoded resources that wait for others are much to collect around: bytes are not. */
@@ -162,12 +228,12 @@ class KeptResource implements Resource {
   readonly origin: string;
   readonly bytes: Buffer;
 
-  constructor({ type, name, version, origin, json }: Resource) {
+  constructor({ type, name, version, origin }: Omit<Resource, 'json'>, bytes: Buffer) {
     this.type = type;
     this.name = name;
     this.version = version;
     this.origin = origin;
-    this.bytes = Buffer.from(JSON.stringify(json));
+    this.bytes = bytes;
   }
 
   get json(): Json {
