@@ -19,6 +19,8 @@ const ENDPOINTS = 10;
 const UPDATED_ENDPOINTS = 20;
 const UPDATES_PER_SECOND = 1000;
 const REQUESTS_PER_SECOND = 2000;
+/** A prime: no number of clusters that is not a multiple of it shares a divisor with it. */
+const STRIDE = 7919;
 const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'pillion-push-'));
 const delays = join(folder, 'loop_delay');
@@ -217,8 +219,9 @@ const startMs = performance.now();
 const timer = setInterval(() => {
   const due = Math.floor(((performance.now() - startMs) / 1000) * UPDATES_PER_SECOND);
   for (; updates < due; updates++) {
-    const index = updates % clusters;
-    if (index === 0) round++;
+    // Spread, so that every second has its share of clusters with traffic; each comes once in a round.
+    const index = (updates * STRIDE) % clusters;
+    if (updates % clusters === 0) round++;
     ads.sendEncoded('endpoints', `c${index}`, encodeAssignment(index, UPDATED_ENDPOINTS, round));
   }
 }, 1);
