@@ -1,8 +1,6 @@
 /** envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext: who the peer has to be. */
-import { parseStringMatcher } from '../../proxy/http/matchers.ts';
-import type { SubjectAltName } from '../../proxy/net/tls/certificate.ts';
-import { matchesDnsName } from '../../proxy/net/tls/dns_names.ts';
 import { openssl } from '../../proxy/net/tls/openssl.ts';
+import { nameMatcher, parseSanMatcher } from '../../proxy/net/tls/san_matcher.ts';
 import type { NameMatcher, SpiffeConfig, ValidationConfig } from '../../proxy/net/tls/tls_config.ts';
 import type { Fields } from '../../proxy/resource_fields.ts';
 import { dataSource, optionalSource, refuse } from './data_source.ts';
@@ -54,7 +52,7 @@ export function buildValidation(fields: Fields): ValidationConfig {
 
 function names(fields: Fields): NameMatcher[] {
   return [
-    ...fields.messages('match_typed_subject_alt_names').map(typedMatcher),
+    ...fields.messages('match_typed_subject_alt_names').map(parseSanMatcher),
     ...fields.messages('match_subject_alt_names').map((matcher) => nameMatcher(matcher, undefined)),
   ];
 }
@@ -64,7 +62,7 @@ function uriNames(fields: Fields): NameMatcher[] {
   return fields
     .messages('match_typed_subject_alt_names')
     .filter((entry) => entry.raw('san_type') === 'URI')
-    .map(typedMatcher);
+    .map(parseSanMatcher);
 }
 
 function buildSpiffe(fields: Fields): SpiffeConfig | undefined {
@@ -113,46 +111,4 @@ export function checkedValidation(validation: ValidationConfig, fields: Fields):
   }
   if (crl !== undefined && !rooted) fields.fail('crl', 'needs trusted_ca');
   return validation;
-}
-
-const SAN_TYPES = { EMAIL: 'email', DNS: 'dns', URI: 'uri', IP_ADDRESS: 'ip', OTHER_NAME: 'other' } as const;
-
-function typedMatcher(fields: Fields): NameMatcher {
-  const type = fields.oneOf(
-    'san_type',
-    ['EMAIL', 'DNS', 'URI', 'IP_ADDRESS', 'OTHER_NAME', 'SAN_TYPE_UNSPECIFIED'],
-    'SAN_TYPE_UNSPECIFIED',
-  );
-  if (type === 'SAN_TYPE_UNSPECIFIED') return fields.fail('san_type', 'is required');
-  const matcher = fields.requiredMessage('matcher');
-  return type === 'OTHER_NAME'
-    ? nameMatcher(matcher, 'other', fields.requiredString('oid'))
-    : nameMatcher(matcher, SAN_TYPES[type]);
-}
-
-/** Names are compared as the bytes that stand in the certificate; a DNS name may be a wildcard. */
-function nameMatcher(matcher: Fields, type: SubjectAltName['type'] | undefined, oid?: string): NameMatcher {
-  const parsed = parseStringMatcher(matcher);
-  const exact = matcher.string('exact');
-  const text = exact ?? matcherText(matcher);
-  return {
-    text,
-    matches(name) {
-      // What an other name is, only its kind says.
-      if (name.type === 'other' ? type !== 'other' || name.oid !== oid : type !== undefined && name.type !== type) {
-        return false;
-      }
-      if (name.type === 'dns' && exact !== undefined) return matchesDnsName(name.value, exact);
-      return parsed.matches(name.value);
-    },
-  };
-}
-
-function matcherText(matcher: Fields): string {
-  const prefix = matcher.string('prefix');
-  if (prefix !== undefined) return `${prefix}*`;
-  const suffix = matcher.string('suffix');
-  if (suffix !== undefined) return `*${suffix}`;
-  const contains = matcher.string('contains');
-  return contains === undefined ? `regex ${matcher.message('safe_regex')?.string('regex') ?? ''}` : `*${contains}*`;
 }

@@ -16,6 +16,8 @@ interface NetworkRbacConfig extends RbacRules {
   readonly statPrefix: string;
   /** Default false. */
   readonly continuous: boolean;
+  /** From a denial to the connection's end. Default 0. */
+  readonly delayMs: number;
 }
 
 const NAMESPACE = 'envoy.filters.network.rbac';
@@ -24,14 +26,13 @@ export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC'],
   parse(json): NetworkRbacConfig {
     const fields = new Fields(json);
-    const delay = fields.durationMs('delay_deny') ?? 0;
-    if (delay > 0) fields.fail('delay_deny', 'delaying a denial is not executed by this version');
     return {
       ...parseRbac(fields, false),
       statPrefix: fields.requiredString('stat_prefix'),
       continuous:
         fields.oneOf('enforcement_type', ['ONE_TIME_ON_FIRST_BYTE', 'CONTINUOUS'], 'ONE_TIME_ON_FIRST_BYTE') ===
         'CONTINUOUS',
+      delayMs: fields.durationMs('delay_deny') ?? 0,
     };
   },
   create(config, { services }) {
@@ -41,7 +42,7 @@ export default {
     const statistics = new RbacStatistics(config, '', false, counter);
     const shadowFacts = shadowMetadata(config.shadowPrefix, shadow, NAMESPACE);
     const enforcedFacts = enforcedMetadata('', enforced, NAMESPACE);
-    const decide = (ctx: ConnectionContext): 'continue' | 'stop' => {
+    const decide = (ctx: ConnectionContext): 'continue' | 'stop' | Promise<'stop'> => {
       const one: PolicySubject = { connection: ctx.connection, requestHeaders: undefined, info: ctx.info };
       if (shadow !== undefined) {
         const verdict = shadow.decide(one);
@@ -54,6 +55,7 @@ export default {
       enforcedFacts.set(ctx.info, verdict);
       statistics.enforced(allowed, policy);
       if (allowed) return 'continue';
+      if (config.delayMs > 0) return closeLater(ctx, config.delayMs, denialDetails(policy));
       ctx.close('flush', denialDetails(policy));
       return 'stop';
     };
@@ -63,3 +65,18 @@ export default {
     };
   },
 } satisfies NetworkFilterFactory<NetworkRbacConfig>;
+
+/** Until then nothing of the client is read: one that tries again at once waits for each denial. */
+function closeLater(ctx: ConnectionContext, delayMs: number, details: string): Promise<'stop'> {
+  return new Promise((resolve) => {
+    const { signal } = ctx;
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      if (!signal.aborted) ctx.close('flush', details);
+      resolve('stop');
+    };
+    const timer = setTimeout(end, delayMs);
+    signal.addEventListener('abort', end);
+  });
+}

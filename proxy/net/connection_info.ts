@@ -2,6 +2,7 @@
 import type { Metadata } from '../http/stream_info.ts';
 import type { Peer } from '../telemetry/peer.ts';
 import type { HelloFingerprints } from './hello_fingerprints.ts';
+import type { SubjectAltName } from './tls/certificate.ts';
 
 /** An address as Envoy prints it: `ip:port`, `[v6]:port`, or a unix socket's path. */
 export interface SocketAddress {
@@ -95,6 +96,8 @@ export interface TlsInfo {
   readonly peerIpSans: readonly string[];
   readonly peerEmailSans: readonly string[];
   readonly peerOtherSans: readonly string[];
+  /** All of them, with their kinds, in the certificate's order. */
+  readonly peerNames: readonly SubjectAltName[];
   /** As the peer sent them, its own first. Empty on a resumed session of ours. */
   readonly peerChain: readonly ChainCertificate[];
   readonly localDnsSans: readonly string[];

@@ -2,6 +2,7 @@
 import { parseStringMatcher, type StringMatcher } from '../http/matchers.ts';
 import { parseCidr } from '../net/cidr.ts';
 import type { Fields } from '../resource_fields.ts';
+import { parseCustomPrincipal } from './custom_principal.ts';
 import type { PolicyFacts } from './facts.ts';
 import { textGuards } from './guard.ts';
 import { names, nonEmpty, parseCommon } from './permission.ts';
@@ -30,9 +31,7 @@ export function parsePrincipal(fields: Fields): RuleNode {
   const state = fields.message('filter_state');
   if (state !== undefined) return parseFilterState(state);
   const custom = fields.message('custom');
-  if (custom !== undefined) {
-    return fields.fail('custom', `the principal "${custom.string('name') ?? ''}" is not executed by this version`);
-  }
+  if (custom !== undefined) return parseCustomPrincipal(custom);
   return fields.fail('any', `one identifier that this version knows is required, got ${names(fields)}`);
 }
 

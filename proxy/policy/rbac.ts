@@ -58,8 +58,9 @@ function byBytes(a: string, b: string): number {
 /** envoy.config.rbac.v3.RBAC. @throws {ConfigError} */
 export function parseRbacRules(fields: Fields): RbacEngine {
   const action = fields.oneOf('action', ['ALLOW', 'DENY', 'LOG'], 'ALLOW');
-  if (fields.has('audit_logging_options')) {
-    fields.fail('audit_logging_options', 'audit loggers are not executed by this version');
+  // Envoy has no audit loggers either.
+  if ((fields.message('audit_logging_options')?.list('logger_configs') ?? []).length > 0) {
+    fields.fail('audit_logging_options.logger_configs', 'audit loggers are not executed by this version');
   }
   const policies = new Map<string, RuleNode>();
   for (const [name, json] of fields.entries('policies')) {

@@ -7,7 +7,8 @@ import type { FormatInput } from '../http/formatter.ts';
 import type { NodeIdentity } from '../proxy_options.ts';
 import type { Fields } from '../resource_fields.ts';
 import { streamAttributes } from './cel/attributes.ts';
-import { celText, compileCel, type Evaluate, isTrue } from './cel/evaluator.ts';
+import { compileCel, type Evaluate, isTrue } from './cel/evaluator.ts';
+import { celText } from './cel/values.ts';
 import type { Peer } from './peer.ts';
 import type { Counter, Gauge, Histogram, Labels, Statistics } from './statistics.ts';
 

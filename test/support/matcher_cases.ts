@@ -180,10 +180,37 @@ export const CONDITIONS: readonly string[] = [
   'request.headers["x"] > "1" && request.headers["x"] <= "2"',
   'request.unknown == "a"',
   'size(request.path) >= 4',
+  // Off by default: the sum of two texts has no value.
+  '"1" + "2" == "12"',
+  'false < true && !(true < false)',
+  '[1] + [2] == [1, 2]',
+  'dyn(1) == 1',
 ];
 
-const policy = (condition: Json): Json => ({
-  p: { permissions: [{ any: true }], principals: [{ any: true }], condition },
+/** Conditions that want something switched on. */
+export const CONFIGURED: readonly (readonly [option: string, text: string])[] = [
+  ['enable_string_concat', 'request.method + request.path == "GET/"'],
+  ['enable_string_conversion', 'string(1) == "1" && string(true) == "true"'],
+  ['enable_string_functions', 'request.headers["x"].upperAscii() == "ABC" || request.path.split("?")[1] == "q=1"'],
+  ['enable_string_functions', '["a", "b"].join("-") == "a-b" && ["a", "b"].join() == "ab"'],
+  ['enable_string_functions', '"h\u00e9llo".substring(1, 3) == "\u00e9l" && "abc".substring(3) == ""'],
+  ['enable_string_functions', '"h\u00e9lhl".indexOf("l") == 2 && "h\u00e9lhl".lastIndexOf("l") == 4'],
+  ['enable_string_functions', '"abc".indexOf("x") == -1 && "abc".charAt(1) == "b" && "abc".charAt(3) == ""'],
+  ['enable_string_functions', '"abc".substring(2, 1) == ""'],
+  ['enable_string_functions', '"abc".charAt(4) == ""'],
+  ['enable_string_functions', '"a" + "b" == "ab"'],
+];
+
+const MTLS = 'envoy.extensions.rbac.principals.mtls_authenticated.v3.Config';
+/** Over plaintext nobody is one. */
+const PRINCIPALS: Readonly<Record<string, Json>> = {
+  certified: { custom: extension(MTLS, { any_validated_client_certificate: true }) },
+  'not certified': { not_id: { custom: extension(MTLS, { any_validated_client_certificate: true }) } },
+  named: { custom: extension(MTLS, { san_matcher: { san_type: 'URI', matcher: { prefix: 'spiffe:' } } }) },
+};
+
+const policy = (condition: Json, more: Json = {}): Json => ({
+  p: { permissions: [{ any: true }], principals: [{ any: true }], condition, ...more },
 });
 
 /** What was decided, by whom, in response headers. */
@@ -226,6 +253,17 @@ export function matcherListeners(): Resource[] {
     listener('matcher before rules', {
       matcher: MATCHERS['list'] as Json,
       rules: { action: 'DENY', policies: policy(celJson('true')) },
+    }),
+    ...CONFIGURED.map(([option, text]) =>
+      listener(`${option} ${text}`, { rules: { policies: policy(celJson(text), { cel_config: { [option]: true } }) } }),
+    ),
+    ...Object.entries(PRINCIPALS).map(([name, principal]) =>
+      listener(`principal ${name}`, {
+        rules: { policies: { p: { permissions: [{ any: true }], principals: [principal] } } },
+      }),
+    ),
+    listener('a condition beside a checked one', {
+      rules: { policies: policy(celJson('true'), { checked_condition: { expr: celJson('false') } }) },
     }),
     ...CONDITIONS.flatMap((text) =>
       (['ALLOW', 'DENY'] as const).map((verdict) =>

@@ -48,6 +48,10 @@ export function subject(options: SubjectOptions = {}): PolicySubject {
       ? tlsInfo({
           peerUriSans: options.principal === undefined ? [] : [options.principal],
           peerDnsSans: options.dnsSans ?? [],
+          peerNames: [
+            ...(options.principal === undefined ? [] : [{ type: 'uri', value: options.principal } as const]),
+            ...(options.dnsSans ?? []).map((value) => ({ type: 'dns', value }) as const),
+          ],
           peerSubject: options.subject ?? '',
         })
       : undefined,

@@ -27,6 +27,7 @@ export function tlsInfo(more: Partial<TlsInfo> = {}): TlsInfo {
     peerIpSans: [],
     peerEmailSans: [],
     peerOtherSans: [],
+    peerNames: [],
     peerChain: [],
     localIpSans: [],
     localEmailSans: [],

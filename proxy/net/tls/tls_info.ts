@@ -1,11 +1,12 @@
 /** What a TLS connection is known by; certificates are read when somebody asks. */
 import type { TLSSocket } from 'node:tls';
 import type { TlsInfo } from '../connection_info.ts';
-import type { Certificate } from './certificate.ts';
+import type { Certificate, SubjectAltName } from './certificate.ts';
 import type { SessionFacts } from './tls_session.ts';
 
 const NONE: readonly string[] = [];
 const NO_CHAIN: readonly Certificate[] = [];
+const NO_NAMES: readonly SubjectAltName[] = [];
 
 export class TlsConnectionInfo implements TlsInfo {
   readonly version: string;
@@ -111,6 +112,10 @@ export class TlsConnectionInfo implements TlsInfo {
 
   get peerOtherSans(): readonly string[] {
     return this.#peer?.namesOf('other') ?? NONE;
+  }
+
+  get peerNames(): readonly SubjectAltName[] {
+    return this.#peer?.names ?? NO_NAMES;
   }
 
   get localIpSans(): readonly string[] {

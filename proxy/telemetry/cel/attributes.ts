@@ -6,7 +6,8 @@ import type { FormatInput } from '../../http/formatter.ts';
 import { grpcStatusOfHttp } from '../../http/local_reply.ts';
 import type { Headers } from '../../http/headers.ts';
 import type { SocketAddress, TlsInfo } from '../../net/connection_info.ts';
-import { CEL_ERROR, type CelObject, type CelSource } from './evaluator.ts';
+import type { CelSource } from './evaluator.ts';
+import { CEL_ERROR, type CelObject } from './values.ts';
 
 type Read = (input: FormatInput) => unknown;
 type Attributes = Readonly<Record<string, Read>>;

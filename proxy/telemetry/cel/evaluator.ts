@@ -5,10 +5,9 @@
  */
 import { ConfigError } from '../../config_error.ts';
 import { Regex } from '../../http/matchers.ts';
+import { celFunction, type CelOptions, EVERYTHING } from './functions.ts';
 import { type Expression, parseCel } from './parser.ts';
-
-/** No value: an attribute that is not there, a division by zero, text where a number is wanted. */
-export const CEL_ERROR: unique symbol = Symbol('no value');
+import { CEL_ERROR, equal, index, isCelObject, select } from './values.ts';
 
 /** Reads an attribute by its first name: `request`, `response`, …; CEL_ERROR where there is none of that name. */
 export interface CelSource<I> {
@@ -18,24 +17,16 @@ export interface CelSource<I> {
   field?(root: string, name: string): ((input: I) => unknown) | undefined;
 }
 
-/** An object of attributes: what it does not have is an error, in CEL's sense. */
-export interface CelObject {
-  get(name: string): unknown;
-  has?(name: string): boolean;
-  /** For `size()`. */
-  size?(): number;
-}
-
 export type Evaluate<I> = (input: I) => unknown;
 
 /** @throws {ConfigError} for text that is no CEL, unknown names and functions. */
-export function compileCel<I>(text: string, source: CelSource<I>): Evaluate<I> {
-  return new Compiler(text, source).compile(parseCel(text));
+export function compileCel<I>(text: string, source: CelSource<I>, options = EVERYTHING): Evaluate<I> {
+  return new Compiler(text, source, options).compile(parseCel(text));
 }
 
 /** The same for what comes parsed. @throws {ConfigError} for unknown names and functions. */
-export function compileExpression<I>(expression: Expression, source: CelSource<I>): Evaluate<I> {
-  return new Compiler('', source).compile(expression);
+export function compileExpression<I>(expression: Expression, source: CelSource<I>, options = EVERYTHING): Evaluate<I> {
+  return new Compiler('', source, options).compile(expression);
 }
 
 /** Whether the value is true; errors are not. */
@@ -43,33 +34,15 @@ export function isTrue(value: unknown): boolean {
   return value === true;
 }
 
-/** As text for labels and logs; undefined for an error or null. */
-export function celText(value: unknown): string | undefined {
-  if (value === CEL_ERROR || value === null || value === undefined) return undefined;
-  if (typeof value === 'string') return value;
-  if (typeof value === 'number' || typeof value === 'boolean') return String(value);
-  return JSON.stringify(plain(value));
-}
-
-/** As JSON has it: texts, numbers, booleans, lists and objects; undefined: no value. */
-export function celJson(value: unknown): string | number | boolean | object | undefined {
-  if (value === CEL_ERROR || value === null || value === undefined) return undefined;
-  return typeof value === 'object' ? (plain(value) as object) : (value as string | number | boolean);
-}
-
-function plain(value: unknown): unknown {
-  if (value instanceof Map) return Object.fromEntries([...value].map(([key, item]) => [String(key), plain(item)]));
-  if (Array.isArray(value)) return value.map(plain);
-  return value;
-}
-
 class Compiler<I> {
   readonly #text: string;
   readonly #source: CelSource<I>;
+  readonly #options: CelOptions;
 
-  constructor(text: string, source: CelSource<I>) {
+  constructor(text: string, source: CelSource<I>, options: CelOptions) {
     this.#text = text;
     this.#source = source;
+    this.#options = options;
   }
 
   compile(expression: Expression): Evaluate<I> {
@@ -156,7 +129,8 @@ class Compiler<I> {
         return typeof first === 'boolean' && typeof second === 'boolean' ? !deciding : CEL_ERROR;
       };
     }
-    const apply = BINARY[operator] ?? this.#fail(`there is no operator ${operator}`);
+    const name = operator === '+' && this.#options.concatenation ? 'text +' : operator;
+    const apply = BINARY[name] ?? this.#fail(`there is no operator ${operator}`);
     return (input) => {
       const first = left(input);
       if (first === CEL_ERROR) return CEL_ERROR;
@@ -169,7 +143,7 @@ class Compiler<I> {
     if (target === undefined && name === 'has') return this.#has(parameters);
     const given = [...(target === undefined ? [] : [target]), ...parameters];
     if (name === 'matches') return this.#matches(given);
-    const known = Object.hasOwn(FUNCTIONS, name) ? FUNCTIONS[name] : undefined;
+    const known = celFunction(name, this.#options);
     if (known === undefined) return this.#fail(`there is no function ${name}`);
     if (!known.arities.includes(given.length)) {
       return this.#fail(`${name} takes ${known.arities.join(' or ')} values, got ${given.length}`);
@@ -238,7 +212,7 @@ const numeric =
 const ordered =
   (apply: (left: never, right: never) => boolean): Binary =>
   (left, right) =>
-    (typeof left === 'number' && typeof right === 'number') || (typeof left === 'string' && typeof right === 'string')
+    typeof left === typeof right && (typeof left === 'number' || typeof left === 'string' || typeof left === 'boolean')
       ? apply(left as never, right as never)
       : CEL_ERROR;
 
@@ -249,11 +223,12 @@ const BINARY: Readonly<Record<string, Binary>> = {
   '<=': ordered((left, right) => left <= right),
   '>': ordered((left, right) => left > right),
   '>=': ordered((left, right) => left >= right),
-  '+': (left, right) => {
-    if (typeof left === 'string' && typeof right === 'string') return left + right;
-    if (Array.isArray(left) && Array.isArray(right)) return [...left, ...right];
-    return typeof left === 'number' && typeof right === 'number' ? left + right : CEL_ERROR;
-  },
+  // Envoy joins no lists.
+  '+': numeric((left, right) => left + right),
+  'text +': (left, right) =>
+    (typeof left === 'string' && typeof right === 'string') || (typeof left === 'number' && typeof right === 'number')
+      ? (left as string) + (right as string)
+      : CEL_ERROR,
   '-': numeric((left, right) => left - right),
   '*': numeric((left, right) => left * right),
   '/': numeric((left, right) => {
@@ -269,132 +244,3 @@ const BINARY: Readonly<Record<string, Binary>> = {
     return found !== CEL_ERROR && found !== undefined;
   },
 };
-
-function equal(left: unknown, right: unknown): boolean {
-  if (Array.isArray(left) && Array.isArray(right)) {
-    return left.length === right.length && left.every((item, i) => equal(item, right[i]));
-  }
-  if (left instanceof Map && right instanceof Map) {
-    return left.size === right.size && [...left].every(([key, item]) => right.has(key) && equal(item, right.get(key)));
-  }
-  return left === right;
-}
-
-/** `a.name` */
-function select(of: unknown, name: string): unknown {
-  if (of === CEL_ERROR || of === null || of === undefined || typeof of !== 'object') return CEL_ERROR;
-  if (of instanceof Map) return of.has(name) ? of.get(name) : CEL_ERROR;
-  if (isCelObject(of)) return of.get(name) ?? CEL_ERROR;
-  return Object.hasOwn(of, name) ? (of as Record<string, unknown>)[name] : CEL_ERROR;
-}
-
-/** `a[key]` */
-function index(of: unknown, key: unknown): unknown {
-  if (Array.isArray(of)) return typeof key === 'number' && key in of ? of[key] : CEL_ERROR;
-  if (of instanceof Map) return of.has(key) ? of.get(key) : CEL_ERROR;
-  return typeof key === 'string' ? select(of, key) : CEL_ERROR;
-}
-
-function isCelObject(value: object): value is CelObject {
-  return 'get' in value && typeof value.get === 'function';
-}
-
-interface CelFunction {
-  readonly arities: readonly number[];
-  apply(...values: unknown[]): unknown;
-}
-
-const onText = (apply: (text: string, part: string) => unknown): CelFunction => ({
-  arities: [2],
-  apply: (text, part) => (typeof text === 'string' && typeof part === 'string' ? apply(text, part) : CEL_ERROR),
-});
-
-const FUNCTIONS: Readonly<Record<string, CelFunction>> = {
-  startsWith: onText((text, part) => text.startsWith(part)),
-  endsWith: onText((text, part) => text.endsWith(part)),
-  contains: onText((text, part) => text.includes(part)),
-  lowerAscii: { arities: [1], apply: (text) => (typeof text === 'string' ? text.toLowerCase() : CEL_ERROR) },
-  upperAscii: { arities: [1], apply: (text) => (typeof text === 'string' ? text.toUpperCase() : CEL_ERROR) },
-  trim: { arities: [1], apply: (text) => (typeof text === 'string' ? text.trim() : CEL_ERROR) },
-  split: onText((text, part) => text.split(part)),
-  replace: {
-    arities: [3],
-    apply: (text, from, to) =>
-      typeof text === 'string' && typeof from === 'string' && typeof to === 'string'
-        ? text.replaceAll(from, () => to)
-        : CEL_ERROR,
-  },
-  size: {
-    arities: [1],
-    apply(value) {
-      if (typeof value === 'string') return [...value].length;
-      if (Array.isArray(value)) return value.length;
-      if (value instanceof Map) return value.size;
-      if (value === null || typeof value !== 'object') return CEL_ERROR;
-      if (typeof (value as CelObject).get !== 'function') return Object.keys(value).length;
-      return (value as CelObject).size?.() ?? CEL_ERROR;
-    },
-  },
-  int: { arities: [1], apply: (value) => integer(value) },
-  uint: {
-    arities: [1],
-    apply(value) {
-      const number = integer(value);
-      return typeof number === 'number' && number < 0 ? CEL_ERROR : number;
-    },
-  },
-  double: {
-    arities: [1],
-    apply(value) {
-      const number =
-        typeof value === 'number' || (typeof value === 'string' && value.trim() !== '') ? Number(value) : Number.NaN;
-      return Number.isNaN(number) ? CEL_ERROR : number;
-    },
-  },
-  string: { arities: [1], apply: (value) => celText(value) ?? CEL_ERROR },
-  bool: {
-    arities: [1],
-    apply: (value) =>
-      value === true || value === 'true' ? true : value === false || value === 'false' ? false : CEL_ERROR,
-  },
-  bytes: { arities: [1], apply: (value) => (typeof value === 'string' ? value : CEL_ERROR) },
-  type: {
-    arities: [1],
-    apply: (value) =>
-      value === null
-        ? 'null_type'
-        : Array.isArray(value)
-          ? 'list'
-          : typeof value === 'number'
-            ? 'int'
-            : typeof value === 'boolean'
-              ? 'bool'
-              : typeof value === 'string'
-                ? 'string'
-                : 'map',
-  },
-  duration: {
-    arities: [1],
-    apply(value) {
-      const match = typeof value === 'string' ? /^(-?\d+(?:\.\d+)?)(h|m|s|ms|us|ns)$/.exec(value) : null;
-      if (match === null) return CEL_ERROR;
-      const ms = { h: 3_600_000, m: 60_000, s: 1000, ms: 1, us: 0.001, ns: 0.000001 }[
-        match[2] as 'h' | 'm' | 's' | 'ms' | 'us' | 'ns'
-      ];
-      return Number(match[1]) * ms;
-    },
-  },
-  timestamp: {
-    arities: [1],
-    apply(value) {
-      const ms = typeof value === 'string' ? Date.parse(value) : Number.NaN;
-      return Number.isNaN(ms) ? CEL_ERROR : ms;
-    },
-  },
-};
-
-function integer(value: unknown): unknown {
-  if (typeof value === 'boolean') return value ? 1 : 0;
-  if (typeof value === 'number') return Math.trunc(value);
-  return typeof value === 'string' && /^-?\d+$/.test(value) ? Number(value) : CEL_ERROR;
-}

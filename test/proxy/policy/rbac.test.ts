@@ -103,9 +103,16 @@ describe('a permission', () => {
   }
 });
 
+function mtls(config: Json): Json {
+  const type = 'type.googleapis.com/envoy.extensions.rbac.principals.mtls_authenticated.v3.Config';
+  return { custom: { name: 'mtls', typed_config: { '@type': type, ...config } } };
+}
+
 describe('a principal', () => {
   const named = (value: Json) => ({ authenticated: { principal_name: value } });
   const regex = (text: string) => ({ safe_regex: { regex: text } });
+  const byName = (san_type: string, matcher: Json) =>
+    mtls({ any_validated_client_certificate: true, san_matcher: { san_type, matcher } });
   const range = (address_prefix: string, prefix_len: number) => ({ address_prefix, prefix_len });
   const table: readonly (readonly [string, Json, SubjectOptions, boolean])[] = [
     ['the URI of the certificate', named(exact(SPIFFE)), { principal: SPIFFE }, true],
@@ -131,6 +138,18 @@ describe('a principal', () => {
     ['IPv6', { remote_ip: range('2001:db8::', 32) }, { remote: '2001:db8::1' }, true],
     ['IPv4 in IPv6', { direct_remote_ip: range('10.0.0.0', 8) }, { peer: '::ffff:10.1.2.3' }, true],
     ['another family', { remote_ip: range('::', 0) }, { remote: '1.2.3.4' }, false],
+    ['certified', mtls({ any_validated_client_certificate: true }), { principal: SPIFFE }, true],
+    ['certified, on plaintext', mtls({ any_validated_client_certificate: true }), {}, false],
+    ['certified by that URI', byName('URI', exact(SPIFFE)), { principal: SPIFFE }, true],
+    ['certified by another URI', byName('URI', exact(`${SPIFFE}2`)), { principal: SPIFFE }, false],
+    ['certified by a URI that is a DNS name', byName('URI', exact('a.b')), { dnsSans: ['a.b'] }, false],
+    [
+      'certified by a DNS name beside a URI',
+      byName('DNS', exact('a.b')),
+      { principal: SPIFFE, dnsSans: ['a.b'] },
+      true,
+    ],
+    ['certified by a wildcard', byName('DNS', exact('a.b.test')), { dnsSans: ['*.b.test'] }, true],
     ['every address', { remote_ip: range('0.0.0.0', 0) }, { remote: '1.2.3.4' }, true],
   ];
   for (const [name, principal, options, wanted] of table) {
@@ -188,10 +207,16 @@ describe('the engine', () => {
   });
 
   it('refuses what it does not know, with the place', () => {
+    const other = { custom: { name: 'x', typed_config: { '@type': 't/a.B' } } };
     const wrong: readonly (readonly [Json, RegExp])[] = [
       [{ permissions: [{}], principals: [ANY] }, /policies\["p"\]\.permissions\[0\].*got nothing/],
       [{ permissions: [{ new_rule: {} }], principals: [ANY] }, /got new_rule/],
-      [{ permissions: [ANY], principals: [{ custom: { name: 'x' } }] }, /the principal "x" is not executed/],
+      [
+        { permissions: [ANY], principals: [other] },
+        /custom\.typed_config\.@type: the principal "x" of type t\/a\.B is not/,
+      ],
+      [{ permissions: [ANY], principals: [mtls({})] }, /any_validated_client_certificate: must be true/],
+      [{ permissions: [ANY], principals: [mtls({ san_matcher: { matcher: exact('a') } })] }, /san_type: is required/],
       [{ permissions: [{ matcher: { name: 'y' } }], principals: [ANY] }, /the matcher "y" is not executed/],
       [{ permissions: [], principals: [ANY] }, /permissions: at least one/],
       [{ permissions: [ANY] }, /principals: at least one/],
@@ -199,11 +224,14 @@ describe('the engine', () => {
       [{ permissions: [{ any: false }], principals: [ANY] }, /any: must be true/],
       [{ permissions: [{ header: { name: 'x', string_match: {} } }], principals: [ANY] }, /string_match/],
       [{ permissions: [ANY], principals: [ANY], condition: {} }, /condition\.call_expr: one kind of CEL/],
-      [{ permissions: [ANY], principals: [ANY], cel_config: {} }, /cel_config: wants a condition/],
       [{ permissions: [{ destination_ip: { address_prefix: 'x' } }], principals: [ANY] }, /an IP address is wanted/],
     ];
     for (const [policy, message] of wrong) assert.throws(() => engine({ p: policy }), message);
     assert.throws(() => engine({}, 'MAYBE'), ConfigError);
+    const audited = (audit_logging_options: Json) => () =>
+      parseRbacRules(new Fields({ policies: {}, audit_logging_options }));
+    assert.throws(audited({ logger_configs: [{}] }), /audit_logging_options\.logger_configs: audit loggers are not/);
+    assert.equal(audited({ audit_condition: 'ON_DENY' })().action, 'ALLOW');
   });
 });
 

@@ -105,6 +105,8 @@ describe('a condition', () => {
       },
       /checked_condition: is passed over by Envoy/,
     );
+    refused(conditional(celJson('string(1) == "1"')), /there is no function string/);
+    refused(conditional(celJson('"a".trim() == "a"'), { cel_config: { enable_string_concat: true } }), /function trim/);
   });
 
   function deep(levels: number): Json {

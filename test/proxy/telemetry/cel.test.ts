@@ -6,7 +6,8 @@ import { RequestHeaders, ResponseHeaders } from '../../../proxy/http/headers.ts'
 import { StreamInfo } from '../../../proxy/http/stream_info.ts';
 import { socketAddress } from '../../../proxy/net/connection_info.ts';
 import { streamAttributes } from '../../../proxy/telemetry/cel/attributes.ts';
-import { CEL_ERROR, celText, compileCel } from '../../../proxy/telemetry/cel/evaluator.ts';
+import { compileCel } from '../../../proxy/telemetry/cel/evaluator.ts';
+import { CEL_ERROR, celText } from '../../../proxy/telemetry/cel/values.ts';
 import { tlsInfo } from '../../support/tls_info.ts';
 
 const requestHeaders = new RequestHeaders();
