@@ -30,7 +30,6 @@ export const UNEXECUTED = {
   CommonLbConfig: {
     ignore_new_hosts_until_first_hc: NO,
     close_connections_on_host_set_change: NO,
-    override_host_status: NO,
   },
   LbSubsetConfig: { locality_weight_aware: NO },
   CircuitBreakers: { per_host_thresholds: 'limits of one host are not supported: use thresholds' },

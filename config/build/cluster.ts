@@ -3,12 +3,13 @@ import { isIP } from 'node:net';
 import type { LoadBalancerConfig } from '../../proxy/load_balancers/load_balancer.ts';
 import { parseHttp2Options } from '../../proxy/http/http2_config.ts';
 import { ConfigError } from '../../proxy/config_error.ts';
+import { type ConfiguredHealth, DEFAULT_SESSION_HEALTH } from '../../proxy/upstream/host.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { BreakerLimits } from '../../proxy/upstream/circuit_breakers.ts';
 import type { ClusterConfig, Discovery, TransportSocket, UpstreamHttp } from '../../proxy/upstream/cluster_config.ts';
 import type { LoadAssignment } from '../../proxy/upstream/load_assignment.ts';
 import type { Json } from '../resources.ts';
-import { buildLoadAssignment } from './endpoints.ts';
+import { buildLoadAssignment, healthStatus } from './endpoints.ts';
 import { parseMetadata } from './route_configuration.ts';
 import { buildDns, DNS_CLUSTER } from './dns.ts';
 import { typedConfig } from './extensions.ts';
@@ -49,6 +50,7 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     failOnPanic:
       fields.message('common_lb_config')?.message('zone_aware_lb_config')?.boolean('fail_traffic_on_panic') ?? false,
     localityWeighted: isLocalityWeighted(fields),
+    sessionHealth: buildSessionHealth(fields.message('common_lb_config')?.message('override_host_status')),
     slowStart: buildSlowStart(fields),
     subsets: buildSubsets(fields.message('lb_subset_config')),
     healthChecks: buildHealthChecks(fields.messages('health_checks')),
@@ -70,6 +72,13 @@ export function buildCluster(json: Json, origin: string): ClusterConfig {
     inlineAssignment,
     origin,
   };
+}
+
+/** CommonLbConfig.override_host_status, with Envoy's default. */
+function buildSessionHealth(fields: Fields | undefined): ReadonlySet<ConfiguredHealth> {
+  if (fields === undefined) return DEFAULT_SESSION_HEALTH;
+  const statuses = fields.strings('statuses');
+  return new Set(statuses.map((status, index) => healthStatus(fields, `statuses[${index}]`, status)));
 }
 
 /** envoy.config.cluster.v3.Filter. @returns whether metadata are exchanged: the one filter there is. */

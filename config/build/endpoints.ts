@@ -1,19 +1,18 @@
 /** envoy.config.endpoint.v3.ClusterLoadAssignment → LoadAssignment. */
 import { isIP } from 'node:net';
 import { Fields } from '../../proxy/resource_fields.ts';
-import type { HealthStatus, Locality } from '../../proxy/upstream/host.ts';
+import type { ConfiguredHealth, Locality } from '../../proxy/upstream/host.ts';
 import type { Endpoint, LoadAssignment } from '../../proxy/upstream/load_assignment.ts';
 import { parseMetadata } from './route_configuration.ts';
 import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
-const HEALTH: Readonly<Record<string, HealthStatus>> = {
-  UNKNOWN: 'healthy',
+const HEALTH: Readonly<Record<string, ConfiguredHealth>> = {
+  UNKNOWN: 'unknown',
   HEALTHY: 'healthy',
   DEGRADED: 'degraded',
   UNHEALTHY: 'unhealthy',
-  TIMEOUT: 'unhealthy',
-  // Draining hosts serve existing persistent sessions only; without those they are left out.
-  DRAINING: 'unhealthy',
+  TIMEOUT: 'timeout',
+  DRAINING: 'draining',
 };
 const DEFAULT_OVERPROVISIONING = 140;
 const MAX_PRIORITY = 128;
@@ -62,8 +61,7 @@ function buildEndpoint(
   const isPipe = pipe !== undefined;
   const additionalAddresses =
     more.length > 0 ? more.map((one) => buildAdditional(one.requiredMessage('address'), isPipe)) : undefined;
-  const status = item.string('health_status') ?? 'UNKNOWN';
-  if (!Object.hasOwn(HEALTH, status)) item.fail('health_status', `"${status}" is not a health status`);
+  const health = healthStatus(item, 'health_status', item.string('health_status') ?? 'UNKNOWN');
   return {
     ip: pipe?.requiredString('path') ?? socket?.requiredString('address') ?? '',
     port: socket?.integer('port_value', 0, 65535) ?? 0,
@@ -73,7 +71,7 @@ function buildEndpoint(
     priority,
     locality,
     localityWeight,
-    health: HEALTH[status] as HealthStatus,
+    health,
     metadata: parseMetadata(item.message('metadata')),
   };
 }
@@ -85,4 +83,10 @@ function buildAdditional(address: Fields, besidePipe: boolean): { readonly ip: s
   const ip = socket.requiredString('address');
   if (isIP(ip) === 0) socket.fail('address', `an IP address is wanted, got "${ip}"`);
   return { ip, port: socket.integer('port_value', 0, 65535) ?? 0 };
+}
+
+/** @param field where it stands. */
+export function healthStatus(fields: Fields, field: string, status: string): ConfiguredHealth {
+  const health = Object.hasOwn(HEALTH, status) ? HEALTH[status] : undefined;
+  return health ?? fields.fail(field, `"${status}" is not a health status`);
 }

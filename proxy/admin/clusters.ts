@@ -316,7 +316,7 @@ function hostStatus(host: HostDescription): object {
 
 function edsHealth({ configuredHealth, health }: HostDescription): string {
   const word = configuredHealth ?? health;
-  return word === 'healthy' ? 'HEALTHY' : word === 'degraded' ? 'DEGRADED' : 'UNHEALTHY';
+  return word === 'healthy' || word === 'unknown' ? 'HEALTHY' : word === 'degraded' ? 'DEGRADED' : 'UNHEALTHY';
 }
 
 function splitAddress(address: string): [string, number] {

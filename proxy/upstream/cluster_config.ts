@@ -10,6 +10,7 @@ import type { BreakerLimits } from './circuit_breakers.ts';
 import type { DnsOptions } from './dns_options.ts';
 import type { HealthCheckConfig } from './health_check.ts';
 import type { LoadAssignment } from './load_assignment.ts';
+import type { ConfiguredHealth } from './host.ts';
 import type { OutlierConfig } from './outlier_config.ts';
 import type { SubsetConfig } from './subsets.ts';
 
@@ -27,6 +28,8 @@ export interface ClusterConfig {
   /** In panic: 503 instead of any host. */
   readonly failOnPanic: boolean;
   readonly localityWeighted: boolean;
+  /** What a host may be that a session asks for. Default unknown, healthy and degraded: a session outlives a bad moment. */
+  readonly sessionHealth: ReadonlySet<ConfiguredHealth>;
   readonly slowStart: Omit<SlowStart, 'nowMs' | 'random'> | undefined;
   readonly subsets: SubsetConfig | undefined;
   readonly outlier: OutlierConfig | undefined;

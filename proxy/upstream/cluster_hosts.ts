@@ -2,7 +2,15 @@
 import type { Metadata } from '../http/stream_info.ts';
 import type { LoadBalancerContext } from '../load_balancers/load_balancer.ts';
 import { type SocketAddress, socketAddress } from '../net/connection_info.ts';
-import { type HealthStatus, type Host, type HostCounts, type Locality, noHostCounts } from './host.ts';
+import {
+  type ConfiguredHealth,
+  healthOf,
+  type HealthStatus,
+  type Host,
+  type HostCounts,
+  type Locality,
+  noHostCounts,
+} from './host.ts';
 import { HostSet, type HostSetOptions, type Priority } from './host_set.ts';
 import type { LoadKind } from './priority_loads.ts';
 import type { Endpoint, LoadAssignment } from './load_assignment.ts';
@@ -17,6 +25,8 @@ export interface HostVerdict {
 export interface ClusterHostsOptions extends HostSetOptions {
   readonly subsets: SubsetConfig | undefined;
   readonly subsetStatistics?: SubsetStatistics | undefined;
+  /** What a host may be that a session asks for. */
+  readonly sessionHealth: ReadonlySet<ConfiguredHealth>;
   nowMs(): number;
 }
 
@@ -33,7 +43,7 @@ export class ClusterHost implements Host {
   metadata!: Metadata | undefined;
   activeRequests = 0;
   readonly counts: HostCounts = noHostCounts();
-  configuredHealth!: HealthStatus;
+  configuredHealth!: ConfiguredHealth;
   health: HealthStatus;
   ejected = false;
   failedActiveCheck = false;
@@ -43,7 +53,7 @@ export class ClusterHost implements Host {
     this.address = socketAddress(endpoint.ip, endpoint.port);
     this.hostname = endpoint.hostname;
     this.take(endpoint);
-    this.health = endpoint.health;
+    this.health = healthOf(endpoint.health);
   }
 
   /** The same address, as a new membership has it. */
@@ -187,8 +197,7 @@ export class ClusterHosts {
   #hostOfSession({ overrideHost }: LoadBalancerContext): Host | undefined | 'any' {
     if (overrideHost !== undefined) {
       const host = this.#byAddress.get(overrideHost.address);
-      // Degraded will do, as in Envoy's default override_host_status: a session outlives a bad moment.
-      if (host !== undefined && host.health !== 'unhealthy') return host;
+      if (host !== undefined && this.#options.sessionHealth.has(detailedHealth(host))) return host;
       if (overrideHost.strict) return undefined;
     }
     return 'any';
@@ -198,5 +207,10 @@ export class ClusterHosts {
 function judge(host: ClusterHost, verdict: HostVerdict | undefined): void {
   host.ejected = verdict?.ejected ?? false;
   host.failedActiveCheck = verdict?.failedActiveCheck ?? false;
-  host.health = host.ejected || host.failedActiveCheck ? 'unhealthy' : host.configuredHealth;
+  host.health = healthOf(detailedHealth(host));
+}
+
+/** Source: Envoy Upstream::HostImplBase::healthStatus. */
+function detailedHealth(host: ClusterHost): ConfiguredHealth {
+  return host.ejected || host.failedActiveCheck ? 'unhealthy' : host.configuredHealth;
 }

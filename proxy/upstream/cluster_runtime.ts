@@ -83,6 +83,7 @@ export class ClusterRuntime implements Cluster {
         panicThresholdPercent: config.panicThresholdPercent,
         failOnPanic: config.failOnPanic,
         localityWeighted: config.localityWeighted,
+        sessionHealth: config.sessionHealth,
         slowStart: config.slowStart === undefined ? undefined : { ...config.slowStart, nowMs, random },
         subsets: config.subsets,
         subsetStatistics: config.subsets === undefined ? undefined : this.statistics.subsets(),

@@ -4,6 +4,18 @@ import type { SocketAddress } from '../net/connection_info.ts';
 
 export type HealthStatus = 'healthy' | 'degraded' | 'unhealthy';
 
+/** What configuration says of an endpoint. Envoy: envoy.config.core.v3.HealthStatus. */
+export type ConfiguredHealth = HealthStatus | 'unknown' | 'draining' | 'timeout';
+
+/** What a host may be that a session asks for, by default: a session outlives a bad moment. */
+export const DEFAULT_SESSION_HEALTH: ReadonlySet<ConfiguredHealth> = new Set(['unknown', 'healthy', 'degraded']);
+
+/** What that means for new requests. Draining hosts serve existing sessions only. */
+export function healthOf(configured: ConfiguredHealth): HealthStatus {
+  if (configured === 'unknown') return 'healthy';
+  return configured === 'draining' || configured === 'timeout' ? 'unhealthy' : configured;
+}
+
 export interface Locality {
   readonly region: string;
   readonly zone: string;
@@ -47,7 +59,7 @@ export interface Host {
   /** Of this thread, since the host came: /clusters adds them up. */
   readonly counts: HostCounts;
   /** What configuration (EDS) says. */
-  configuredHealth: HealthStatus;
+  configuredHealth: ConfiguredHealth;
   /** Configuration, active checks and ejection together. */
   health: HealthStatus;
   /** What outlier detection and active checks say. */

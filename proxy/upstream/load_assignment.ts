@@ -1,6 +1,6 @@
 /** The endpoints of a cluster, read. Envoy: envoy.config.endpoint.v3.ClusterLoadAssignment. */
 import type { Metadata } from '../http/stream_info.ts';
-import type { HealthStatus, Locality } from './host.ts';
+import type { ConfiguredHealth, Locality } from './host.ts';
 
 export interface LoadAssignment {
   readonly clusterName: string;
@@ -22,7 +22,7 @@ export interface Endpoint {
   readonly locality: Locality;
   /** LocalityLbEndpoints.load_balancing_weight; undefined: none is set. */
   readonly localityWeight?: number | undefined;
-  readonly health: HealthStatus;
+  readonly health: ConfiguredHealth;
   readonly metadata: Metadata | undefined;
 }
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { LoadBalancerContext } from '../../../proxy/load_balancers/load_balancer.ts';
 import { ClusterHosts, type ClusterHostsOptions, type HostVerdict } from '../../../proxy/upstream/cluster_hosts.ts';
-import type { Host } from '../../../proxy/upstream/host.ts';
+import { DEFAULT_SESSION_HEALTH, type Host } from '../../../proxy/upstream/host.ts';
 import { type Endpoint, plainEndpoint } from '../../../proxy/upstream/load_assignment.ts';
 
 let clockMs = 1;
@@ -27,6 +27,7 @@ function options(more: Partial<ClusterHostsOptions> = {}): ClusterHostsOptions {
     panicThresholdPercent: 0,
     failOnPanic: false,
     localityWeighted: false,
+    sessionHealth: DEFAULT_SESSION_HEALTH,
     slowStart: undefined,
     subsets: undefined,
     random,

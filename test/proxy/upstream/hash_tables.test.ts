@@ -7,6 +7,7 @@ import type { LoadBalancerContext } from '../../../proxy/load_balancers/load_bal
 import { type hash, NumberedHashes, xxHash64, xxHash64OfText } from '../../../proxy/load_balancers/xx_hash64.ts';
 import { SlabStatistics } from '../../../proxy/telemetry/slab.ts';
 import type { Gauge } from '../../../proxy/telemetry/statistics.ts';
+import { DEFAULT_SESSION_HEALTH } from '../../../proxy/upstream/host.ts';
 import { ClusterHosts } from '../../../proxy/upstream/cluster_hosts.ts';
 import { HashTableBuilder } from '../../../proxy/upstream/hash_table_builder.ts';
 import type { Endpoint } from '../../../proxy/upstream/load_assignment.ts';
@@ -268,6 +269,7 @@ function subject(policy: 'ring_hash' | 'maglev', tables: HashTables | undefined)
       panicThresholdPercent: 50,
       failOnPanic: false,
       localityWeighted: false,
+      sessionHealth: DEFAULT_SESSION_HEALTH,
       subsets: undefined,
       random: Math.random,
       nowMs: () => 0,
