@@ -59,6 +59,11 @@ export interface Dependency {
   readonly statPrefix?: string;
 }
 
+/** What a single request wants. `routes`: the route configuration; `host`: the authority, in lower case. */
+export type Demand =
+  | { readonly kind: 'host'; readonly routes: string; readonly host: string }
+  | { readonly kind: 'cluster'; readonly name: string; readonly configSource: Json };
+
 /** A change of one source's resources. `removed` names what is gone. `full`: what is not in `upserts` is gone. */
 export interface ResourceChange {
   readonly upserts: readonly Resource[];
@@ -110,6 +115,8 @@ export interface ConfigSource {
   stop(): void;
   /** @returns whether this source will give it, or say (as removed) that there is none. */
   subscribe?(dependency: Dependency): boolean;
+  /** @returns whether this source asks for it; `onAbsent`: it will not come. */
+  demand?(demand: Demand, onAbsent: () => void): boolean;
   /** Nobody names it any more: it is dropped. */
   unsubscribe?(dependency: Dependency): void;
 }

@@ -3,6 +3,7 @@ import { type BucketMemory, createBucketMemory, createBucketRow, forgetBuckets }
 import { CONNECTIONS_OF_ALL, createOverloadMemory, type OverloadMemory } from './overload/overload_state.ts';
 import { randomBytes } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
+import type { Demand } from '../config/resources.ts';
 import type { ClusterCall } from './cluster_caller.ts';
 import type { Update } from './distribution.ts';
 import type { Aggregate } from './telemetry/aggregate.ts';
@@ -61,6 +62,8 @@ export interface DataThreadsOptions {
   onLogRecords(config: OtelLogConfig, records: readonly OtelLogRecord[]): void;
   /** A thread has counted enough failures of a host. */
   outlierFound(cluster: string, address: string, cause: OutlierCause): void;
+  /** A request of a thread wants it. */
+  demanded(demand: Demand): void;
   /** Posts everything that a new thread has to be told, with descriptors of its own, before any later update. */
   bringUp(thread: number, post: (message: ToThread) => void): Promise<void>;
 }
@@ -327,6 +330,9 @@ export class DataThreads {
         });
         break;
       }
+      case 'demand':
+        this.#options.demanded(message.demand);
+        break;
       case 'outlier':
         this.#options.outlierFound(message.cluster, message.address, message.cause);
         break;

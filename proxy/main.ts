@@ -10,6 +10,7 @@ import type { AdminState, ServerState } from './admin/state.ts';
 import { ChangeSummary } from './change_summary.ts';
 import { ConfigError } from './config_error.ts';
 import { ConfigurationState, keyOf, parseKey } from './configuration_state.ts';
+import { askSources } from './demanded.ts';
 import { DataThreads } from './data_threads.ts';
 import type { NameTableData } from './dns/name_table.ts';
 import { type Batch, Distributor } from './distributor.ts';
@@ -89,7 +90,7 @@ class ControlThread {
     );
     const loggers = buildAdminLogs(adminOf(options.bootstrap));
     this.#adminLogs = adminLogs(loggers, this.#writer, this.#aggregate.own, options.accessLogFlushMs ?? 1000);
-    const exporters = new LazyExporters({
+    this.#exporters = new LazyExporters({
       log,
       node: options.node,
       statistics: this.#aggregate.own,
@@ -98,7 +99,6 @@ class ControlThread {
         call: (cluster, call) => this.#threads.call(cluster, call),
       },
     });
-    this.#exporters = exporters;
     this.#threads = new DataThreads({
       count: options.concurrency,
       log,
@@ -110,9 +110,10 @@ class ControlThread {
       drainTimeMs: options.drainTimeMs,
       poisonReadBuffers: options.poisonReadBuffers ?? false,
       runtime: () => this.#observed.runtime.values(),
-      onSpans: (tracer, spans) => exporters.addSpans(tracer, spans),
-      onLogRecords: (config, records) => exporters.addLogs(config, records),
+      onSpans: (tracer, spans) => this.#exporters.addSpans(tracer, spans),
+      onLogRecords: (config, records) => this.#exporters.addLogs(config, records),
       bringUp: (thread, post) => this.#bringUp(thread, post),
+      demanded: (demand) => askSources(options.sources, demand, (message) => this.#threads.broadcast(message)),
       outlierFound: (cluster, address, cause) => this.#hostHealth.found(cluster, address, cause),
     });
     const { overloadConfig = parseOverload(undefined, undefined) } = options;

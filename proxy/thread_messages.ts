@@ -1,4 +1,5 @@
 /** What the control thread and a data thread say to each other. */
+import type { Demand } from '../config/resources.ts';
 import type { ClusterCall } from './cluster_caller.ts';
 import type { DrainOrder, DrainScope } from './drain.ts';
 import type { Update } from './distribution.ts';
@@ -53,6 +54,8 @@ export type ToThread =
   /** `ip:port` of this proxy's own listeners: never to be called through it. */
   | { readonly kind: 'own-ports'; readonly ports: readonly number[] }
   | { readonly kind: 'log-level'; readonly level: LogLevel }
+  /** Nobody will give it. */
+  | { readonly kind: 'demand-absent'; readonly demand: Demand }
   | { readonly kind: 'runtime'; readonly values: RuntimeValues }
   /** The writer has taken this much: more may come. */
   | { readonly kind: 'lines-written'; readonly bytes: number }
@@ -92,6 +95,8 @@ export type FromThread =
   | { readonly kind: 'hash-table-let-go'; readonly id: number }
   | { readonly kind: 'outlier'; readonly cluster: string; readonly address: string; readonly cause: OutlierCause }
   | { readonly kind: 'ready' }
+  /** A request wants it. */
+  | { readonly kind: 'demand'; readonly demand: Demand }
   | { readonly kind: 'applied'; readonly epoch: number; readonly failure: string | undefined }
   | { readonly kind: 'statistics'; readonly message: SlabMessage }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly component: string; readonly message: string }

@@ -9,6 +9,7 @@ import type { HashTables } from './load_balancers/hash_tables.ts';
 import type { CircuitBreakers } from './upstream/circuit_breakers.ts';
 import type { TokenBuckets } from './http/token_buckets.ts';
 import type { ThreadOverload } from './overload/overload_state.ts';
+import type { OnDemand } from './on_demand.ts';
 import type { HostReports } from './upstream/host_reports.ts';
 import type { HostVerdicts } from './upstream/host_verdicts.ts';
 import type { OutlierFound } from './upstream/outlier_reporter.ts';
@@ -28,6 +29,8 @@ export interface ThreadServices {
   readonly routes: { get(name: string): RouteTable | undefined };
   /** Live scopes: the table of a request's key. */
   readonly scopes: { get(key: string): RouteTable | undefined };
+  /** Configuration that only single requests want. */
+  readonly onDemand?: OnDemand;
   readonly breakers: CircuitBreakers;
   /** Tables of consistent hashing, shared by all threads. */
   readonly hashTables: HashTables;

@@ -199,6 +199,7 @@ export const UNEXECUTED = {
   HashPolicyHeader: { regex_rewrite: NO },
   StringMatcher: { custom: 'matchers by extension are not supported' },
 
+  OnDemandCds: { resources_locator: 'xdstp names are not supported' },
   ExtAuthz: {
     validate_mutations: NO,
     bootstrap_metadata_labels_key: NO,

@@ -2,6 +2,7 @@
 import { networkInterfaces } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { httpFilters, listenerFilters, networkFilters } from '../filters/index.ts';
+import { OnDemand } from './on_demand.ts';
 import { MISSING_FILTER_CONFIG } from './build_context.ts';
 import { Cells } from './cells.ts';
 import { missingListenerFilter, missingNetworkFilter } from './listener/missing_filter_config.ts';
@@ -125,6 +126,13 @@ const hashTables = new SharedHashTables({
   wanted: (id, spec) => send({ kind: 'hash-table-wanted', id, spec }),
   letGo: (id) => send({ kind: 'hash-table-let-go', id }),
 });
+const onDemand = new OnDemand({
+  send: (demand) => send({ kind: 'demand', demand }),
+  setTimer: (delayMs, callback) => {
+    const timer = setTimeout(callback, delayMs).unref();
+    return () => clearTimeout(timer);
+  },
+});
 const services: ThreadServices = {
   threadIndex: start.threadIndex,
   statistics,
@@ -133,6 +141,7 @@ const services: ThreadServices = {
   scopes: cells.scopes,
   secrets: cells.secrets,
   ticketSecret: { bytes: start.ticketSecret },
+  onDemand,
   breakers,
   overload,
   hashTables,
@@ -202,7 +211,9 @@ function receive(message: ToThread): void {
       const { epoch } = message.update;
       const applied = (failure: string | undefined): void => send({ kind: 'applied', epoch, failure });
       try {
-        cells.apply(message.update, message.listen).then(
+        const applying = cells.apply(message.update, message.listen);
+        for (const { type, name } of message.update.upserts) onDemand.changed(type, name);
+        applying.then(
           () => applied(undefined),
           (error: Error) => applied(error.message),
         );
@@ -222,6 +233,9 @@ function receive(message: ToThread): void {
       break;
     case 'runtime':
       setRuntimeValues(message.values);
+      break;
+    case 'demand-absent':
+      onDemand.absent(message.demand);
       break;
     case 'log-level':
       logLevel = message.level;

@@ -67,8 +67,17 @@ export function buildRouteTable(json: Json, given: RouteTableOptions): RouteTabl
       }
     });
   }
-  if (fields.has('vhds')) fields.fail('vhds', 'only a route configuration that is pushed can have hosts by VHDS');
-  return new ConfiguredRouteTable(fields.string('name') ?? '', options.origin, hosts, switchesFilters);
+  // Without a source: a pushed one as it is executed, see config/xds/pushed_virtual_hosts.ts.
+  const vhds = fields.message('vhds');
+  if (vhds?.has('config_source') === true)
+    fields.fail('vhds', 'only a route configuration that is pushed can have hosts by VHDS');
+  return new ConfiguredRouteTable(
+    fields.string('name') ?? '',
+    options.origin,
+    hosts,
+    switchesFilters,
+    vhds !== undefined,
+  );
 }
 
 interface Context {

@@ -86,7 +86,7 @@ export class ConfigStream {
   subscribeAll(type: XdsType): void {
     const before = this.#subscriptions.get(type.url);
     if (before !== undefined) return;
-    this.#open(type);
+    this.#open(type).addAll();
     if (this.#stream !== undefined) this.#sendFirst(this.#open(type));
   }
 

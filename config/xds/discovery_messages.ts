@@ -13,8 +13,11 @@ export interface PushedResource {
   readonly name: string;
   /** '' where it has that of the push. */
   readonly version: string;
+  /** '' in a delta push: there is no such resource. */
   readonly typeUrl: string;
   readonly bytes: Buffer;
+  /** Other names that it was asked for by. */
+  readonly aliases?: readonly string[];
 }
 
 /** A DiscoveryResponse or a DeltaDiscoveryResponse. */
@@ -69,15 +72,17 @@ function unwrap({ typeUrl, value }: { typeUrl: string; value: Buffer }): PushedR
 function readResource(reader: WireReader): PushedResource {
   let name = '';
   let version = '';
+  const aliases: string[] = [];
   let any = { typeUrl: '', value: Buffer.alloc(0) as Buffer };
   while (!reader.isAtEnd) {
     const tag = reader.tag();
     if (tag === 0x0a) version = reader.string();
     else if (tag === 0x12) any = readAny(new WireReader(reader.bytes()));
     else if (tag === 0x1a) name = reader.string();
+    else if (tag === 0x22) aliases.push(reader.string());
     else reader.skip(tag & 7);
   }
-  return { name, version, typeUrl: any.typeUrl, bytes: any.value };
+  return { name, version, typeUrl: any.typeUrl, bytes: any.value, ...(aliases.length > 0 && { aliases }) };
 }
 
 function readIdentifier(reader: WireReader): string {

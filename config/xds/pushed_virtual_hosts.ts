@@ -1,7 +1,7 @@
 /**
  * Virtual hosts that come apart from their route configurations (VHDS): asked for together, put where their names say
- * (`ROUTES/…`). A route configuration is given once its hosts are there, and given again when they change. Hosts that are
- * asked for one by one (the on_demand filter) are not executed. Source: Envoy docs "VHDS".
+ * (`ROUTES/…`). A route configuration is given once its hosts are there, and given again when they change. Hosts that
+ * single requests ask for (the on_demand filter) come under the name `ROUTES/HOST`, or have it as an alias. Source: Envoy docs "VHDS".
  */
 import type { Json, Resource } from '../resources.ts';
 import type { BadResource } from './pushed_resources.ts';
@@ -34,6 +34,11 @@ export class PushedVirtualHosts {
     });
   }
 
+  /** Where a route configuration's hosts come from; undefined: it has none by VHDS. */
+  sourceOf(route: string): Json | undefined {
+    return (this.#routes.get(route)?.json['vhds'] as { readonly config_source?: Json } | undefined)?.config_source;
+  }
+
   forget(route: string): void {
     this.#routes.delete(route);
     this.#given.delete(route);
@@ -60,12 +65,13 @@ export class PushedVirtualHosts {
   update(changed: readonly Resource[], removed: readonly string[]): Resource[] {
     this.#round++;
     const touched = new Set<Resource>();
-    for (const name of [...changed.map((host) => host.name), ...removed]) {
+    const gone = removed.filter((name) => this.#hosts.has(name));
+    for (const name of [...changed.map((host) => host.name), ...gone]) {
       const route = this.#routeOf(name);
       if (route !== undefined) touched.add(route);
     }
     for (const { name, json } of changed) this.#hosts.set(name, json);
-    for (const name of removed) this.#hosts.delete(name);
+    for (const name of gone) this.#hosts.delete(name);
     // The answer to the first question is for all that were there: some have no hosts.
     if (!this.#isAnswered) for (const route of this.#routes.values()) touched.add(route);
     this.#isAnswered = true;
@@ -97,7 +103,7 @@ export class PushedVirtualHosts {
 
 /** As it is executed: hosts of its own first. */
 export function withHosts(route: Resource, hosts: readonly Json[]): Resource {
-  const { vhds: _, ...json } = route.json;
-  const own = (json['virtual_hosts'] ?? []) as readonly Json[];
-  return { ...route, bytes: undefined, json: { ...json, virtual_hosts: [...own, ...hosts] } };
+  const own = (route.json['virtual_hosts'] ?? []) as readonly Json[];
+  // What is left of `vhds` says that more hosts come when they are asked for.
+  return { ...route, bytes: undefined, json: { ...route.json, vhds: {}, virtual_hosts: [...own, ...hosts] } };
 }

@@ -10,6 +10,8 @@ const MAX_DETAIL_CHARS = 4096;
 export interface Subscription {
   readonly type: XdsType;
   readonly names: ReadonlySet<string>;
+  /** Everything there is of a type. */
+  addAll(): void;
   add(name: string): void;
   remove(name: string): void;
   /** The first request of a new stream; undefined: there is nothing to ask for. */
@@ -37,9 +39,15 @@ export class DeltaSubscription implements Subscription {
   readonly #told = new Set<string>();
   readonly #unsettled = new Set<string>();
   readonly #versions = new Map<string, string>();
+  /** Everything there is, beside what is named. */
+  #wantsAll = false;
 
   constructor(type: XdsType) {
     this.type = type;
+  }
+
+  addAll(): void {
+    this.#wantsAll = true;
   }
 
   add(name: string): void {
@@ -56,11 +64,13 @@ export class DeltaSubscription implements Subscription {
   first(): Json | undefined {
     this.#told.clear();
     this.#unsettled.clear();
-    if (this.names.size === 0 && !this.type.isWildcard) return undefined;
+    if (this.names.size === 0 && !this.#wantsAll) return undefined;
     for (const name of this.names) this.#told.add(name);
+    // Nothing named stands for everything; beside names it has one of its own.
+    const all = this.#wantsAll && this.names.size > 0 ? ['*'] : [];
     return {
       type_url: this.type.url,
-      resource_names_subscribe: [...this.names],
+      resource_names_subscribe: [...all, ...this.names],
       ...(this.#versions.size > 0 && { initial_resource_versions: Object.fromEntries(this.#versions) }),
     };
   }
@@ -111,6 +121,8 @@ export class SotwSubscription implements Subscription {
   constructor(type: XdsType) {
     this.type = type;
   }
+
+  addAll(): void {}
 
   add(name: string): void {
     this.names.add(name);

@@ -5,11 +5,19 @@
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { PushedLayer } from '../../proxy/runtime_layers.ts';
-import { ALL_SCOPES, type ConfigSink, type ConfigSource, type Dependency, type Json } from '../resources.ts';
+import {
+  ALL_SCOPES,
+  type ConfigSink,
+  type ConfigSource,
+  type Demand,
+  type Dependency,
+  type Json,
+} from '../resources.ts';
 import type { Resource, ResourceKey } from '../resources.ts';
 import { Slices } from '../../proxy/telemetry/slices.ts';
 import { type ClusterDefaults, withDefaults } from '../bootstrap.ts';
 import { Backoff, STREAM_BACKOFF } from './backoff.ts';
+import { Demands, withoutEmpty } from './demands.ts';
 import { ConfigStream, type PushOutcome } from './config_stream.ts';
 import type { Push } from './discovery_messages.ts';
 import { PathSubscription } from './path_subscription.ts';
@@ -83,6 +91,7 @@ export class XdsSource implements ConfigSource {
     },
     onAll: () => this.#sink?.initialized(),
   });
+  readonly #demands = new Demands(() => this.#sink?.statistics.counter('pillion_on_demand_overflow_total').inc());
   readonly #scopes = new PushedScopes();
   readonly #virtualHosts = new PushedVirtualHosts();
   #hostsAreWanted = false;
@@ -132,6 +141,7 @@ export class XdsSource implements ConfigSource {
     for (const stream of this.#streams.values()) stream.stop();
     for (const path of this.#paths.values()) path.stop();
     this.#order.stop();
+    this.#demands.stop();
   }
 
   subscribe(dependency: Dependency): boolean {
@@ -284,8 +294,26 @@ export class XdsSource implements ConfigSource {
     });
   }
 
-  async #pushed(type: XdsType, push: Push, names: ReadonlySet<string>, origin: string): Promise<PushOutcome> {
+  demand(demand: Demand, onAbsent: () => void): boolean {
+    const source = demand.kind === 'host' ? this.#virtualHosts.sourceOf(demand.routes) : demand.configSource;
+    return this.#demands.demand(demand, source, (from, type) => this.#namedStream(from, type), onAbsent);
+  }
+
+  /** State of the world has no names beside everything. */
+  #namedStream(source: Json, type: XdsType): ConfigStream | undefined {
+    try {
+      const server = this.#resolve(new Fields(source));
+      const isServer = server !== undefined && typeof server !== 'string' && server.protocol === 'delta';
+      return isServer ? this.#stream(server, type, '') : undefined;
+    } catch (error) {
+      if (error instanceof ConfigError) return undefined;
+      throw error;
+    }
+  }
+
+  async #pushed(type: XdsType, given: Push, names: ReadonlySet<string>, origin: string): Promise<PushOutcome> {
     const sink = this.#sink as ConfigSink;
+    const push = withoutEmpty(given);
     if (push.controlPlane !== '') sink.statistics.text('control_plane.identifier', push.controlPlane);
     const known = this.#known.get(type.url) ?? new Map<string, KnownVersion>();
     this.#known.set(type.url, known);
@@ -344,6 +372,7 @@ export class XdsSource implements ConfigSource {
       }
     }
     this.#checks.taken(type, changed, removed);
+    this.#demands.answered(type, push, removed);
     if (type.resource === 'scope') this.#scopes.taken(changed, removed, sink);
     await this.#count(type, push, bad, changed);
     const told = new Set([...good, ...bad].map(({ name }) => name).concat(removed));

@@ -177,6 +177,7 @@ function createRuntime(config: ConnectionManagerConfig, deps: NetworkFilterDeps)
     random: services.random,
     nowMs: services.nowMs,
     clusters: services.clusters,
+    ...(services.onDemand !== undefined && { onDemand: services.onDemand }),
     deadlines: services.deadlines,
     tokenBuckets: services.tokenBuckets,
     statistics: services.statistics,

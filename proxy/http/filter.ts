@@ -8,6 +8,7 @@ import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
 import type { Route } from '../router/route.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
 import type { MutableBody } from './body.ts';
+import type { OnDemand } from '../on_demand.ts';
 import type { TokenBuckets } from './token_buckets.ts';
 import type { StreamInfo } from './stream_info.ts';
 
@@ -57,6 +58,8 @@ export interface FilterDeps {
   readonly clusters: ClusterLookup;
   /** For series that are not below the connection manager's prefix (istio_requests_total). */
   readonly statistics: Statistics;
+  /** Configuration that only single requests want. */
+  readonly onDemand?: OnDemand;
   /** Timeouts of this thread. */
   readonly deadlines: Deadlines;
   /** Shared by all threads. */
@@ -82,6 +85,8 @@ export interface FilterContext {
   /** The matched route; undefined where none matches. Cached. */
   route(): Route | undefined;
   clearRouteCache(): void;
+  /** The stream's routes, where more of their virtual hosts come when they are asked for; undefined: no. */
+  routesOnDemand?(): RoutesOnDemand | undefined;
   /** Keyed by the filter's configured name: weighted cluster, then route, then virtual host, then route configuration. Honours FilterConfig{disabled, is_optional}. */
   routeConfig<T>(): T | undefined;
   /** Every level's configuration for this filter, least specific first; the same list object for the same route. */
@@ -101,6 +106,13 @@ export interface FilterContext {
   setTimer(delayMs: number, callback: () => void): FilterTimer;
   /** Aborted when the stream ends, however it ends. */
   readonly signal: AbortSignal;
+}
+
+export interface RoutesOnDemand {
+  /** Of the route configuration. */
+  readonly name: string;
+  /** From here on the newest routes count. `other filters`: the route chooses others than those that run. */
+  refresh(): 'same filters' | 'other filters';
 }
 
 export interface FilterTimer {

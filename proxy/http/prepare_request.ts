@@ -274,3 +274,13 @@ function completeForwarded(headers: RequestHeaders, config: ConnectionManagerCon
     headers.set('x-forwarded-port', String(connection.localAddress.port));
   }
 }
+
+/** Whether the client waits for 100 Continue, and is told to go on here: the field goes no further then. */
+export function takesExpectation(
+  headers: RequestHeaders,
+  { proxy100Continue }: Pick<ConnectionManagerConfig, 'proxy100Continue'>,
+): boolean {
+  if (proxy100Continue || headers.get('expect')?.toLowerCase() !== '100-continue') return false;
+  headers.remove('expect');
+  return true;
+}

@@ -15,12 +15,13 @@ import type { Route, RouteTable } from '../router/route.ts';
 import { timedMatch } from '../router/timed_match.ts';
 import type { ResetReason, StreamDecoder, StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime } from './connection_manager_runtime.ts';
-import type { FilterTimer, InternalRequest, InternalResponse } from './filter.ts';
+import { activeSlots, choosesSame } from './chosen_filters.ts';
+import type { FilterTimer, InternalRequest, InternalResponse, RoutesOnDemand } from './filter.ts';
 import { endFilters, FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
 import { interimHead, localReply } from './local_reply.ts';
 import type { Linked } from './open_streams.ts';
-import { prepareRequest, requestIdOf } from './prepare_request.ts';
+import { prepareRequest, requestIdOf, takesExpectation } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
 import type { RequestSpan } from '../telemetry/tracing/request_tracer.ts';
 import type { StreamHost } from './stream_host.ts';
@@ -29,8 +30,7 @@ import { StreamInfo } from './stream_info.ts';
 import type { RequestSink, TerminalContext } from './terminal.ts';
 import { mayUpgrade } from './upgrade_rules.ts';
 
-const NO_STATES: readonly unknown[] = [];
-const NO_CONFIGS: readonly unknown[] = [];
+const NOTHING: readonly unknown[] = [];
 
 export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Linked<HttpStream> {
   previousOpen: HttpStream | undefined = undefined;
@@ -72,7 +72,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#runtime = runtime;
     this.#encoder = encoder;
     this.info = new StreamInfo(host.info, Date.now(), runtime.nowMs());
-    this.states = runtime.hasStates ? runtime.newStates() : NO_STATES;
+    this.states = runtime.hasStates ? runtime.newStates() : NOTHING;
     this.#slots = runtime.slots;
     this.#encodeSlots = runtime.encodeSlots;
     this.#decodePass = new FilterPass(this, true, runtime.decodeSlots, runtime.config.bufferLimitBytes);
@@ -142,10 +142,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
       this.sendLocalReply(307, '', 'path_normalization_redirect', '', (reply) => reply.set('location', location));
       return;
     }
-    if (!config.proxy100Continue && headers.get('expect')?.toLowerCase() === '100-continue') {
-      headers.remove('expect');
-      this.#encoder.encode1xx(interimHead(100));
-    }
+    if (takesExpectation(headers, config)) this.#encoder.encode1xx(interimHead(100));
     this.#table = this.#runtime.routes(headers);
     if (this.upgrade !== undefined && !mayUpgrade(this.upgrade, this.route(), config)) {
       statistics.rqWsOnNonWsRoute.inc();
@@ -161,11 +158,10 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
 
   /** Once per stream, by the route that matches before any filter ran. */
   #chooseFilters(): void {
-    const active = (slot: FilterSlot): boolean => !(this.route()?.filterConfig(slot.name)?.disabled ?? slot.disabled);
     const { decodeSlots, slots, config } = this.#runtime;
-    this.#slots = slots.filter(active);
-    this.#encodeSlots = this.#runtime.encodeSlots.filter(active);
-    this.#decodePass = new FilterPass(this, true, decodeSlots.filter(active), config.bufferLimitBytes);
+    this.#slots = activeSlots(slots, this.route());
+    this.#encodeSlots = activeSlots(this.#runtime.encodeSlots, this.route());
+    this.#decodePass = new FilterPass(this, true, activeSlots(decodeSlots, this.route()), config.bufferLimitBytes);
   }
 
   decodeData(chunk: Buffer, endStream: boolean): void {
@@ -337,21 +333,29 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     return this.#randomValue;
   }
 
+  routesOnDemand(): RoutesOnDemand | undefined {
+    const slot = this.currentSlot;
+    if (this.#table?.hostsOnDemand !== true) return undefined;
+    const refresh = (): 'same filters' | 'other filters' => {
+      this.#table = this.#runtime.routes(this.requestHeaders);
+      this.clearRouteCache();
+      this.currentSlot = slot;
+      return choosesSame(this.#slots, this.#runtime.slots, this.route()) ? 'same filters' : 'other filters';
+    };
+    return { name: this.#table.name, refresh };
+  }
+
   clearRouteCache(): void {
     this.#routeKnown = false;
     this.#route = undefined;
   }
 
   routeConfig<T>(): T | undefined {
-    const slot = this.currentSlot;
-    if (slot === undefined) return undefined;
-    return this.route()?.filterConfig(slot.name)?.config as T | undefined;
+    return (this.currentSlot && this.route()?.filterConfig(this.currentSlot.name)?.config) as T | undefined;
   }
 
   routeConfigs<T>(): readonly T[] {
-    const slot = this.currentSlot;
-    const route = slot === undefined ? undefined : this.route();
-    return (route?.filterConfigs((slot as FilterSlot).name) ?? NO_CONFIGS) as readonly T[];
+    return ((this.currentSlot && this.route()?.filterConfigs(this.currentSlot.name)) ?? NOTHING) as readonly T[];
   }
 
   sendLocalReply(
@@ -478,8 +482,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
   #finish(): void {
     if (this.#ended) return;
     this.#ended = true;
-    const { info } = this;
-    info.endMs = this.#runtime.nowMs();
+    this.info.endMs = this.#runtime.nowMs();
     this.#timers.cancel();
     this.#decodePass.stop();
     if (!this.#responseEnded) this.#encodePass?.stop();
@@ -488,7 +491,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     this.#abort?.abort();
     endFilters(this.#slots, this, this.#runtime.onFilterError);
     const { statistics, accessLogs } = this.#runtime;
-    statistics.streamEnded(info, this.requestComplete);
+    statistics.streamEnded(this.info, this.requestComplete);
     for (const log of accessLogs) log.log(this);
     this.#span?.finish(this);
     this.#host.streamEnded(this);

@@ -14,6 +14,8 @@ export interface RouteTable {
   readonly origin: string;
   /** Whether a route switches a filter on or off (FilterConfig): most tables do not, and are not asked. */
   readonly switchesFilters: boolean;
+  /** More of its virtual hosts come when they are asked for. Default false. */
+  readonly hostsOnDemand?: boolean;
   /** The first matching route of the matching virtual host; undefined: 404 NR. Does not change the request. */
   match(request: RequestHeaders, context: RouteContext): Route | undefined;
 }

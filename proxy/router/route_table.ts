@@ -164,12 +164,20 @@ export class ConfiguredRouteTable implements RouteTable {
   readonly name: string;
   readonly origin: string;
   readonly switchesFilters: boolean;
+  readonly hostsOnDemand: boolean;
   readonly #hosts: VirtualHosts<VirtualHost>;
 
-  constructor(name: string, origin: string, hosts: VirtualHosts<VirtualHost>, switchesFilters: boolean) {
+  constructor(
+    name: string,
+    origin: string,
+    hosts: VirtualHosts<VirtualHost>,
+    switchesFilters: boolean,
+    hostsOnDemand: boolean,
+  ) {
     this.name = name;
     this.origin = origin;
     this.switchesFilters = switchesFilters;
+    this.hostsOnDemand = hostsOnDemand;
     this.#hosts = hosts;
   }
 

@@ -143,6 +143,7 @@ const OPTIONS: AuditOptions = {
     'stats.MetricDefinition': { name: 'x', value: '1', type: 'COUNTER' },
     [`${TLS}.TlsCertificate`]: PAIR,
     'envoy.config.core.v3.GrpcService': GRPC,
+    [`${HTTP_FILTERS}.on_demand.v3.OnDemandCds`]: { source: ADS },
     'envoy.config.core.v3.ConfigSource': ADS,
     'envoy.config.core.v3.Address': ADDRESS,
     'envoy.config.route.v3.RouteAction': { cluster: 'x' },

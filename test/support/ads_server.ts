@@ -65,6 +65,8 @@ export class AdsServer {
   readonly tokens: (string | undefined)[] = [];
   /** False: named resources are not given by themselves when they are asked for. */
   answersByItself = true;
+  /** Types of which nothing is said, whatever is asked. */
+  readonly mute = new Set<List>();
   #resources = new Map<List, Map<string, { readonly version: string; readonly bytes: Buffer }>>();
   readonly #streams = new Set<ClientStream>();
   readonly #events = new EventEmitter().setMaxListeners(0);
@@ -297,9 +299,12 @@ class ClientStream {
       return;
     }
     this.#ads.asked.push({ list, request });
+    if (this.#ads.mute.has(list)) return;
     if (!this.#ads.answersByItself && list !== 'clusters' && list !== 'listeners') return;
     const wanted =
-      now.size === 0 ? [...this.#ads.all(list).keys()] : [...now].filter((name) => isNew || !before.has(name));
+      now.size === 0 || (isNew && now.has('*'))
+        ? [...this.#ads.all(list).keys()]
+        : [...now].filter((name) => isNew || !before.has(name));
     const missing = wanted.filter((name) => this.#ads.resource(list, name) === undefined);
     const there = wanted.filter((name) => {
       const version = this.#ads.resource(list, name)?.version;
@@ -320,7 +325,7 @@ class ClientStream {
     const given =
       this.#protocol === 'sotw'
         ? [...this.#ads.all(list).keys()].filter((name) => asked.size === 0 || asked.has(name))
-        : names.filter((name) => asked.size === 0 || asked.has(name));
+        : names.filter((name) => asked.size === 0 || asked.has('*') || asked.has(name));
     const resources = given.map((name) => {
       const { version, bytes } = this.#ads.resource(list, name) as { version: string; bytes: Buffer };
       this.#sent.set(`${list} ${name}`, version);
