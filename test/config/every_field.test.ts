@@ -183,6 +183,7 @@ const OPTIONS: AuditOptions = {
       rate_limits: [{ actions: [{ remote_address: {} }] }],
     },
     'envoy.config.core.v3.ProxyProtocolPassThroughTLVs.tlv_type': { match_type: 'INCLUDE' },
+    'envoy.config.rbac.v3.Policy.cel_config': { condition: { const_expr: { bool_value: true } } },
     [`${TLS}.SubjectAltNameMatcher.oid`]: { san_type: 'OTHER_NAME' },
     [`${TLS}.CertificateValidationContext.match_typed_subject_alt_names`]: { trusted_ca: { inline_string: CA.pem } },
     [`${TLS}.CertificateValidationContext.match_subject_alt_names`]: { trusted_ca: { inline_string: CA.pem } },

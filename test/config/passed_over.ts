@@ -124,6 +124,7 @@ export const PASSED_OVER: Readonly<Record<string, string>> = {
   [`${HTTP_MANAGER}.HttpConnectionManager.stream_error_on_invalid_http_message`]: OWN_ERRORS,
   [`${HTTP_MANAGER}.HttpFilter.is_optional`]: 'Read where the type is not known.',
 
+  'envoy.config.rbac.v3.RBAC.AuditLoggingOptions.audit_condition': 'Of audit loggers, which are refused.',
   'envoy.config.route.v3.RetryPolicy.RetryHostPredicate.name': BY_TYPE,
   'envoy.config.route.v3.RetryPolicy.RetryPriority.name': BY_TYPE,
   'envoy.config.route.v3.Route.stat_prefix': STATISTICS_ONLY,
