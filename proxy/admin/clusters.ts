@@ -14,16 +14,14 @@ export const listeners: AdminEndpoint = {
   parameters: { format: 'File format to use; One of (text, json)' },
   mutates: false,
   answer(state, query) {
-    const format = query.get('format') ?? 'text';
     const all = state.listeners();
-    if (format === 'json') {
+    if (query.get('format') === 'json') {
       return json({
         ...(all.length > 0 && {
           listener_statuses: all.map(([name, { ip, port }]) => ({ name, local_address: addressJson(ip, port) })),
         }),
       });
     }
-    if (format !== 'text') return text(badFormat('listeners'), 400);
     return text(
       all.map(([name, { ip, port }]) => `${name}::${ip.startsWith('/') ? ip : addressText(ip, port)}\n`).join(''),
     );
@@ -39,8 +37,6 @@ export const clusters: AdminEndpoint = {
   },
   mutates: false,
   async answer(state, query): Promise<AdminAnswer> {
-    const format = query.get('format') ?? 'text';
-    if (format !== 'text' && format !== 'json') return text(badFormat('clusters'), 400);
     const pattern = query.get('filter') ?? '';
     let matches: (name: string) => boolean = () => true;
     if (pattern !== '') {
@@ -53,13 +49,11 @@ export const clusters: AdminEndpoint = {
       }
     }
     const all = await statuses(state, matches);
-    return format === 'json'
+    return query.get('format') === 'json'
       ? { status: 200, type: 'application/json', body: joined(jsonBody(all)) }
       : { status: 200, type: 'text/plain; charset=UTF-8', body: joined(textBody(all)) };
   },
 };
-
-const badFormat = (name: string): string => `usage: /${name}?format=(text|json)\n`;
 
 interface ClusterStatus {
   readonly name: string;

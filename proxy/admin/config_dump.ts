@@ -52,7 +52,10 @@ export const configDump: AdminEndpoint = {
         const regex = compileRe2(pattern);
         matches = (name) => regex.testExact(name);
       } catch (error) {
-        return plain(`Error while parsing name_regex from ${pattern}: ${(error as Error).message}`, 400);
+        return plain(
+          `INVALID_ARGUMENT: Error while parsing name_regex from ${pattern}: ${(error as Error).message}`,
+          400,
+        );
       }
     }
     const mask = query.get('mask')?.split(',').filter(Boolean) ?? [];

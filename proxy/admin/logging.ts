@@ -33,6 +33,8 @@ function change(state: AdminState, parameters: readonly (readonly [string, strin
   if (parameters.length > 1) return 'invalid number of parameters';
   const [name, value] = first;
   if (name === 'level') return set(state, [[undefined, value]]);
+  // Envoy lists what holds.
+  if (name === 'paths' && value === '') return undefined;
   if (name !== 'paths' && name !== 'group') return set(state, [[name, value]]);
   const pairs = value.split(',').filter(Boolean);
   const split = pairs.map((pair): readonly [string, string] => {

@@ -13,6 +13,7 @@ import { VERSION } from '../version.ts';
 import { AgentPort } from './agent_port.ts';
 import { ENDPOINTS } from './endpoints.ts';
 import { help, helpText, indexPage } from './index_page.ts';
+import { formParameters, requestTarget } from './request_target.ts';
 import { type AdminAnswer, type AdminServer, type AdminState, text } from './state.ts';
 
 export type AdminKind = 'admin' | 'status' | 'metrics' | 'agent';
@@ -87,9 +88,11 @@ class AdminPort {
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#statistics.requests.inc();
     const startMs = performance.now();
-    request.resume();
     try {
-      const bytes = await this.#send(request, response, await this.#answer(request));
+      const answer = await this.#answer(request);
+      // A body that nobody reads is in the way of the connection's next request.
+      request.resume();
+      const bytes = await this.#send(request, response, answer);
       if (this.#kind === 'admin') this.#state.access.answered(request, startMs, response.statusCode, bytes);
     } catch (error) {
       const { stack, message } = error as Error;
@@ -105,13 +108,8 @@ class AdminPort {
 
   async #answer(request: IncomingMessage): Promise<AdminAnswer> {
     const state = this.#state;
-    let url: URL;
-    try {
-      // Only the part that names a resource: an absolute URL of another host is none of ours.
-      url = new URL(request.url ?? '/', 'http://admin');
-    } catch {
-      return text('invalid path\n', 400);
-    }
+    const url = requestTarget(request.url ?? '/');
+    if (url === undefined) return text('invalid path\n', 400);
     if (this.#kind === 'status') {
       if (url.pathname !== '/healthz/ready') return text('not found\n', 404);
       return state.state() === 'LIVE' ? text('') : text(`${state.state()}\n`, 503);
@@ -124,7 +122,7 @@ class AdminPort {
     if (this.#agent !== undefined) return this.#agent.answer(request, url);
     const refusal = refuse(request);
     if (refusal !== undefined) return text(refusal, 403);
-    const target = request.url ?? '/';
+    const target = url.pathname + url.search;
     if (!state.access.mayAsk(target)) return text(`request to path ${target.slice(0, 200)} not allowed`, 403);
     const { method = 'GET' } = request;
     if (method !== 'GET' && method !== 'HEAD' && method !== 'POST') {
@@ -135,7 +133,8 @@ class AdminPort {
     const endpoint = BY_PATH.get(url.pathname);
     if (endpoint === undefined) return text(`invalid path. ${helpText(ENDPOINTS)}`, 404);
     if (endpoint.mutates && method !== 'POST') return text(`Method ${method} not allowed, POST required.`, 405);
-    return endpoint.answer(state, url.searchParams);
+    const form = endpoint.takesForm === true && url.searchParams.size === 0 ? await formParameters(request) : undefined;
+    return endpoint.answer(state, form ?? url.searchParams);
   }
 
   /** @returns how many bytes of body were sent. */

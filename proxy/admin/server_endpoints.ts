@@ -48,21 +48,24 @@ export const serverEndpoints: readonly AdminEndpoint[] = [
     });
   }),
   get('/runtime', 'print runtime values', ({ runtime }) => json(runtime.dump())),
-  post(
-    '/runtime_modify',
-    'Adds or modifies runtime values as passed in query parameters',
-    ({ runtime, runtimeChanged }, query) => {
-      if (query.size === 0)
-        return text(
-          'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\nuse an empty value to remove a previously added override',
-          400,
-        );
-      const refusal = runtime.modify(query);
-      if (refusal === undefined) runtimeChanged();
-      return refusal === undefined ? text('OK\n') : text(refusal, 503);
-    },
-    { 'key1=value1': 'To delete a previously added key, use an empty string as the value' },
-  ),
+  {
+    ...post(
+      '/runtime_modify',
+      'Adds or modifies runtime values as passed in query parameters',
+      ({ runtime, runtimeChanged }, query) => {
+        if (query.size === 0)
+          return text(
+            'usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n       or send the parameters as form values\nuse an empty value to remove a previously added override',
+            400,
+          );
+        const refusal = runtime.modify(query);
+        if (refusal === undefined) runtimeChanged();
+        return refusal === undefined ? text('OK\n') : text(refusal, 503);
+      },
+      { 'key1=value1': 'To delete a previously added key, use an empty string as the value' },
+    ),
+    takesForm: true,
+  },
   get(
     '/init_dump',
     'dump current Envoy init manager information (experimental)',

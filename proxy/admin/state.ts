@@ -73,6 +73,8 @@ export interface AdminEndpoint {
   readonly parameters?: Readonly<Record<string, string>>;
   /** Changes something: POST only. */
   readonly mutates: boolean;
+  /** Parameters may come in the body, as a form, where the query has none. */
+  readonly takesForm?: boolean;
   answer(state: AdminState, query: URLSearchParams): AdminAnswer | Promise<AdminAnswer>;
 }
 

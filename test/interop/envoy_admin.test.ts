@@ -121,6 +121,9 @@ for (const path of ['/listeners?format=json', '/memory', '/certs', '/runtime', '
 
 for (const [path, method] of [
   ['/ready', 'GET'],
+  ['//ready', 'GET'],
+  ['/%72ead%79', 'GET'],
+  ['/runtime_modify', 'POST'],
   ['/hot_restart_version', 'GET'],
   ['/healthcheck/ok', 'POST'],
   ['/reopen_logs', 'POST'],
@@ -172,7 +175,7 @@ test('logging answers in the form that istioctl reads', { skip }, async () => {
   const form = ({ body }: AdminReply): string[] => [
     ...new Set(body.split('\n').map((line) => line.replace(/^ {2}\w+: \w+$/, '  NAME: LEVEL'))),
   ];
-  for (const query of ['', '?level=bogus', '?nobody=debug', '?a=b&c=d']) {
+  for (const query of ['', '?paths=', '?level=bogus', '?nobody=debug', '?a=b&c=d']) {
     const [ours, theirs] = await both(`/logging${query}`, 'POST');
     assert.equal(ours.status, theirs.status);
     assert.deepEqual(form(ours), form(theirs));

@@ -1,6 +1,7 @@
 /** Shares that a runtime layer of the bootstrap, or an operator, changes. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MAX_FORM_BYTES } from '../../proxy/admin/request_target.ts';
 import { httpListener, routeConfig } from '../support/envoy_resources.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 
@@ -23,4 +24,14 @@ test('a route’s share is what the layers say, until an operator says otherwise
   assert.equal((await fetch(`${admin}/runtime_modify?routing.new=0`, { method: 'POST' })).status, 200);
   await proxy.counted();
   assert.equal(await status(), 200);
+
+  const form = async (body: string, type = 'application/x-www-form-urlencoded; charset=utf-8') =>
+    (await fetch(`${admin}/runtime_modify`, { method: 'POST', body, headers: { 'content-type': type } })).status;
+  assert.equal(await form('routing.new=100'), 200);
+  await proxy.counted();
+  assert.equal(await status(), 201);
+  assert.equal(await form('routing.new=0', 'text/plain'), 400);
+  assert.equal(await form(`routing.new=0&a=${'x'.repeat(MAX_FORM_BYTES)}`), 400);
+  await proxy.counted();
+  assert.equal(await status(), 201);
 });

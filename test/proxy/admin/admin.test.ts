@@ -207,10 +207,16 @@ for (const [path, status, pattern] of [
   [`/stats?filter=${'a'.repeat(2000)}`, 400, /longer than/],
   ['/stats?histogram_buckets=x', 400, /^usage: \/stats\?histogram_buckets=/],
   ['/stats?type=x', 400, /invalid &type= param/],
-  ['/clusters?format=xml', 400, /usage/],
+  ['/clusters?format=xml', 200, /^web::/m],
   ['/clusters?filter=(', 400, /^Invalid re2 regex/],
-  ['/listeners?format=xml', 400, /usage/],
-  ['/config_dump?name_regex=(', 400, /Error while parsing name_regex/],
+  ['/listeners?format=xml', 200, /^test::/m],
+  ['//listeners', 200, /^test::/m],
+  ['/%6Cist%65ners?format=text', 200, /^test::/m],
+  ['/x/%2e%2E/.//listeners', 200, /^test::/m],
+  ['/listeners/', 404, /^invalid path/],
+  ['/%2flisteners', 404, /^invalid path/],
+  ['//listeners%zz', 404, /^invalid path/],
+  ['/config_dump?name_regex=(', 400, /^INVALID_ARGUMENT: Error while parsing name_regex/],
   ['/config_dump?resource=bogus', 404, /^bogus not found in config dump$/],
   ['/config_dump?resource=bootstrap', 400, /not a repeated field/],
   ['/config_dump?mask=bogus', 400, /could not be successfully applied/],
@@ -266,7 +272,7 @@ test('certs shows serial number, names and life of each certificate, and the fir
 
 test('logging shows and sets levels as istioctl asks for them', async () => {
   const set = async (query: string) => ask(port, `/logging${query}`, { method: 'POST' });
-  assert.match((await set('')).body, /^active loggers:\n {2}access_log: /);
+  for (const query of ['', '?paths=']) assert.match((await set(query)).body, /^active loggers:\n {2}access_log: /);
   for (const [query, error] of [
     ['?level=loud', 'unknown logger level'],
     ['?nobody=debug', 'unknown logger name'],
