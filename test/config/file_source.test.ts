@@ -68,21 +68,25 @@ function folder(scope: Scope): string {
   return path;
 }
 
-test('an edit is seen within a second, whether in place or by a rename', async (t) => {
+test('an edit is seen at once, whether in place or by a rename', async (t) => {
   const base = folder(t);
   const file = join(base, 'mesh.yaml');
+  // Time of this process: where it stands still, so does this.
+  let turns = 0;
+  const clock = setInterval(() => turns++, 20);
+  t.after(() => clearInterval(clock));
   writeFileSync(file, object('one'));
   const watched = new Watched(t, [file]);
   await watched.until('the first', () => watched.names.join() === 'one');
-  let started = performance.now();
+  let started = turns;
   writeFileSync(file, object('two'));
   await watched.until('in place', () => watched.names.join() === 'two');
-  assert.ok(performance.now() - started < 1500);
-  started = performance.now();
+  assert.ok(turns - started < 75);
+  started = turns;
   writeFileSync(`${file}.tmp`, object('three'));
   renameSync(`${file}.tmp`, file);
   await watched.until('by rename', () => watched.names.join() === 'three');
-  assert.ok(performance.now() - started < 1500);
+  assert.ok(turns - started < 75);
 });
 
 test('files and folders that come and go in a watched folder are seen', async (t) => {

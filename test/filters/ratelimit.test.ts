@@ -112,7 +112,7 @@ before(async () => {
           typed_config: {
             '@type': TYPE,
             domain: 'shop',
-            timeout: '0.3s',
+            timeout: '1s',
             enable_x_ratelimit_headers: 'DRAFT_VERSION_03',
             rate_limit_service: {
               transport_api_version: 'V3',

@@ -91,7 +91,7 @@ test('a graceful stop that takes too long says what it cut', async (t) => {
   new RawClient(t, proxy.port('in')).send('GET /slow/thing?token=secret HTTP/1.1\r\nhost: a\r\n\r\n');
   while (proxy.value('http.test.downstream_rq_active') === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   const cut = await proxy.running.stop('graceful', { deadlineMs: 200 });
-  assert.match(cut, /^1 open: GET \/slow\/thing from 127\.0\.0\.1:\d+ on in, 0\.\d s old$/);
+  assert.match(cut, /^1 open: GET \/slow\/thing from 127\.0\.0\.1:\d+ on in, \d+\.\d s old$/);
 });
 
 test('a graceful stop waits for its minimum, and for connections where it is told to', async (t) => {
@@ -128,7 +128,7 @@ test('/drain_listeners closes the listening sockets and lets connections go on',
 });
 
 test('/drain_listeners?graceful lets answers say close, and then closes the sockets unless skip_exit', async (t) => {
-  const { proxy } = await start(t, answering(), { drainTimeMs: 300 });
+  const { proxy } = await start(t, answering(), { drainTimeMs: 2000 });
   const port = proxy.port('in');
   assert.equal(await post(proxy, '/drain_listeners?skip_exit'), '400 skip_exit requires graceful\n');
   assert.equal(await post(proxy, '/drain_listeners?graceful&inboundonly'), '200 OK\n');

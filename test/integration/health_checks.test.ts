@@ -13,7 +13,7 @@ import type { Scope } from '../support/scope.ts';
 import { SwitchedUpstream } from '../support/switched_upstream.ts';
 import { eventually } from '../support/eventually.ts';
 
-const QUICK = { timeout: '0.2s', interval: '0.03s', unhealthy_threshold: 2, healthy_threshold: 2 };
+const QUICK = { timeout: '2s', interval: '0.03s', unhealthy_threshold: 2, healthy_threshold: 2 };
 
 async function start(t: Scope, ports: readonly number[], check: Json, cluster: Json = {}) {
   return startTestProxy(

@@ -46,6 +46,8 @@ const silent = (t: Scope): Promise<RawUpstream> => RawUpstream.start(t, () => {}
 test('the second try goes to another host, the first one is cancelled when that has answered', async (t) => {
   const [stalled, good] = [await silent(t), await RawUpstream.start(t, answering('fast'))];
   const proxy = await start(t, [stalled.port, good.port], {
+    // The good one shall answer within it on a busy machine too.
+    policy: { per_try_timeout: '0.6s' },
     cluster: { outlier_detection: { consecutive_local_origin_failure: 1, split_external_local_origin_errors: true } },
   });
   for (let i = 0; i < 4; i++) {
@@ -67,12 +69,13 @@ test('the second try goes to another host, the first one is cancelled when that 
 test('no more hedges at a time than retries are allowed: the others wait for what they have', async (t) => {
   const upstream = await silent(t);
   const proxy = await start(t, [upstream.port], {
-    policy: { num_retries: 1, retry_back_off: { base_interval: '30s', max_interval: '30s' } },
+    policy: { num_retries: 1, retry_back_off: { base_interval: '86400s', max_interval: '86400s' } },
     cluster: { circuit_breakers: { thresholds: [{ max_retries: 1 }] } },
   });
   const clients = [1, 2, 3].map((i) => new RawClient(t, proxy.port()).send(`GET /${i} HTTP/1.1\r\nhost: a\r\n\r\n`));
   await eventually('two overflow', () => proxy.value('cluster.up.upstream_rq_retry_overflow') === 2);
   assert.equal(proxy.value('cluster.up.upstream_rq_retry'), 1);
+  await eventually('the upstream has all', () => (upstream.all.match(/GET /g) ?? []).length === 3);
   const ok = 'HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate';
   for (const socket of upstream.sockets) socket.write(ok);
   for (const client of clients) assert.match(await client.until((text) => text.endsWith('late')), /^HTTP\/1.1 200 /);

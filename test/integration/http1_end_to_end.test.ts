@@ -101,12 +101,12 @@ before(async () => {
     httpListener({
       name: 'idle',
       routes: routes(),
-      manager: { common_http_protocol_options: { idle_timeout: '0.05s' } },
+      manager: { common_http_protocol_options: { idle_timeout: '1s' } },
     }),
     httpListener({
       name: 'lifetime',
       routes: routes(),
-      manager: { common_http_protocol_options: { max_connection_duration: '0.05s' }, drain_timeout: '0.05s' },
+      manager: { common_http_protocol_options: { max_connection_duration: '1s' }, drain_timeout: '0.05s' },
     }),
     httpListener({
       name: 'two-requests',

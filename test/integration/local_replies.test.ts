@@ -6,16 +6,18 @@ import { answering, RawClient, RawUpstream } from '../support/raw_peers.ts';
 import { fileScope } from '../support/scope.ts';
 import { LogFile, startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import { REFUSED_PORT } from '../support/free_port.ts';
+import { eventually } from '../support/eventually.ts';
 
 const suite = fileScope();
 let proxy: TestProxy;
 let log: LogFile;
+let silent: RawUpstream;
 let lines = 0;
 
 before(async () => {
   log = new LogFile(suite);
   const fine = await RawUpstream.start(suite, answering());
-  const silent = await RawUpstream.start(suite, () => {});
+  silent = await RawUpstream.start(suite, () => {});
   const rude = await RawUpstream.start(suite, (_received, socket) => socket.destroy());
   const resetting = await RawUpstream.start(suite, (_received, socket) => socket.resetAndDestroy());
   const garbled = await RawUpstream.start(suite, (_received, socket) => socket.write('NONSENSE\r\n\r\n'));
@@ -44,6 +46,7 @@ before(async () => {
         to('empty'),
         to('refusing'),
         to('silent', { timeout: '0.05s' }),
+        { name: 'left', match: { path: '/left' }, route: { cluster: 'silent', timeout: '0s' } },
         to('rude'),
         to('resetting'),
         to('garbled'),
@@ -171,9 +174,9 @@ test('a redirect whose location would hold CR or LF is never written when a path
 test('the access log counts a client that left before the answer as code 0 with flag DC', async (t) => {
   const silentAgain = new RawClient(t, proxy.port());
   const seen = (await log.lines(lines)).length;
-  silentAgain.send('GET /silent HTTP/1.1\r\nhost: a\r\n\r\n');
-  await new Promise((resolve) => setTimeout(resolve, 15));
+  silentAgain.send('GET /left HTTP/1.1\r\nhost: a\r\n\r\n');
+  await eventually('the upstream has it', () => silent.all.includes('GET /left '));
   silentAgain.socket.destroy();
   const all = await log.lines(seen + 1);
-  assert.match(all.at(-1) as string, /^0 DC downstream_remote_disconnect silent silent$/);
+  assert.match(all.at(-1) as string, /^0 DC downstream_remote_disconnect left silent$/);
 });

@@ -12,7 +12,7 @@ import { SwitchedUpstream } from '../support/switched_upstream.ts';
 
 /** No rule of this file ejects by failures in a row. */
 const ALONE = {
-  interval: '0.4s',
+  interval: '0.8s',
   base_ejection_time: '60s',
   max_ejection_percent: 100,
   enforcing_consecutive_5xx: 0,

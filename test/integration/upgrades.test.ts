@@ -191,12 +191,12 @@ test('an upgrade passes where the route allows it and is answered 403 where it d
 
 test('a WebSocket outlives its route’s timeout, a reload and the beginning of a drain', async (t) => {
   const upstream = await startWebSocketServer(t);
-  const proxy = await startTestProxy(t, resources(upstream, {}, undefined, { timeout: '0.2s' }));
+  const proxy = await startTestProxy(t, resources(upstream, {}, undefined, { timeout: '1s' }));
   const socket = await openHttp1(t, proxy.port());
-  await new Promise((resolve) => setTimeout(resolve, 350));
+  await new Promise((resolve) => setTimeout(resolve, 1200));
   await echoes(socket);
   const settled = proxy.settled();
-  proxy.set(resources(upstream, { connect_timeout: '3s' }, undefined, { timeout: '0.3s' }));
+  proxy.set(resources(upstream, { connect_timeout: '3s' }, undefined, { timeout: '1.5s' }));
   await settled;
   await echoes(socket);
   const stopped = proxy.stop();

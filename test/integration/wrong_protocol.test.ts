@@ -136,7 +136,12 @@ test('a server that allows no stream gets one connection for each request at the
     for (const socket of sockets) socket.destroy();
   });
   const proxy = await startTestProxy(t, [
-    httpListener({ routes: routeConfig([{ match: { prefix: '/' }, route: { cluster: 'up', timeout: '0.3s' } }]) }),
+    httpListener({
+      routes: routeConfig([
+        { match: { prefix: '/patient' }, route: { cluster: 'up', timeout: '3s' } },
+        { match: { prefix: '/' }, route: { cluster: 'up', timeout: '0.3s' } },
+      ]),
+    }),
     staticCluster('up', [port], HTTP2),
   ]);
   for (let asked = 1; asked <= 4; asked++) {
@@ -144,7 +149,7 @@ test('a server that allows no stream gets one connection for each request at the
     assert.ok(sockets.length <= asked, `${sockets.length} connections for ${asked} requests`);
   }
   // Whoever waits is served as soon as it allows one.
-  const waiting = fetch(`http://127.0.0.1:${proxy.port()}/`);
+  const waiting = fetch(`http://127.0.0.1:${proxy.port()}/patient`);
   await eventually('it waits', () => proxy.value('cluster.up.upstream_rq_pending_active') === 1);
   for (const socket of sockets) socket.write(settings(1));
   await eventually('it is sent', () => proxy.value('cluster.up.upstream_rq_pending_active') === 0);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Scope } from './scope.ts';
 
-/** What a path's segments behind `/do/` say, one after the other for one request after the other; the last one stays. */
+/** Beside these, `held` answers when the test releases it. What a path's segments behind `/do/` say, one after the other for one request after the other; the last one stays. */
 type Deed = (request: IncomingMessage, response: ServerResponse, argument: string) => void;
 
 const DEEDS: Readonly<Record<string, Deed>> = {
@@ -57,6 +57,7 @@ const DEEDS: Readonly<Record<string, Deed>> = {
 export class MisbehavingUpstream {
   readonly #server: Server;
   readonly #seen = new Map<string, string[]>();
+  readonly #held: ServerResponse[] = [];
 
   private constructor() {
     this.#server = createServer((request, response) => this.#answer(request, response));
@@ -82,6 +83,16 @@ export class MisbehavingUpstream {
     return this.#seen.get(path) ?? [];
   }
 
+  /** How many requests wait in `held`. */
+  get held(): number {
+    return this.#held.length;
+  }
+
+  /** Answers those. */
+  release(): void {
+    for (const response of this.#held.splice(0)) response.end('held');
+  }
+
   /** Closes kept connections, as a server with a short keep-alive time does. */
   closeIdle(): void {
     this.#server.closeIdleConnections();
@@ -94,7 +105,7 @@ export class MisbehavingUpstream {
     const turn = seen.push('') - 1;
     const steps = path.slice(path.indexOf('/do/') + 4).split('/');
     const [name, argument] = (steps[Math.min(turn, steps.length - 1)] as string).split(/:(.*)/s) as [string, string];
-    const deed = DEEDS[name];
+    const deed = name === 'held' ? () => this.#held.push(response) : DEEDS[name];
     if (deed === undefined) throw new Error(`the path asks for "${name}"`);
     // What cuts the request short need not have read it.
     if (name === 'reset' || name === 'close') return deed(request, response, argument);

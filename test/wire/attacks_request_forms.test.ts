@@ -86,7 +86,7 @@ const CHAIN: readonly Json[] = [
   }),
   filter('envoy.filters.http.ratelimit', `${HTTP}ratelimit.v3.RateLimit`, {
     domain: 'd',
-    timeout: '0.2s',
+    timeout: '10s',
     rate_limit_service: { transport_api_version: 'V3', grpc_service: { envoy_grpc: { cluster_name: 'closed' } } },
   }),
   filter('envoy.filters.http.header_mutation', `${HTTP}header_mutation.v3.HeaderMutation`, {
@@ -102,7 +102,7 @@ const CHAIN: readonly Json[] = [
 
 /** Asked over HTTP, where a CONNECT would open a tunnel to the authorizer instead of asking it. */
 const ASKS_HTTP: Json = filter('envoy.filters.http.ext_authz', `${HTTP}ext_authz.v3.ExtAuthz`, {
-  http_service: { server_uri: { uri: 'http://authz', cluster: 'up', timeout: '0.2s' }, path_prefix: '/check' },
+  http_service: { server_uri: { uri: 'http://authz', cluster: 'up', timeout: '10s' }, path_prefix: '/check' },
 });
 
 const LIMITS: Json = {
