@@ -7,6 +7,7 @@ import type { ActiveWork, ConnectionOwner } from '../net/network_filter.ts';
 import type { StreamEncoder } from './codec.ts';
 import type { ConnectionManagerRuntime, ConnectionManagerStatistics } from './connection_manager_runtime.ts';
 import type { InternalRequest, InternalResponse } from './filter.ts';
+import { roundPause } from '../net/round_pause.ts';
 import { OpenStreams } from './open_streams.ts';
 import { ProtocolChoice } from './protocol_choice.ts';
 import { HttpStream } from './stream.ts';
@@ -154,6 +155,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
     const stream = new HttpStream(this, this.runtime(), encoder);
     stream.info.protocol = protocol;
     this.#streams.add(stream);
+    roundPause.streamOpened();
     return stream;
   }
 
@@ -221,6 +223,7 @@ export class HttpConnection implements ConnectionOwner, StreamHost {
 
   streamEnded(stream: HttpStream): void {
     this.#streams.delete(stream);
+    roundPause.streamClosed();
     if (this.#streams.size > 0 || this.#closing) return;
     this.#armIdle();
     this.#side.idle?.();

@@ -1,4 +1,5 @@
 /** What the connection manager does to a response's head after the last filter. Source: Envoy mutateResponseHeaders. */
+import { roundPause } from '../net/round_pause.ts';
 import type { ConnectionManagerConfig } from './connection_manager_config.ts';
 import type { ResponseHeaders } from './headers.ts';
 
@@ -41,6 +42,7 @@ export function prepareResponse(
   nowEpochMs: number,
   requestId: string | undefined,
 ): void {
+  roundPause.streamAnswered();
   const { fields } = headers;
   let hasDate = false;
   let hasServer = false;

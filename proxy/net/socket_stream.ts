@@ -6,6 +6,7 @@ import { Socket } from 'node:net';
 import { failures, type Failure } from '../failures.ts';
 import type { FlushingByteStream } from './byte_stream.ts';
 import type { ConnectionInfo } from './connection_info.ts';
+import { roundPause } from './round_pause.ts';
 import { resetSocket } from './socket_options.ts';
 
 const READ_BYTES = 65_536;
@@ -127,12 +128,14 @@ function flushDirty(): void {
  */
 let late: SocketStream[] = [];
 let lateScheduled = false;
+let lateSinceMs = 0;
 
 function flushLate(): void {
   lateScheduled = false;
   const streams = late;
   late = [];
   for (const stream of streams) stream.flushNow();
+  roundPause.roundOver(lateSinceMs);
 }
 
 /** What `onread` of node:net wants; made before the socket exists, bound to the stream afterwards. */
@@ -299,6 +302,7 @@ export class SocketStream implements FlushingByteStream {
     late.push(this);
     if (lateScheduled) return;
     lateScheduled = true;
+    lateSinceMs = eventNowMs();
     setImmediate(flushLate);
   }
 
