@@ -6,11 +6,11 @@ export type Libc = Record<
   (...args: unknown[]) => number
 >;
 
-export const AF_INET = 2;
+const AF_INET = 2;
 export const AF_INET6 = 10;
-export const SOCK_STREAM = 1;
-export const SOCK_NONBLOCK = 0x800;
-export const SOCK_CLOEXEC = 0x80000;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0x800;
+const SOCK_CLOEXEC = 0x80000;
 export const SOL_IP = 0;
 export const SOL_SOCKET = 1;
 export const SOL_TCP = 6;
@@ -41,6 +41,24 @@ export function setIntOption(fd: number, level: number, option: number, value: n
   const bytes = Buffer.alloc(4);
   bytes.writeInt32LE(value);
   return libc().setsockopt(fd, level, option, bytes, 4) === 0;
+}
+
+/** A descriptor of a TCP socket that blocks nobody and that no child inherits; < 0: there are none left. */
+export function streamSocket(isV6: boolean): number {
+  return libc().socket(isV6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/** `ip` is a literal. @returns whether the kernel took it. */
+export function bindAddress(fd: number, ip: string, port: number): boolean {
+  const address = socketAddressBytes(ip, port);
+  return libc().bind(fd, address, address.length) === 0;
+}
+
+const IP_BIND_ADDRESS_NO_PORT = 24;
+
+/** The port is chosen at connect, when the destination is known. Of both families: level SOL_IP. */
+export function choosePortAtConnect(fd: number): void {
+  setIntOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
 }
 
 const IP_TRANSPARENT = 19;

@@ -5,18 +5,14 @@
 import { createServer } from 'node:net';
 import { socketAddress } from './connection_info.ts';
 import {
-  AF_INET,
-  AF_INET6,
+  bindAddress,
   hasLibc,
   libc,
   makeTransparent,
   setIntOption,
-  SOCK_CLOEXEC,
-  SOCK_NONBLOCK,
-  SOCK_STREAM,
-  socketAddressBytes,
   SOL_IPV6,
   SOL_SOCKET,
+  streamSocket,
 } from './libc.ts';
 
 /** An address that cannot be listened on. The command line names the flag that changes it. */
@@ -129,7 +125,7 @@ function openDescriptor(
   { backlog = DEFAULT_BACKLOG, ipv4Compat = false, transparent = false }: ListeningOptions,
 ): number {
   const v6 = ip.includes(':');
-  const descriptor = libc().socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const descriptor = streamSocket(v6);
   const one = Buffer.from([1, 0, 0, 0]);
   libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, one, 4);
   libc().setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, one, 4);
@@ -139,8 +135,7 @@ function openDescriptor(
     const error = new Error('a transparent listener wants the capability NET_ADMIN');
     throw new BindError(ip, port, Object.assign(error, { code: 'EPERM' }));
   }
-  const address = socketAddressBytes(ip, port);
-  if (libc().bind(descriptor, address, address.length) !== 0 || libc().listen(descriptor, backlog) !== 0) {
+  if (!bindAddress(descriptor, ip, port) || libc().listen(descriptor, backlog) !== 0) {
     libc().close(descriptor);
     // The probe had it a moment ago: somebody was faster.
     throw new BindError(ip, port, Object.assign(new Error('bind failed'), { code: 'EADDRINUSE' }));

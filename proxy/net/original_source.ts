@@ -1,18 +1,14 @@
 /** Connections to hosts from an address that is a client's, not the machine's. Linux, with the capability NET_ADMIN. */
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import {
-  AF_INET,
-  AF_INET6,
+  bindAddress,
+  choosePortAtConnect,
   hasLibc,
   libc,
   makeTransparent,
   setIntOption,
-  SOCK_CLOEXEC,
-  SOCK_NONBLOCK,
-  SOCK_STREAM,
-  socketAddressBytes,
-  SOL_IP,
   SOL_SOCKET,
+  streamSocket,
 } from './libc.ts';
 
 /** Filter state of a connection whose connections to hosts are to come from its client's address: an OriginalSource. */
@@ -25,7 +21,6 @@ export interface OriginalSource {
 }
 
 const SO_MARK = 36;
-const IP_BIND_ADDRESS_NO_PORT = 24;
 
 /** undefined: nothing of the kind was asked for. */
 export function originalSource(state: ReadonlyMap<string, unknown> | undefined): OriginalSource | undefined {
@@ -35,17 +30,13 @@ export function originalSource(state: ReadonlyMap<string, unknown> | undefined):
 /** An unconnected socket that comes from there. A string says why there can be none. */
 export function socketFrom({ ip, mark }: OriginalSource, options: SocketConstructorOpts): Socket | string {
   if (!hasLibc) return 'the source of a connection can be chosen on Linux only';
-  const c = libc();
   const isV6 = ip.includes(':');
-  const fd = c.socket(isV6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const fd = streamSocket(isV6);
   if (fd < 0) return 'no socket could be made';
-  setIntOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-  const address = socketAddressBytes(ip, 0);
+  choosePortAtConnect(fd);
   const made =
-    makeTransparent(fd, isV6) &&
-    (mark === 0 || setIntOption(fd, SOL_SOCKET, SO_MARK, mark)) &&
-    c.bind(fd, address, address.length) === 0;
+    makeTransparent(fd, isV6) && (mark === 0 || setIntOption(fd, SOL_SOCKET, SO_MARK, mark)) && bindAddress(fd, ip, 0);
   if (made) return new Socket({ ...options, fd });
-  c.close(fd);
+  libc().close(fd);
   return `the address of the client, ${ip}, cannot be taken: the capability NET_ADMIN is missing`;
 }

@@ -1,18 +1,14 @@
 /** What connections to hosts ask of the kernel: where they come from, and whether silence is probed. */
 import { Socket, type SocketConstructorOpts } from 'node:net';
 import {
-  AF_INET,
-  AF_INET6,
+  bindAddress,
+  choosePortAtConnect,
   hasLibc,
   libc,
   setIntOption,
-  SOCK_CLOEXEC,
-  SOCK_NONBLOCK,
-  SOCK_STREAM,
-  socketAddressBytes,
-  SOL_IP,
   SOL_SOCKET,
   SOL_TCP,
+  streamSocket,
 } from './libc.ts';
 
 export interface SocketOptions {
@@ -45,7 +41,6 @@ const SO_LINGER = 13;
 const TCP_KEEPIDLE = 4;
 const TCP_KEEPINTVL = 5;
 const TCP_KEEPCNT = 6;
-const IP_BIND_ADDRESS_NO_PORT = 24;
 
 /** The source for a destination, of its family. */
 export function sourceFor(ip: string, { sourceIps }: SocketOptions): string | undefined {
@@ -59,14 +54,11 @@ export function sourceFor(ip: string, { sourceIps }: SocketOptions): string | un
  */
 export function boundSocket(sourceIp: string, options: SocketConstructorOpts): Socket | undefined {
   if (!hasLibc) return undefined;
-  const c = libc();
-  const fd = c.socket(sourceIp.includes(':') ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const fd = streamSocket(sourceIp.includes(':'));
   if (fd < 0) return undefined;
-  // Of both families: level SOL_IP.
-  setIntOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-  const address = socketAddressBytes(sourceIp, 0);
-  if (c.bind(fd, address, address.length) !== 0) {
-    c.close(fd);
+  choosePortAtConnect(fd);
+  if (!bindAddress(fd, sourceIp, 0)) {
+    libc().close(fd);
     return undefined;
   }
   return new Socket({ ...options, fd });
