@@ -6,7 +6,14 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { socketAddress } from '../../proxy/net/connection_info.ts';
 import type { ConnectionFacts, ListenerFilterFactory } from '../../proxy/net/listener_filter.ts';
-import { parsePassThrough, PROXY_TLVS, type Tlv, type TlvTypes } from '../../proxy/net/proxy_header.ts';
+import {
+  FAMILIES,
+  parsePassThrough,
+  PROXY_TLVS,
+  type Tlv,
+  type TlvTypes,
+  V2_SIGNATURE,
+} from '../../proxy/net/proxy_header.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 
 interface Config {
@@ -31,13 +38,9 @@ type Verdict = 'more' | 'reject' | 'absent' | { readonly consumed: number; reado
 const V1_START = Buffer.from('PROXY ', 'latin1');
 /** The longest line there can be, its end included. */
 const V1_MAX_BYTES = 107;
-const V2_START = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
 const V2_HEADER = 16;
 /** Addresses and TLVs. A load balancer's own take some hundred bytes; the format would let a peer send 64 KiB. */
 const V2_MAX_BYTES = 8192;
-const TCP4 = 0x11;
-const TCP6 = 0x21;
-const UNSPECIFIED = 0x00;
 
 export default {
   typeUrls: ['type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol'],
@@ -97,7 +100,7 @@ export default {
 function versionOf(bytes: Buffer): 1 | 2 | 'more' | 'absent' {
   for (const [version, start] of [
     [1, V1_START],
-    [2, V2_START],
+    [2, V2_SIGNATURE],
   ] as const) {
     const there = Math.min(bytes.length, start.length);
     if (bytes.compare(start, 0, there, 0, there) === 0) return there === start.length ? version : 'more';
@@ -136,8 +139,8 @@ function readV2(bytes: Buffer, facts: ConnectionFacts): Verdict {
   const command = versionAndCommand & 0x0f;
   if (versionAndCommand >> 4 !== 2 || command > 1 || length > V2_MAX_BYTES) return 'reject';
   const consumed = V2_HEADER + length;
-  const isLocal = command === 0 || family === UNSPECIFIED;
-  const addressBytes = isLocal ? 0 : family === TCP4 ? 12 : family === TCP6 ? 36 : -1;
+  const isLocal = command === 0 || family === FAMILIES.unspecified;
+  const addressBytes = isLocal ? 0 : family === FAMILIES.tcp4 ? 12 : family === FAMILIES.tcp6 ? 36 : -1;
   if (addressBytes < 0 || length < addressBytes) return 'reject';
   if (bytes.length < consumed) return 'more';
   // LOCAL: the balancer speaks for itself, and what follows is to be skipped.

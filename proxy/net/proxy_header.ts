@@ -47,12 +47,12 @@ export function parsePassThrough(fields: Fields | undefined): TlvTypes {
   );
 }
 
-const V2_SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
+/** A version 2 header begins with it. */
+export const V2_SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
+/** What a version 2 header's addresses are of. */
+export const FAMILIES = { unspecified: 0x00, tcp4: 0x11, tcp6: 0x21 } as const;
 const LOCAL = 0x20;
 const PROXY = 0x21;
-const UNSPECIFIED = 0x00;
-const TCP4 = 0x11;
-const TCP6 = 0x21;
 /** What the header's length field can say. */
 const MAX_BODY_BYTES = 65_535;
 
@@ -70,7 +70,7 @@ export function proxyHeader(
       proxied === undefined ? [own.localAddress, own.remoteAddress] : [proxied.remoteAddress, proxied.localAddress];
     return version1(from, to);
   }
-  if (proxied === undefined) return version2(LOCAL, UNSPECIFIED, [], []);
+  if (proxied === undefined) return version2(LOCAL, FAMILIES.unspecified, [], []);
   const found = (proxied.filterState?.get(PROXY_TLVS) ?? []) as readonly Tlv[];
   const replaced = new Set(added.map(({ type }) => type));
   const passed = found.filter(({ type }) => !replaced.has(type) && (passThrough === 'all' || passThrough.has(type)));
@@ -109,11 +109,11 @@ function version2(command: number, family: number, ends: readonly Buffer[], tlvs
 
 function addresses(from: SocketAddress, to: SocketAddress): [number, readonly Buffer[]] {
   const family = familyOf(from, to);
-  if (family === 0) return [UNSPECIFIED, []];
+  if (family === 0) return [FAMILIES.unspecified, []];
   const ports = Buffer.alloc(4);
   ports.writeUInt16BE(from.port, 0);
   ports.writeUInt16BE(to.port, 2);
-  return [family === 4 ? TCP4 : TCP6, [bytesOf(from.ip, family), bytesOf(to.ip, family), ports]];
+  return [family === 4 ? FAMILIES.tcp4 : FAMILIES.tcp6, [bytesOf(from.ip, family), bytesOf(to.ip, family), ports]];
 }
 
 /** 6 where one of them is IPv6; 0: a unix socket, which no header can name. */
