@@ -21,16 +21,15 @@ import { takeRefusal } from './peer_judge.ts';
 import { describe, handshakeError, type VerificationFailure } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
 import type { DownstreamTlsConfig } from './tls_config.ts';
-import { TlsConnectionInfo } from './tls_info.ts';
+import { secured } from './secured.ts';
 import { sessionFacts } from './tls_session.ts';
 import { peekHello } from './peek_hello.ts';
 import { MaterialError, unusable } from './material_error.ts';
 import { stapleAction, stapleFault } from './ocsp_staple.ts';
-import { ownCertificate, prepareContext, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
+import { prepareContext, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
 
 const SSL_OP_NO_TICKET = 0x4000;
-const NONE: readonly Certificate[] = [];
 /** Node takes it for none. */
 const NO_STAPLE = null as unknown as Buffer;
 type AnswerOcsp = (error: Error | null, response: Buffer) => void;
@@ -245,19 +244,10 @@ export class DownstreamTls implements DownstreamTransportSocket {
       on.failed(failure.reason);
       return;
     }
-    info.alpn = socket.alpnProtocol === false ? undefined : (socket.alpnProtocol ?? undefined);
     const { servername } = socket as TLSSocket & { servername?: string | false | null };
     if (typeof servername === 'string') info.requestedServerName ??= servername;
-    info.handshakeEndMs = performance.now();
-    info.tls = new TlsConnectionInfo(
-      socket,
-      facts,
-      peer,
-      peer === undefined ? NONE : material.judge.chainAbove(peer, socket),
-      ownCertificate(socket, material),
-      material.judge.verifies,
-    );
-    statistics.done(info.tls, info.tls.resumed, peer !== undefined);
+    const tls = secured(info, socket, facts, peer, material);
+    statistics.done(tls, tls.resumed, peer !== undefined);
     on.ready(new SocketStream(socket, info, readIntoSharedBuffer(socket), raw), undefined, false);
   }
 

@@ -11,13 +11,11 @@ import { takeRefusal } from './peer_judge.ts';
 import { describe, handshakeError, verifyName, type VerificationFailure } from './peer_verification.ts';
 import type { SecretLookup } from './secrets.ts';
 import { MaterialError, unusable } from './material_error.ts';
-import { ownCertificate, prepareContext, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
+import { prepareContext, type TlsMaterial, TlsMaterialSource } from './tls_material.ts';
 import type { NameMatcher, UpstreamTlsConfig } from './tls_config.ts';
-import { TlsConnectionInfo } from './tls_info.ts';
+import { secured } from './secured.ts';
 import { sessionFacts, withoutPeer } from './tls_session.ts';
 import type { TlsStatistics } from './tls_statistics.ts';
-
-const NONE: readonly Certificate[] = [];
 
 /** What lies over a connected socket. */
 export interface UpstreamTransport {
@@ -225,17 +223,7 @@ class HostTransport implements UpstreamTransport {
         return;
       }
       done = true;
-      info.alpn = tls.alpnProtocol === false ? undefined : (tls.alpnProtocol ?? undefined);
-      info.handshakeEndMs = performance.now();
-      info.tls = new TlsConnectionInfo(
-        tls,
-        facts,
-        peer,
-        peer === undefined ? NONE : material.judge.chainAbove(peer, tls),
-        ownCertificate(tls, material),
-        material.judge.verifies,
-      );
-      this.#statistics.done(info.tls, resumed, peer !== undefined);
+      this.#statistics.done(secured(info, tls, facts, peer, material), resumed, peer !== undefined);
       if (this.#tls.config.maxSessionKeys > 0 && !(resumed && kept !== undefined && isFresh(kept))) {
         this.#keepSession(tls, material, peer);
       }
