@@ -67,6 +67,8 @@ test('a mirror gets what the upstream gets, and its answer goes nowhere', async 
     mirror.port,
   );
   assert.equal(await ask(), '200 real');
+  // One after the other: two at a time may come in any order.
+  await eventually('it was mirrored', () => mirror.seen.length === 1);
   assert.equal(await ask('POST', 'the body'), '200 real');
   await eventually('both were mirrored', () => mirror.seen.length === 2);
   assert.deepEqual(mirror.seen, upstream.seen);

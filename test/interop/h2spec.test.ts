@@ -18,7 +18,7 @@ const skip =
     : false;
 
 for (const over of ['plain TCP', 'TLS'] as const) {
-  test(`a listener for HTTP/2 passes all cases of h2spec over ${over}`, { skip, timeout: 60_000 }, async (t) => {
+  test(`a listener for HTTP/2 passes all cases of h2spec over ${over}`, { skip, timeout: 120_000 }, async (t) => {
     const answer = answering('x'.repeat(64));
     const upstream = await RawUpstream.start(t, (received, socket) => {
       if (isComplete(received)) answer(received, socket);
@@ -31,7 +31,7 @@ for (const over of ['plain TCP', 'TLS'] as const) {
       over === 'TLS' ? withTls(plain) : plain,
       staticCluster('upstream', [upstream.port]),
     ]);
-    const args = ['-h', '127.0.0.1', '-p', String(proxy.port()), '-o', '5', ...(over === 'TLS' ? ['-t', '-k'] : [])];
+    const args = ['-h', '127.0.0.1', '-p', String(proxy.port()), '-o', '20', ...(over === 'TLS' ? ['-t', '-k'] : [])];
     const { stdout } = await promisify(execFile)('h2spec', args).catch((error: { stdout: string }) => error);
     const summary = /(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed/.exec(stdout);
     assert.deepEqual(summary?.slice(1).map(Number), [CASES, CASES, 0, 0], stdout.slice(stdout.indexOf('Failures')));

@@ -38,8 +38,8 @@ test('a cluster for HTTP/2 passes all cases of h2specd', { skip, timeout: 120_00
       },
     }),
   ]);
-  const client = `curl -s -o /dev/null -m 2 -x http://127.0.0.1:${proxy.port()}`;
-  const args = ['-h', '127.0.0.1', '-f', String(FIRST_PORT), '-e', client];
+  const client = `curl -s -o /dev/null -m 20 -x http://127.0.0.1:${proxy.port()}`;
+  const args = ['-h', '127.0.0.1', '-f', String(FIRST_PORT), '-o', '20', '-e', client];
   const { stdout } = await promisify(execFile)('h2specd', args).catch((error: { stdout: string }) => error);
   const summary = /(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed/.exec(stdout);
   assert.deepEqual(summary?.slice(1).map(Number), [CASES, CASES, 0, 0], stdout.slice(stdout.indexOf('Failures')));

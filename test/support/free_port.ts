@@ -5,9 +5,12 @@ import { createServer } from 'node:net';
 /** Nobody listens there, and no listener on port 0 can get it, as it can one that was free a moment ago. */
 export const REFUSED_PORT = 1;
 
-/** Below those that the system gives to connections and to listeners on port 0: a free one stays free until it is used. */
+/**
+ * Below those that the system gives to connections and to listeners on port 0, and those of h2specd: a free one stays
+ * free until it is used.
+ */
 const FIRST = 10_000;
-const COUNT = 20_000;
+const COUNT = 14_000;
 
 export function freePort(): Promise<number> {
   return freePorts(1);
