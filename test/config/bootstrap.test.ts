@@ -180,7 +180,7 @@ describe('protobuf', () => {
   const validate = (config: string): string => {
     const watch = `data:text/javascript,${encodeURIComponent(WATCH)}`;
     const args = ['--import', watch, join(root, 'cli/main.ts'), 'validate', '-c', config];
-    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 15_000 });
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 });
     assert.equal(status, 0, stderr);
     return stdout;
   };

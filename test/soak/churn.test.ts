@@ -4,6 +4,6 @@ import { churn } from './churn.ts';
 
 test(
   'clusters, hosts and threads that come and go leave every slot free and every gauge zero',
-  { timeout: 40_000 },
+  { timeout: 110_000 },
   (t) => churn(t, 4, (line) => t.diagnostic(line)),
 );

@@ -9,9 +9,16 @@ import type { Scope } from '../support/scope.ts';
 /** Between two deaths: a thread that lived a second is started again at once. */
 const LIFE_MS = 1500;
 
-/** @returns how long each thread was away, in milliseconds. */
-export async function kill(scope: Scope, deaths: number, report: (line: string) => void): Promise<number[]> {
+export interface Deaths {
+  /** How long each thread was away. */
+  readonly awayMs: readonly number[];
+  /** How long the whole proxy took to start on the same machine. */
+  readonly startMs: number;
+}
+
+export async function kill(scope: Scope, deaths: number, report: (line: string) => void): Promise<Deaths> {
   const upstream = await RawUpstream.start(scope, answering());
+  const begunMs = performance.now();
   const proxy = await startTestProxy(
     scope,
     [
@@ -20,6 +27,7 @@ export async function kill(scope: Scope, deaths: number, report: (line: string) 
     ],
     { concurrency: 1 },
   );
+  const startMs = performance.now() - begunMs;
   const ask = (): Promise<number> =>
     new Promise((resolve) => {
       request({ port: proxy.port(), host: '127.0.0.1', path: '/x', agent: false }, (response) => {
@@ -34,10 +42,10 @@ export async function kill(scope: Scope, deaths: number, report: (line: string) 
     assert.equal(await ask(), 200);
     await new Promise((resolve) => setTimeout(resolve, LIFE_MS));
     await proxy.running.threads.kill(0);
-    const startMs = performance.now();
+    const diedMs = performance.now();
     // It waits in the socket's queue until the next thread takes it: nothing is refused.
     assert.equal(await ask(), 200);
-    away.push(performance.now() - startMs);
+    away.push(performance.now() - diedMs);
     const now = proxy.value('http.test.downstream_rq_total');
     assert.ok(now >= counted, `a counter went back from ${counted} to ${now}`);
     counted = now;
@@ -47,5 +55,5 @@ export async function kill(scope: Scope, deaths: number, report: (line: string) 
     `away for ${away.map((ms) => ms.toFixed(0)).join(', ')} ms; median ${sorted[sorted.length >> 1]?.toFixed(0)} ms`,
   );
   assert.deepEqual(proxy.errors, []);
-  return away;
+  return { awayMs: away, startMs };
 }

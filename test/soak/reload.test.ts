@@ -4,6 +4,6 @@ import { nodeLoad, reload } from './reload.ts';
 
 test(
   'no request on a connection of its own is lost while the configuration changes five times a second',
-  { timeout: 40_000 },
+  { timeout: 110_000 },
   (t) => reload(t, 3, nodeLoad, (line) => t.diagnostic(line)),
 );

@@ -4,6 +4,6 @@ import { sameMinute } from './same_minute.ts';
 
 test(
   'reloads, new roots and certificates, a drained upstream and a killed thread at the same time: no request that may be asked again fails',
-  { timeout: 60_000 },
+  { timeout: 110_000 },
   (t) => sameMinute(t, 4, (line) => t.diagnostic(line)),
 );
