@@ -23,7 +23,8 @@ const { status, signal } = spawnSync(
     '--max-semi-space-size=2',
     '--import',
     new URL('./support/end_at_once.ts', import.meta.url).href,
-    '--test-timeout=120000',
+    // Of a file as of a test; bounds failure only, on a machine that does other things too.
+    '--test-timeout=300000',
     `--test-concurrency=${availableParallelism()}`,
     '--test-reporter=spec',
     ...files,
