@@ -113,6 +113,8 @@ test('a listener that is refused while it warms does not disturb what warms', as
   const pushed = await serving(t, [adsListener('l', 'r')]);
   const { ads, proxy } = pushed;
   const free = await freePort();
+  // Told that there are no such routes, it would serve without them.
+  ads.answersByItself = false;
   await ads.push({ listeners: [at(free, 'w', 'later')] });
   const [answer] = await ads.push({ listeners: [at(other.port, 'w', 'later')] });
   assert.match(answer?.error ?? '', /listener "w".*EADDRINUSE/);
