@@ -23,6 +23,14 @@ export interface AggregateLevel extends PriorityHealth {
   readonly priority: number;
 }
 
+/** What was found under a member's name, and which of its memberships the levels were made of. */
+export interface AggregatePart {
+  readonly name: string;
+  /** undefined: there was none. */
+  readonly member: ClusterRuntime | undefined;
+  readonly version: number | undefined;
+}
+
 export interface AggregateOptions extends PanicOptions {
   readonly members: readonly string[];
   readonly clusters: ClusterLookup;
@@ -34,8 +42,8 @@ export class AggregateHosts {
   readonly #owners = new WeakMap<Host, AggregateLevel>();
   #levels: readonly AggregateLevel[] = [];
   #loads: readonly PriorityLoad[] = [];
-  /** What the levels were made of: members and the versions of their memberships, alternating. */
-  #madeOf: unknown[] = [];
+  /** Members and those of members that are aggregates; undefined: nothing was made yet. */
+  #madeOf: readonly AggregatePart[] | undefined = undefined;
   #isLooking = false;
 
   constructor(options: AggregateOptions) {
@@ -69,12 +77,12 @@ export class AggregateHosts {
   }
 
   /** Those of members that are aggregates themselves are in it. A circle ends where it closes. */
-  addLevels(into: AggregateLevel[], madeOf: unknown[]): void {
+  addLevels(into: AggregateLevel[], madeOf: AggregatePart[]): void {
     if (this.#isLooking) return;
     this.#isLooking = true;
     for (const name of this.#options.members) {
       const member = this.#options.clusters.get(name) as ClusterRuntime | undefined;
-      madeOf.push(member, member?.membershipVersion);
+      madeOf.push({ name, member, version: member?.membershipVersion });
       member?.addLevels(into, madeOf);
     }
     this.#isLooking = false;
@@ -97,13 +105,24 @@ export class AggregateHosts {
   }
 
   #refresh(): void {
+    if (this.#isCurrent()) return;
     const levels: AggregateLevel[] = [];
-    const madeOf: unknown[] = [];
+    const madeOf: AggregatePart[] = [];
     this.addLevels(levels, madeOf);
-    const before = this.#madeOf;
-    if (madeOf.length === before.length && madeOf.every((part, index) => part === before[index])) return;
     this.#madeOf = madeOf;
     this.#levels = levels;
     this.#loads = sharePriorities(levels, this.#options);
+  }
+
+  /** Asked with each request, so it allocates nothing: the same clusters have the same members of their own. */
+  #isCurrent(): boolean {
+    const madeOf = this.#madeOf;
+    if (madeOf === undefined) return false;
+    const { clusters } = this.#options;
+    for (let i = 0; i < madeOf.length; i++) {
+      const { name, member, version } = madeOf[i] as AggregatePart;
+      if (clusters.get(name) !== member || member?.membershipVersion !== version) return false;
+    }
+    return true;
   }
 }

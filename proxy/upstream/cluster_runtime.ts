@@ -6,7 +6,7 @@ import { type ProxiedConnection, type ProxyHeaderConfig, proxiedKey, proxyHeader
 import { originalSource } from '../net/original_source.ts';
 import type { UpstreamTls, UpstreamTransport } from '../net/tls/upstream_tls.ts';
 import type { ThreadServices } from '../thread_services.ts';
-import { AggregateHosts, type AggregateLevel } from './aggregate_hosts.ts';
+import { AggregateHosts, type AggregateLevel, type AggregatePart } from './aggregate_hosts.ts';
 import type { Breaker, Priority } from './circuit_breakers.ts';
 import type { Cluster, ClusterRequest, TransportWish } from './cluster.ts';
 import type { ClusterConfig, Discovery } from './cluster_config.ts';
@@ -181,7 +181,7 @@ export class ClusterRuntime implements Cluster {
   }
 
   /** Those of its priorities that have hosts. */
-  addLevels(into: AggregateLevel[], madeOf: unknown[]): void {
+  addLevels(into: AggregateLevel[], madeOf: AggregatePart[]): void {
     if (this.#aggregate !== undefined) return this.#aggregate.addLevels(into, madeOf);
     this.#hosts.priorities.forEach(({ total, healthy, degraded, overprovisioningPercent }, priority) => {
       if (total > 0) into.push({ total, healthy, degraded, overprovisioningPercent, priority, member: this });
