@@ -1,7 +1,7 @@
 /** /certs: every certificate that the configuration names, and when the first one ends. envoy.admin.v3.Certificates. */
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import type { Json, Resource } from '../../config/resources.ts';
+import type { Json } from '../../config/resources.ts';
 import type { HeldResource } from '../held_resource.ts';
 import { Slices } from '../telemetry/slices.ts';
 import { joined, writeJson } from './json_writer.ts';
@@ -27,7 +27,7 @@ export const certs: AdminEndpoint = {
 };
 
 /** envoy.admin.v3.Certificates, bundle by bundle. */
-async function* written(resources: Iterable<Resource>): AsyncGenerator<string> {
+async function* written(resources: Iterable<HeldResource>): AsyncGenerator<string> {
   const slices = new Slices();
   let separator = '{\n "certificates": [\n';
   for await (const { chain, authority } of bundles(resources)) {
@@ -41,7 +41,7 @@ async function* written(resources: Iterable<Resource>): AsyncGenerator<string> {
 }
 
 /** Whole days until the first certificate ends; undefined: there is none. */
-export async function daysUntilFirstExpiry(resources: Iterable<Resource>): Promise<number | undefined> {
+export async function daysUntilFirstExpiry(resources: Iterable<HeldResource>): Promise<number | undefined> {
   let first: number | undefined;
   for await (const { chain, authority } of bundles(resources)) {
     for (const source of [chain, authority]) {
@@ -60,7 +60,7 @@ interface Bundle {
 }
 
 /** Certificates stand in secrets and in TLS contexts, wherever these stand. */
-async function* bundles(resources: Iterable<Resource>): AsyncGenerator<Bundle> {
+async function* bundles(resources: Iterable<HeldResource>): AsyncGenerator<Bundle> {
   const slices = new Slices();
   for (const resource of resources) {
     if (resource.type === 'endpoint' || resource.type === 'route' || !mayHold(resource)) continue;
@@ -72,8 +72,8 @@ async function* bundles(resources: Iterable<Resource>): AsyncGenerator<Bundle> {
 }
 
 /** Whether one of the names is there at all: finding that out costs a hundredth of decoding. */
-function mayHold(resource: Resource): boolean {
-  const bytes = (resource as Partial<HeldResource>).packed?.bytes;
+function mayHold(resource: HeldResource): boolean {
+  const bytes = resource.packed?.bytes;
   return bytes === undefined || bytes.includes('"certificate_chain"') || bytes.includes('"trusted_ca"');
 }
 
