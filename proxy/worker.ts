@@ -178,7 +178,6 @@ const maker: FilterMaker = {
     if (factory === undefined) throw new Error(`no listener filter answers to ${typeUrl}`);
     return factory.create(config, deps);
   },
-  // TLS is not executed yet: its chains are refused, never served in the clear.
   transport({ tls }, { secrets, ticketSecret, log }, { listener, chain, statPrefix }) {
     const limited = limitedLog(log, 'tls');
     const where = `Listener "${listener.name}"${chain === '' ? '' : `, chain "${chain}"`} (${listener.origin})`;

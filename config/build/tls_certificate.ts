@@ -73,7 +73,7 @@ function pairOf(
 }
 
 /** @throws {ConfigError} where a key does not fit its certificate, or neither can be read. Says nothing of the key itself. */
-function checkKeyPair(chainPem: string, keyPem: string, password: string | undefined, path = ''): void {
+function checkKeyPair(chainPem: string, keyPem: string, password: string | undefined, path: string): void {
   let certificate: X509Certificate;
   try {
     certificate = new X509Certificate(chainPem);

@@ -60,6 +60,21 @@ function resources() {
         ],
       },
     }),
+    httpListener({
+      name: 'narrow',
+      filters: [
+        {
+          name: NAME,
+          typed_config: { '@type': `${TYPE}StatefulSession`, ...cookie({ path: '/session' }), stat_prefix: 'narrow' },
+        },
+      ],
+      routes: {
+        name: 'n',
+        virtual_hosts: [
+          { name: 'v', domains: ['*'], routes: [route('/off', { disabled: true }), route('/', undefined)] },
+        ],
+      },
+    }),
     staticCluster(
       'up',
       hosts.map(({ port }) => port),
@@ -84,6 +99,8 @@ before(async () => {
 
 interface Side {
   readonly port: number;
+  /** Of the listener whose sessions are for paths below /session only. */
+  readonly narrowPort: number;
   /** A counter's value, once it has come to the admin interface. */
   count(name: string): Promise<number>;
 }
@@ -95,7 +112,7 @@ describe('Pillion', () =>
       await proxy.counted();
       return proxy.value(name);
     };
-    return { port: proxy.port(), count };
+    return { port: proxy.port(), narrowPort: proxy.port('narrow'), count };
   }));
 
 describe('Envoy', () =>
@@ -105,7 +122,7 @@ describe('Envoy', () =>
       const answer = await fetch(`http://127.0.0.1:${envoy.adminPort}/stats?filter=^${name}$`);
       return Number((await answer.text()).split(': ')[1]);
     };
-    return { port: envoy.port('test'), count };
+    return { port: envoy.port('test'), narrowPort: envoy.port('narrow'), count };
   }));
 
 function cases(skip: string | false, start: () => Promise<Side>): void {
@@ -189,6 +206,20 @@ function cases(skip: string | false, start: () => Promise<Side>): void {
     const names = ['routed', 'failed_open', 'failed_closed', 'no_session'];
     const counts = await Promise.all(names.map((name) => side.count(`http.test.stateful_session.own.${name}`)));
     assert.deepEqual(counts, [18, 4, 0, 0]);
+  });
+
+  it('counts requests of paths without sessions', { skip }, async () => {
+    for (const [path, begins] of [
+      ['/session/a', true],
+      ['/other', false],
+      ['/sessions', false],
+      ['/off', false],
+    ] as const) {
+      const response = await fetch(`http://127.0.0.1:${side.narrowPort}${path}`);
+      await response.arrayBuffer();
+      assert.equal(response.headers.get('set-cookie') !== null, begins, path);
+    }
+    assert.equal(await side.count('http.test.stateful_session.narrow.no_session'), 2);
   });
 
   it('stays with a host that is going where the cluster says so, and leaves it otherwise', { skip }, async () => {
