@@ -1,10 +1,9 @@
 /** A request of the control thread, made by a data thread: HTTP, or one gRPC message each way. */
 import type { ClusterCall } from '../cluster_caller.ts';
 import type { ThreadServices } from '../thread_services.ts';
+import { GRPC_PREFIX_BYTES, grpcFrame } from './grpc_message.ts';
 import { RequestHeaders } from './headers.ts';
 import { callCluster } from './internal_call.ts';
-
-const FRAME_BYTES = 5;
 
 /** @returns the body; of gRPC the message. Rejects when the answer is no success. */
 export async function controlCall(
@@ -18,7 +17,7 @@ export async function controlCall(
   headers.authority = authority;
   headers.path = path;
   for (const [name, value] of fields) headers.append(name, value);
-  const payload = grpc ? frame(body) : Buffer.from(body);
+  const payload = grpc ? grpcFrame(body) : Buffer.from(body);
   if (grpc) {
     headers.set('content-type', 'application/grpc');
     headers.set('te', 'trailers');
@@ -40,14 +39,5 @@ export async function controlCall(
       `cluster "${cluster}" answered grpc-status ${code ?? 'nothing'}${message === '' ? '' : `: ${message}`}`,
     );
   }
-  return answer.body.subarray(Math.min(FRAME_BYTES, answer.body.length));
-}
-
-/** https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: a flag (not compressed), the length, the message. */
-function frame(message: Uint8Array): Buffer {
-  const out = Buffer.allocUnsafe(FRAME_BYTES + message.length);
-  out[0] = 0;
-  out.writeUInt32BE(message.length, 1);
-  out.set(message, FRAME_BYTES);
-  return out;
+  return answer.body.subarray(Math.min(GRPC_PREFIX_BYTES, answer.body.length));
 }

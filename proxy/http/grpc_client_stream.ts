@@ -8,7 +8,8 @@ import { failures, failureOfReset } from '../failures.ts';
 import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
 import type { Pool, PoolRequest } from '../upstream/pool.ts';
 import type { ResetReason, StreamEncoder } from './codec.ts';
-import { type Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
+import { grpcHead } from './grpc_message.ts';
+import { type Headers, type RequestHeaders, ResponseHeaders } from './headers.ts';
 
 export interface GrpcStreamEvents {
   onOpen(): void;
@@ -21,7 +22,7 @@ export interface GrpcStreamEvents {
 const NOTHING = Buffer.alloc(0);
 
 export class GrpcClientStream implements PoolRequest, ClusterRequest {
-  readonly requestHeaders = new RequestHeaders();
+  readonly requestHeaders: RequestHeaders;
   readonly hashHigh = 0;
   readonly hashLow = 0;
   readonly hasHash = false;
@@ -47,13 +48,9 @@ export class GrpcClientStream implements PoolRequest, ClusterRequest {
   ) {
     this.cluster = cluster;
     this.#events = events;
-    const { requestHeaders: head } = this;
-    head.method = 'POST';
-    head.authority = call.authority;
-    head.path = call.path;
-    head.append('content-type', 'application/grpc');
-    head.append('te', 'trailers');
+    const head = grpcHead(call.authority, call.path);
     for (const [name, value] of call.headers) head.append(name, value);
+    this.requestHeaders = head;
   }
 
   start(): void {

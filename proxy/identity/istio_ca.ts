@@ -2,8 +2,9 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ChannelCredentials } from '@grpc/grpc-js';
-import { encodeStruct, message } from '../telemetry/peer_metadata.ts';
+import { encodeStruct } from '../telemetry/peer_metadata.ts';
 import { readFields } from '../telemetry/protobuf_reader.ts';
+import { ProtobufWriter } from '../telemetry/protobuf_writer.ts';
 import { signingRequest } from './certificates.ts';
 import type { Identity } from './identity_secrets.ts';
 import { generateKey, type KeyKind, keyPem } from './keys.ts';
@@ -56,20 +57,11 @@ const line = (pem: string): string => (pem.endsWith('\n') ? pem : `${pem}\n`);
 
 /** IstioCertificateRequest { csr = 1; validity_duration = 3 (seconds); metadata = 4 }. */
 function encodeRequest(csr: string, { lifetimeMs, certSigner }: IstioCaOptions): Buffer {
-  return Buffer.concat([
-    message(1, Buffer.from(csr)),
-    Buffer.from([3 << 3]),
-    varint(Math.round(lifetimeMs / 1000)),
-    ...(certSigner === undefined ? [] : [message(4, encodeStruct({ CertSigner: certSigner }))]),
-  ]);
-}
-
-function varint(value: number): Buffer {
-  const bytes: number[] = [];
-  let rest = value;
-  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 0x80);
-  bytes.push(rest);
-  return Buffer.from(bytes);
+  const out = new ProtobufWriter();
+  out.string(1, csr);
+  out.integer(3, Math.round(lifetimeMs / 1000));
+  if (certSigner !== undefined) out.bytes(4, encodeStruct({ CertSigner: certSigner }));
+  return out.message;
 }
 
 async function call(options: IstioCaOptions, request: Buffer, signal: AbortSignal): Promise<Buffer> {

@@ -3,7 +3,8 @@
  * negotiated: magic, length, a google.protobuf.Any with a Struct. Source: istio/proxy metadata_exchange; istio.md §2.7.
  */
 import type { NodeIdentity } from '../proxy_options.ts';
-import { decodeStruct, encodeStruct, MAX_PEER_METADATA_BYTES, message, ownPeerMetadata } from './peer_metadata.ts';
+import { decodeStruct, encodeStruct, MAX_PEER_METADATA_BYTES, ownPeerMetadata } from './peer_metadata.ts';
+import { message } from './protobuf_writer.ts';
 import { readFields } from './protobuf_reader.ts';
 import { type Peer, peerOfMetadata } from './peer.ts';
 

@@ -5,6 +5,7 @@
 import type { NodeIdentity } from '../proxy_options.ts';
 import { type Peer, peerOfMetadata } from './peer.ts';
 import { readFields } from './protobuf_reader.ts';
+import { message } from './protobuf_writer.ts';
 
 /** Larger ones are not read: the peer stays unknown. */
 export const MAX_PEER_METADATA_BYTES = 16 * 1024;
@@ -70,22 +71,6 @@ function encodeValue(value: unknown): Buffer {
     return message(5, encodeStruct(value as Readonly<Record<string, unknown>>));
   }
   return Buffer.from([1 << 3, 0]);
-}
-
-/** A length-delimited field. */
-export function message(field: number, body: Buffer): Buffer {
-  return Buffer.concat([Buffer.from([(field << 3) | 2]), varint(body.length), body]);
-}
-
-function varint(value: number): Buffer {
-  const bytes: number[] = [];
-  for (let rest = value; ; rest = Math.floor(rest / 128)) {
-    if (rest < 128) {
-      bytes.push(rest);
-      return Buffer.from(bytes);
-    }
-    bytes.push((rest % 128) | 0x80);
-  }
 }
 
 /** Strings and structs only: nothing else is asked for. undefined: unreadable or too deep. */

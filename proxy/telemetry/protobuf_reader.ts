@@ -7,6 +7,25 @@ export interface ProtoField {
   readonly body: Buffer;
 }
 
+/** Picks the length-delimited fields of a number. */
+export function isMessage(number: number): (field: ProtoField) => boolean {
+  return (field) => field.number === number && field.wire === 2;
+}
+
+/**
+ * Of a field of wire type 0, up to its ten bytes: what is negative is a number above 2^63, never 0. 0 where there is no field.
+ */
+export function integerOf(field: ProtoField | undefined): number {
+  if (field === undefined) return 0;
+  let value = 0;
+  let scale = 1;
+  for (const byte of field.body) {
+    value += (byte & 0x7f) * scale;
+    scale *= 128;
+  }
+  return value;
+}
+
 /** undefined: this is no message. A peer wrote it: nothing is trusted but the lengths that fit. */
 export function readFields(bytes: Buffer): ProtoField[] | undefined {
   const fields: ProtoField[] = [];

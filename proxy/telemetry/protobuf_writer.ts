@@ -101,6 +101,13 @@ export class ProtobufWriter {
   }
 }
 
+/** A length-delimited field of a message that is put together of few pieces. */
+export function message(field: number, body: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(varintBytes(field * 8) + varintBytes(body.length) + body.length);
+  bytes.set(body, writeVarint(bytes, writeVarint(bytes, 0, field * 8 + 2), body.length));
+  return bytes;
+}
+
 /** @returns the offset behind it. `value` is below 2^53. */
 export function writeVarint(bytes: Buffer, at: number, value: number): number {
   let rest = value;

@@ -1,5 +1,6 @@
 /** Asks one host of a cluster how it is, through the cluster's own transport, on the data thread that was told to. */
 import type { StreamEncoder } from '../http/codec.ts';
+import { grpcFrame, grpcHead } from '../http/grpc_message.ts';
 import { RequestHeaders, type Headers, type ResponseHeaders } from '../http/headers.ts';
 import type { ByteStream } from '../net/byte_stream.ts';
 import { TcpUpstream } from '../tcp/tcp_upstream.ts';
@@ -84,7 +85,7 @@ function probeHttp(
   const isGrpc = check.kind === 'grpc';
   const pool = cluster.pool(host, 'default', isGrpc ? 'HTTP/2' : 'HTTP/1.1');
   const request = new ProbeRequest(
-    isGrpc ? grpcHead(check, cluster.name) : httpHead(check, cluster.name),
+    isGrpc ? grpcProbeHead(check, cluster.name) : httpHead(check, cluster.name),
     isGrpc ? grpcBody(check.service) : undefined,
     (status, headers, body) => {
       if (check.kind === 'http') {
@@ -188,13 +189,8 @@ function httpHead(check: Extract<HealthCheck, { kind: 'http' }>, cluster: string
   return head;
 }
 
-function grpcHead(check: Extract<HealthCheck, { kind: 'grpc' }>, cluster: string): RequestHeaders {
-  const head = new RequestHeaders();
-  head.method = 'POST';
-  head.path = '/grpc.health.v1.Health/Check';
-  head.authority = check.authority === '' ? cluster : check.authority;
-  head.append('content-type', 'application/grpc');
-  head.append('te', 'trailers');
+function grpcProbeHead(check: Extract<HealthCheck, { kind: 'grpc' }>, cluster: string): RequestHeaders {
+  const head = grpcHead(check.authority === '' ? cluster : check.authority, '/grpc.health.v1.Health/Check');
   head.append('user-agent', 'Envoy/HC');
   return head;
 }
@@ -203,9 +199,7 @@ function grpcHead(check: Extract<HealthCheck, { kind: 'grpc' }>, cluster: string
 function grpcBody(service: string): Buffer {
   const name = Buffer.from(service).subarray(0, 127);
   const message = name.length === 0 ? name : Buffer.concat([Buffer.from([0x0a, name.length]), name]);
-  const frame = Buffer.alloc(5);
-  frame.writeUInt32BE(message.length, 1);
-  return Buffer.concat([frame, message]);
+  return grpcFrame(message);
 }
 
 /** grpc.health.v1.HealthCheckResponse{status = 1}: SERVING is 1. */

@@ -4,8 +4,8 @@ import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnary
 import { issueCertificate } from '../../proxy/identity/certificates.ts';
 import { derChildren, derOid, readDer } from '../../proxy/net/tls/der.ts';
 import { sequence } from '../../proxy/identity/der_writer.ts';
-import { message } from '../../proxy/telemetry/peer_metadata.ts';
 import { readFields } from '../../proxy/telemetry/protobuf_reader.ts';
+import { message } from '../../proxy/telemetry/protobuf_writer.ts';
 import { type KeyPair, MeshCa } from './mesh_ca.ts';
 import type { Scope } from './scope.ts';
 

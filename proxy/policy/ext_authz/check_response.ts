@@ -1,5 +1,5 @@
 /** envoy.service.auth.v3.CheckResponse from bytes. */
-import { type ProtoField, readFields } from '../../telemetry/protobuf_reader.ts';
+import { integerOf, isMessage, type ProtoField, readFields } from '../../telemetry/protobuf_reader.ts';
 import type { HeaderChange, Verdict } from './verdict.ts';
 
 const MAX_DEPTH = 16;
@@ -59,11 +59,7 @@ function howOf(option: readonly ProtoField[], absent: 'set' | 'append'): HeaderC
   const append = option.find(({ number, wire }) => number === 2 && wire === 2);
   if (append !== undefined) return integerIn(append.body, 1) === 0 ? 'set' : 'append';
   const action = option.find(({ number, wire }) => number === 3 && wire === 0);
-  return action === undefined ? absent : (HOW[varint(action.body)] ?? absent);
-}
-
-function isMessage(number: number): (field: ProtoField) => boolean {
-  return (field) => field.number === number && field.wire === 2;
+  return action === undefined ? absent : (HOW[integerOf(action)] ?? absent);
 }
 
 const NONE = Buffer.alloc(0);
@@ -82,18 +78,7 @@ function textsIn(fields: readonly ProtoField[], number: number): string[] {
 
 /** 0 where it is not there. */
 function integerIn(bytes: Buffer, number: number): number {
-  const field = readFields(bytes)?.findLast((item) => item.number === number && item.wire === 0);
-  return field === undefined ? 0 : varint(field.body);
-}
-
-function varint(bytes: Buffer): number {
-  let value = 0;
-  let scale = 1;
-  for (const byte of bytes) {
-    value += (byte & 0x7f) * scale;
-    scale *= 128;
-  }
-  return value;
+  return integerOf(readFields(bytes)?.findLast((item) => item.number === number && item.wire === 0));
 }
 
 /** google.protobuf.Struct. */
@@ -115,7 +100,7 @@ function plainValue(bytes: Buffer, depth: number): unknown {
     case 3:
       return kind.body.toString('utf8');
     case 4:
-      return varint(kind.body) !== 0;
+      return integerOf(kind) !== 0;
     case 5:
       return structOf(kind.body, depth);
     case 6:

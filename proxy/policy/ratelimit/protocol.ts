@@ -1,11 +1,9 @@
 /** envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit: the question and its answer, as bytes. */
-import { RequestHeaders } from '../../http/headers.ts';
+import { grpcFrame, grpcHead, grpcMessage } from '../../http/grpc_message.ts';
 import type { InternalRequest, InternalResponse } from '../../http/filter.ts';
 import type { Descriptor } from '../../router/rate_limit_actions.ts';
-import { message } from '../../telemetry/peer_metadata.ts';
-import { type ProtoField, readFields } from '../../telemetry/protobuf_reader.ts';
-
-const PREFIX_BYTES = 5;
+import { integerOf, isMessage, type ProtoField, readFields } from '../../telemetry/protobuf_reader.ts';
+import { message } from '../../telemetry/protobuf_writer.ts';
 
 export interface LimitAnswer {
   readonly overLimit: boolean;
@@ -24,12 +22,7 @@ export function rateLimitRequest(
   authority: string,
   timeoutMs: number,
 ): InternalRequest {
-  const headers = new RequestHeaders();
-  headers.method = 'POST';
-  headers.path = '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit';
-  headers.authority = authority;
-  headers.append('content-type', 'application/grpc');
-  headers.append('te', 'trailers');
+  const headers = grpcHead(authority, '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit');
   const request = Buffer.concat([
     message(1, Buffer.from(domain)),
     ...descriptors.map((descriptor) =>
@@ -43,19 +36,15 @@ export function rateLimitRequest(
       ),
     ),
   ]);
-  const body = Buffer.alloc(PREFIX_BYTES + request.length);
-  body.writeUInt32BE(request.length, 1);
-  request.copy(body, PREFIX_BYTES);
-  return { headers, body, timeoutMs };
+  return { headers, body: grpcFrame(request), timeoutMs };
 }
 
 /** undefined: that was no answer. */
 export function rateLimitAnswer({ headers, body, trailers }: InternalResponse): LimitAnswer | undefined {
   const status = trailers?.get('grpc-status') ?? headers.get('grpc-status');
   if (headers.status !== 200 || status !== '0') return undefined;
-  if (body.length < PREFIX_BYTES || body[0] !== 0 || body.readUInt32BE(1) !== body.length - PREFIX_BYTES)
-    return undefined;
-  const fields = readFields(body.subarray(PREFIX_BYTES));
+  const answer = grpcMessage(body);
+  const fields = answer === undefined ? undefined : readFields(answer);
   if (fields === undefined) return undefined;
   const code = integerIn(fields, 1);
   if (code !== 1 && code !== 2) return undefined;
@@ -82,15 +71,8 @@ export function rateLimitAnswer({ headers, body, trailers }: InternalResponse): 
 
 const EMPTY = Buffer.alloc(0);
 
-function isMessage(number: number): (field: ProtoField) => boolean {
-  return (field) => field.number === number && field.wire === 2;
-}
-
 function integerIn(fields: readonly ProtoField[], number: number): number {
-  const field = fields.findLast((one) => one.number === number && one.wire === 0);
-  let value = 0;
-  for (const [index, byte] of (field?.body ?? EMPTY).entries()) value += (byte & 0x7f) * 2 ** (7 * index);
-  return value;
+  return integerOf(fields.findLast((one) => one.number === number && one.wire === 0));
 }
 
 /** envoy.config.core.v3.HeaderValue: key 1, value 2. What could split a head is left out. */
