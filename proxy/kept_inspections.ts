@@ -36,5 +36,5 @@ export class KeptInspections {
 
 /** What names others, or is needed again when it is served. */
 function isKept({ type }: ResourceKey): boolean {
-  return type === 'cluster' || type === 'listener' || type === 'scope' || type === 'extension';
+  return type === 'cluster' || type === 'listener' || type === 'scope' || type === 'extension' || type === 'secret';
 }

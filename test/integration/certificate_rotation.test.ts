@@ -18,7 +18,7 @@ const ca = new MeshCa();
 const SERVER = 'spiffe://cluster.local/ns/shop/sa/web';
 const client = ca.issue('spiffe://cluster.local/ns/shop/sa/client');
 
-async function startWithFiles(t: Scope, concurrency: number) {
+async function startWithFiles(t: Scope, concurrency: number, named = false) {
   const folder = mkdtempSync(join(tmpdir(), 'pillion-rotation-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const at = (name: string): string => join(folder, name);
@@ -36,14 +36,13 @@ async function startWithFiles(t: Scope, concurrency: number) {
   const answer = [{ match: { prefix: '/' }, direct_response: { status: 200, body: { inline_string: 'hello' } } }];
   const plain = httpListener({ routes: routeConfig(answer) });
   const [chain] = plain.json['filter_chains'] as Json[];
+  const certificate = { certificate_chain: { filename: at('cert.pem') }, private_key: { filename: at('key.pem') } };
   const socket: Json = {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
       '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext',
       common_tls_context: {
-        tls_certificates: [
-          { certificate_chain: { filename: at('cert.pem') }, private_key: { filename: at('key.pem') } },
-        ],
+        ...(named ? { tls_certificate_sds_secret_configs: [{ name: 'own' }] } : { tls_certificates: [certificate] }),
         validation_context: { trusted_ca: { filename: at('ca.pem') } },
       },
       require_client_certificate: true,
@@ -56,7 +55,8 @@ async function startWithFiles(t: Scope, concurrency: number) {
   });
   const lines: string[] = [];
   const files = new FileSecrets({ log: (_level, message) => lines.push(message), debounceMs: 20 });
-  const proxy = await startTestProxy(t, [listener], { sources: [files], concurrency });
+  const secrets = named ? [resource('secret', { name: 'own', tls_certificate: certificate })] : [];
+  const proxy = await startTestProxy(t, [...secrets, listener], { sources: [files], concurrency });
   return { proxy, write, put, lines };
 }
 
@@ -88,17 +88,20 @@ async function nextCertificate(t: Scope, port: number, before: string): Promise<
   }
 }
 
-test('a new certificate holds for new connections, and open ones go on', { timeout: 60_000 }, async (t) => {
-  const { proxy, write } = await startWithFiles(t, 2);
-  const port = proxy.port();
-  const old = await Promise.all([1, 2, 3, 4].map(() => open(t, port)));
-  for (const socket of old) assert.equal(await ask(socket), 'HTTP/1.1 200');
-  write(ca.issue(SERVER, { serial: Buffer.from([0x41, 2]) }));
-  const fresh = await nextCertificate(t, port, serialOf(old[0] as TLSSocket));
-  assert.equal(serialOf(fresh), '4102');
-  assert.equal(await ask(fresh), 'HTTP/1.1 200');
-  for (const socket of old) assert.equal(await ask(socket), 'HTTP/1.1 200', 'a connection of before the change');
-});
+for (const named of [false, true])
+  test(`a new certificate holds for new connections, and open ones go on (${named ? 'in a secret' : 'in the listener'})`, {
+    timeout: 60_000,
+  }, async (t) => {
+    const { proxy, write } = await startWithFiles(t, 2, named);
+    const port = proxy.port();
+    const old = await Promise.all([1, 2, 3, 4].map(() => open(t, port)));
+    for (const socket of old) assert.equal(await ask(socket), 'HTTP/1.1 200');
+    write(ca.issue(SERVER, { serial: Buffer.from([0x41, 2]) }));
+    const fresh = await nextCertificate(t, port, serialOf(old[0] as TLSSocket));
+    assert.equal(serialOf(fresh), '4102');
+    assert.equal(await ask(fresh), 'HTTP/1.1 200');
+    for (const socket of old) assert.equal(await ask(socket), 'HTTP/1.1 200', 'a connection of before the change');
+  });
 
 test('a key that does not fit its certificate changes nothing', { timeout: 60_000 }, async (t) => {
   const { proxy, put, write } = await startWithFiles(t, 1);
