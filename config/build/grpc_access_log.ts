@@ -1,6 +1,7 @@
 /** envoy.extensions.access_loggers.grpc.v3: HttpGrpcAccessLogConfig, TcpGrpcAccessLogConfig → GrpcLogConfig. */
 import type { Fields } from '../../proxy/resource_fields.ts';
 import type { GrpcLogConfig, GrpcLogService } from '../../proxy/telemetry/grpc_logs/grpc_log_config.ts';
+import { buildGrpcTarget } from './grpc_service.ts';
 import { buildCustomTag } from './tracing.ts';
 
 const DEFAULT_FLUSH_MS = 1000;
@@ -23,10 +24,7 @@ export function buildGrpcLog(config: Fields, entries: GrpcLogConfig['entries']):
 }
 
 function buildService(common: Fields): GrpcLogService {
-  const service = common.requiredMessage('grpc_service');
-  const envoy = service.message('envoy_grpc');
-  if (envoy === undefined) return service.fail('envoy_grpc', 'envoy_grpc with a cluster_name is required');
-  const cluster = envoy.requiredString('cluster_name');
+  const target = buildGrpcTarget(common.requiredMessage('grpc_service'));
   const version = common.raw('transport_api_version');
   if (version !== undefined && version !== 'V3' && version !== 'AUTO') {
     common.fail('transport_api_version', `${String(version)} is gone: use V3`);
@@ -36,11 +34,7 @@ function buildService(common: Fields): GrpcLogService {
   const backoff = common.message('grpc_stream_retry_policy')?.message('retry_back_off');
   const backoffBaseMs = backoff?.durationMs('base_interval') ?? BACKOFF.baseMs;
   return {
-    cluster,
-    authority: envoy.string('authority') || cluster,
-    headers: service
-      .messages('initial_metadata')
-      .map((item) => [item.requiredString('key').toLowerCase(), item.string('value') ?? '']),
+    ...target,
     logName: common.requiredString('log_name'),
     flushMs,
     bufferBytes: common.integer('buffer_size_bytes') ?? DEFAULT_BUFFER_BYTES,

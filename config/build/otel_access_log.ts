@@ -2,6 +2,7 @@
 import { compileFormat } from '../../proxy/http/formatter.ts';
 import type { Fields } from '../../proxy/resource_fields.ts';
 import type { OtelLogConfig } from '../../proxy/telemetry/otel_logs/otel_log_config.ts';
+import { buildGrpcTarget, ENVOY_GRPC_REQUIRED } from './grpc_service.ts';
 
 const DEFAULT_TIMEOUT_MS = 5000;
 
@@ -9,11 +10,10 @@ const DEFAULT_TIMEOUT_MS = 5000;
 export function buildOtelLog(config: Fields, checked: (path: string, compile: () => unknown) => void): OtelLogConfig {
   const common = config.message('common_config');
   const service = config.message('grpc_service') ?? common?.message('grpc_service');
-  const envoy = service?.message('envoy_grpc');
-  if (service === undefined || envoy === undefined) {
-    return config.fail('common_config.grpc_service.envoy_grpc', 'envoy_grpc with a cluster_name is required');
+  if (service?.message('envoy_grpc') === undefined) {
+    return config.fail('common_config.grpc_service.envoy_grpc', ENVOY_GRPC_REQUIRED);
   }
-  const cluster = envoy.requiredString('cluster_name');
+  const target = buildGrpcTarget(service);
   const format = (value: Fields, field: string): string => {
     const text = value.string('string_value');
     if (text === undefined)
@@ -28,11 +28,7 @@ export function buildOtelLog(config: Fields, checked: (path: string, compile: ()
     ]);
   const body = config.message('body');
   return {
-    cluster,
-    authority: envoy.string('authority') || cluster,
-    headers: service
-      .messages('initial_metadata')
-      .map((item) => [item.requiredString('key').toLowerCase(), item.string('value') ?? '']),
+    ...target,
     timeoutMs: service.durationMs('timeout') ?? DEFAULT_TIMEOUT_MS,
     logName: common?.string('log_name') ?? config.string('log_name') ?? '',
     body: body === undefined ? undefined : format(body, 'string_value'),

@@ -3,6 +3,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { CustomTag, TracerConfig, TracingConfig } from '../../proxy/telemetry/tracing/tracing_config.ts';
 import { compileFormat } from '../../proxy/http/formatter.ts';
 import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
+import { buildGrpcTarget, buildHeader } from './grpc_service.ts';
 
 const TRACE = 'type.googleapis.com/envoy.config.trace.v3';
 const DEFAULT_TIMEOUT_MS = 1000;
@@ -51,31 +52,19 @@ function openTelemetry(config: Fields): TracerConfig {
       authority: host,
       path: pathname + search,
       url,
-      headers: http.messages('request_headers_to_add').map(header),
+      headers: http.messages('request_headers_to_add').map((option) => buildHeader(option.requiredMessage('header'))),
       timeoutMs: uri.durationMs('timeout') ?? DEFAULT_TIMEOUT_MS,
     };
   }
   const service = config.requiredMessage('grpc_service');
-  const envoy = service.message('envoy_grpc');
-  if (envoy === undefined) return service.fail('envoy_grpc', 'envoy_grpc with a cluster_name is required');
-  const cluster = envoy.requiredString('cluster_name');
   return {
     ...common,
+    ...buildGrpcTarget(service),
     protocol: 'otlp_grpc',
-    cluster,
-    authority: envoy.string('authority') || cluster,
     path: '',
     url: '',
-    headers: service
-      .messages('initial_metadata')
-      .map((item) => [item.requiredString('key').toLowerCase(), item.string('value') ?? '']),
     timeoutMs: service.durationMs('timeout') ?? DEFAULT_TIMEOUT_MS,
   };
-}
-
-function header(fields: Fields): readonly [string, string] {
-  const item = fields.requiredMessage('header');
-  return [item.requiredString('key').toLowerCase(), item.string('value') ?? ''];
 }
 
 function zipkin(config: Fields): TracerConfig {

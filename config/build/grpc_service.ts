@@ -1,0 +1,29 @@
+/** envoy.config.core.v3.GrpcService by cluster, of what reports to a service: whom to call, and with which fields. */
+import type { Fields } from '../../proxy/resource_fields.ts';
+
+export interface GrpcTarget {
+  readonly cluster: string;
+  /** Default: the cluster's name. */
+  readonly authority: string;
+  /** Names in lower case. */
+  readonly headers: readonly (readonly [name: string, value: string])[];
+}
+
+/** What is said where there is none. */
+export const ENVOY_GRPC_REQUIRED = 'envoy_grpc with a cluster_name is required';
+
+/** @throws {ConfigError} */
+export function buildGrpcTarget(service: Fields): GrpcTarget {
+  const envoy = service.message('envoy_grpc') ?? service.fail('envoy_grpc', ENVOY_GRPC_REQUIRED);
+  const cluster = envoy.requiredString('cluster_name');
+  return {
+    cluster,
+    authority: envoy.string('authority') || cluster,
+    headers: service.messages('initial_metadata').map(buildHeader),
+  };
+}
+
+/** envoy.config.core.v3.HeaderValue. @throws {ConfigError} */
+export function buildHeader(fields: Fields): readonly [name: string, value: string] {
+  return [fields.requiredString('key').toLowerCase(), fields.string('value') ?? ''];
+}
