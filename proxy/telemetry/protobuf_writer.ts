@@ -15,6 +15,11 @@ export class ProtobufWriter {
     return this.#bytes.subarray(0, this.#length);
   }
 
+  /** Bytes since the last `reset`. */
+  get length(): number {
+    return this.#length;
+  }
+
   reset(): void {
     this.#length = 0;
     if (this.#bytes.length > KEPT_BYTES) this.#bytes = Buffer.allocUnsafe(FIRST_BYTES);

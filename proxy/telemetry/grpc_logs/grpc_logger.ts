@@ -2,6 +2,7 @@
  * Entries on their way to one access log service, on the data thread that made them: bounded, never waited for. One stream
  * (envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs) is kept open, and opened again when it ends.
  */
+import { GRPC_PREFIX_BYTES } from '../../http/grpc_message.ts';
 import { GrpcClientStream } from '../../http/grpc_client_stream.ts';
 import type { NodeIdentity } from '../../proxy_options.ts';
 import type { ClusterLookup } from '../../upstream/cluster_lookup.ts';
@@ -15,9 +16,6 @@ const PATH = '/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs';
 export const MAX_WAITING_BYTES = 1024 * 1024;
 /** After the last entry, for the service to answer. */
 const END_MS = 1000;
-const FRAME_BYTES = 5;
-const ENTRY_TAG = (1 << 3) | 2;
-const FIRST_BYTES = 4096;
 
 export interface GrpcLoggerOptions {
   readonly clusters: ClusterLookup;
@@ -33,8 +31,7 @@ export class GrpcLogger {
   readonly #listTag: number;
   readonly #options: GrpcLoggerOptions;
   /** Entries with their tags and lengths. */
-  #waiting = Buffer.allocUnsafe(FIRST_BYTES);
-  #bytes = 0;
+  readonly #waiting = new ProtobufWriter();
   #count = 0;
   #stream: GrpcClientStream | undefined = undefined;
   #isOpen = false;
@@ -58,18 +55,13 @@ export class GrpcLogger {
   add(entry: Buffer): void {
     this.wasUsed = true;
     const size = 1 + varintBytes(entry.length) + entry.length;
-    if (this.#bytes + size > MAX_WAITING_BYTES) {
+    if (this.#waiting.length + size > MAX_WAITING_BYTES) {
       this.#options.dropped.inc();
       return;
     }
-    this.#room(size);
-    let at = this.#bytes;
-    this.#waiting[at++] = ENTRY_TAG;
-    at = writeVarint(this.#waiting, at, entry.length);
-    this.#waiting.set(entry, at);
-    this.#bytes += size;
+    this.#waiting.bytes(1, entry);
     this.#count++;
-    if (this.#bytes >= this.#service.bufferBytes) this.flush();
+    if (this.#waiting.length >= this.#service.bufferBytes) this.flush();
     else this.#flushTimer ??= setTimeout(() => this.flush(), this.#service.flushMs).unref();
   }
 
@@ -139,20 +131,19 @@ export class GrpcLogger {
   #write(stream: GrpcClientStream): void {
     if (this.#count === 0) return;
     const identifier = this.#isIdentified ? NOTHING : this.#identifier();
-    const listBytes = 1 + varintBytes(this.#bytes) + this.#bytes;
-    const size = identifier.length + listBytes;
-    const frame = Buffer.allocUnsafe(FRAME_BYTES + size);
+    const entries = this.#waiting.message;
+    const size = identifier.length + 1 + varintBytes(entries.length) + entries.length;
+    const frame = Buffer.allocUnsafe(GRPC_PREFIX_BYTES + size);
     frame[0] = 0;
     frame.writeUInt32BE(size, 1);
-    frame.set(identifier, FRAME_BYTES);
-    let at = FRAME_BYTES + identifier.length;
+    frame.set(identifier, GRPC_PREFIX_BYTES);
+    let at = GRPC_PREFIX_BYTES + identifier.length;
     frame[at++] = this.#listTag;
-    at = writeVarint(frame, at, this.#bytes);
-    this.#waiting.copy(frame, at, 0, this.#bytes);
+    at = writeVarint(frame, at, entries.length);
+    frame.set(entries, at);
     const count = this.#count;
     this.#count = 0;
-    this.#bytes = 0;
-    if (this.#waiting.length > MAX_WAITING_BYTES / 4) this.#waiting = Buffer.allocUnsafe(FIRST_BYTES);
+    this.#waiting.reset();
     this.#isIdentified = true;
     this.#isBlocked = !stream.write(frame);
     this.#options.written.add(count);
@@ -199,7 +190,7 @@ export class GrpcLogger {
   #over(): void {
     if (this.#count > 0) this.#options.dropped.add(this.#count);
     this.#count = 0;
-    this.#bytes = 0;
+    this.#waiting.reset();
     this.#stream?.abort();
     this.#forget();
     this.#ended?.resolve();
@@ -217,14 +208,6 @@ export class GrpcLogger {
     this.#isOpen = false;
     this.#isIdentified = false;
     this.#isBlocked = false;
-  }
-
-  #room(size: number): void {
-    const wanted = this.#bytes + size;
-    if (wanted <= this.#waiting.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(wanted, this.#waiting.length * 2));
-    this.#waiting.copy(larger, 0, 0, this.#bytes);
-    this.#waiting = larger;
   }
 }
 
