@@ -92,12 +92,18 @@ export async function ask(proxy: TestProxy, path: string, agent?: Agent): Promis
 }
 
 /** Answers by how many they were, until `over`. */
-export async function load(proxy: TestProxy, path: string, over: () => boolean): Promise<Map<string, number>> {
+export async function load(
+  proxy: TestProxy,
+  path: string,
+  over: () => boolean,
+  onAnswer: () => void = () => {},
+): Promise<Map<string, number>> {
   const agent = new Agent({ keepAlive: true, maxSockets: 2 });
   const answers = new Map<string, number>();
   while (!over()) {
     const answer = await ask(proxy, path, agent);
     answers.set(answer, (answers.get(answer) ?? 0) + 1);
+    onAnswer();
   }
   agent.destroy();
   return answers;

@@ -75,11 +75,26 @@ test('an address where nobody listens, and addresses that flap, cost no idempote
     }),
   ]);
   let over = false;
-  const loads = ['/strict', '/logical'].map((path) => load(proxy, path, () => over));
+  const answered = [0, 0];
+  const loads = ['/strict', '/logical'].map((path, index) =>
+    load(
+      proxy,
+      path,
+      () => over,
+      () => {
+        answered[index] = (answered[index] as number) + 1;
+      },
+    ),
+  );
   for (let flap = 0; flap < 30; flap++) {
     const asked = dns.asked.length;
     dns.addresses.set('strict.example', flap % 3 === 0 ? ['127.0.0.1', '127.0.0.2'] : [`127.0.0.${3 + (flap % 5)}`]);
     await eventually('it is asked again', () => dns.asked.length >= asked + 3);
+    // Each address is there for as long as it takes to use it.
+    const before = [...answered];
+    await eventually('requests went on', () =>
+      answered.every((count, index) => count >= (before[index] as number) + 2),
+    );
   }
   over = true;
   for (const answers of await Promise.all(loads)) {

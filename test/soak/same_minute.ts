@@ -221,9 +221,11 @@ export async function sameMinute(scope: Scope, seconds: number, log: (line: stri
     const method = number % 2 === 0 ? 'GET' : 'PUT';
     const path = number % 4 < 2 ? '/h1' : '/h2';
     while (!isOver) {
+      const askedMs = performance.now();
       let answer = await ask(method, path);
       asked++;
-      if (answer.startsWith('lost') && performance.now() - killedMs < AFTER_KILL_MS) {
+      // By when it was asked: how long the news of its loss takes is the machine's business.
+      if (answer.startsWith('lost') && askedMs - killedMs < AFTER_KILL_MS) {
         again++;
         answer = await ask(method, path);
       }
@@ -270,7 +272,7 @@ export async function sameMinute(scope: Scope, seconds: number, log: (line: stri
   assert.deepEqual([...failed], []);
   assert.ok(again <= rounds * CLIENTS, `${again} connections went with ${rounds} threads`);
   assert.ok(reloads > rounds, 'reloads came all the time');
-  assert.equal(proxy.value('server.worker_restarts'), rounds);
+  await eventually('each thread came back', () => proxy.value('server.worker_restarts') === rounds);
   assert.deepEqual(proxy.errors, []);
 }
 
