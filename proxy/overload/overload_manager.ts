@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { connectionsByDescriptors } from '../net/descriptor_limit.ts';
 import type { Logger } from '../telemetry/log.ts';
-import type { Gauge, Statistics } from '../telemetry/statistics.ts';
+import type { Counter, Gauge, Statistics } from '../telemetry/statistics.ts';
 import {
   fullName,
   isPoint,
@@ -34,7 +34,9 @@ export class OverloadManager {
   readonly #config: OverloadConfig;
   readonly #threads: OverloadedThreads;
   readonly #log: Logger;
-  readonly #pressure = new Map<string, Gauge>();
+  readonly #gauges = new Map<string, { readonly pressure: Gauge; readonly failedUpdates: Counter }>();
+  /** Last read, by monitor. */
+  readonly #pressures = new Map<string, number>();
   readonly #active = new Map<OverloadSignal, { readonly active: Gauge | undefined; readonly scale: Gauge }>();
   readonly #level = new Map<OverloadSignal, number>();
   readonly #timer: NodeJS.Timeout | undefined;
@@ -48,7 +50,12 @@ export class OverloadManager {
     setMaxHandshakes(threads.overload, config.maxHandshakes);
     setTimerMinimums(threads.overload, config.timerMinimums);
     setHeavyFrom(threads.overload, config.heavyFromPower);
-    for (const { name } of config.monitors) this.#pressure.set(name, statistics.gauge(`overload.${name}.pressure`));
+    for (const { name } of config.monitors) {
+      this.#gauges.set(name, {
+        pressure: statistics.gauge(`overload.${name}.pressure`),
+        failedUpdates: statistics.counter(`overload.${name}.failed_updates`),
+      });
+    }
     for (const signal of new Set(config.triggers.map((trigger) => trigger.signal))) {
       const prefix = `overload.${fullName(signal)}`;
       this.#active.set(signal, {
@@ -72,17 +79,20 @@ export class OverloadManager {
   }
 
   look(): void {
-    const pressures = new Map<string, number>();
     for (const monitor of this.#config.monitors) {
       const pressure = pressureOf(monitor, this.#threads.overload);
-      if (pressure === undefined) continue;
-      pressures.set(monitor.name, pressure);
-      this.#pressure.get(monitor.name)?.set(Math.round(pressure * 100));
+      const gauges = this.#gauges.get(monitor.name);
+      if (pressure === undefined) {
+        gauges?.failedUpdates.inc();
+        continue;
+      }
+      this.#pressures.set(monitor.name, pressure);
+      gauges?.pressure.set(Math.round(pressure * 100));
     }
     for (const signal of OVERLOAD_SIGNALS) {
       let level = 0;
       for (const trigger of this.#config.triggers) {
-        const pressure = pressures.get(trigger.monitor);
+        const pressure = this.#pressures.get(trigger.monitor);
         if (trigger.signal !== signal || pressure === undefined || pressure < trigger.from) continue;
         const share = trigger.to > trigger.from ? (pressure - trigger.from) / (trigger.to - trigger.from) : 1;
         level = Math.max(level, Math.min(1, share));
@@ -124,8 +134,9 @@ function pressureOf(monitor: ResourceMonitor, memory: OverloadMemory): number | 
   if (monitor.kind === 'handshakes') return pendingHandshakes(memory) / monitor.most;
   if (monitor.kind === 'memory') return process.memoryUsage.rss() / monitor.mostBytes;
   try {
-    const value = Number(readFileSync(monitor.path, 'utf8').trim());
-    return Number.isFinite(value) ? value : undefined;
+    const text = readFileSync(monitor.path, 'utf8').trim();
+    // An empty one is being written.
+    return text !== '' && Number.isFinite(Number(text)) ? Number(text) : undefined;
   } catch {
     return undefined;
   }
