@@ -39,6 +39,7 @@ export interface ProxyFlags {
   readonly logLevel: LogLevel | undefined;
   readonly componentLevels: ReadonlyMap<string, LogLevel>;
   readonly logPath: string | undefined;
+  readonly logFormat: string | undefined;
   readonly drain: DrainFlags;
   readonly accessLog: 'TEXT' | 'JSON' | 'off' | undefined;
   readonly adminAddressPath: string | undefined;
@@ -141,6 +142,7 @@ export function readProxyFlags(values: Values, paths: readonly string[], environ
     logLevel: logLevel(text('logLevel'), '--log-level'),
     componentLevels: componentLevels(text('componentLogLevel')),
     logPath: text('logPath'),
+    logFormat: text('logFormat'),
     drain: {
       drainTimeMs: seconds(text('drainTimeS'), '--drain-time-s'),
       parentShutdownTimeMs: seconds(text('parentShutdownTimeS'), '--parent-shutdown-time-s'),

@@ -8,7 +8,7 @@ import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { BindError } from '../proxy/net/listening_socket.ts';
 import type { ListenAddress, ProxyOptions, RunningProxy, UpdateReport } from '../proxy/proxy_options.ts';
 import { REDACTED } from '../proxy/telemetry/redaction.ts';
-import { parseApplicationLog } from '../proxy/telemetry/log_format.ts';
+import { parseApplicationLog, parseLogFormat } from '../proxy/telemetry/log_format.ts';
 import { LeveledLogger, type LogOutput, stderrOutput } from '../proxy/telemetry/logger.ts';
 import { showAddress } from './addresses.ts';
 import { durationMs } from './go_duration.ts';
@@ -39,6 +39,7 @@ export interface ServeOptions {
 export function openLog(flags: ProxyFlags, defaultLevel: 'info' | 'warning'): { log: LeveledLogger; reopen(): void } {
   const file = flags.logPath === undefined ? undefined : new LogFile(flags.logPath);
   const log = new LeveledLogger(flags.logLevel ?? defaultLevel, file ?? stderrOutput());
+  if (flags.logFormat !== undefined) log.format = parseLogFormat(flags.logFormat);
   for (const [component, level] of flags.componentLevels) log.components.set(component, level);
   if (flags.ignored.length > 0) {
     log.log('warning', 'cli', `Accepted, without effect here: ${flags.ignored.join(', ')}`);
@@ -49,7 +50,11 @@ export function openLog(flags: ProxyFlags, defaultLevel: 'info' | 'warning'): { 
 /** @throws {CommandError} {ConfigError} when it cannot start. @returns the exit code. */
 export async function serve(options: ServeOptions, reopenLog: () => void): Promise<number> {
   const { flags, configuration, log } = options;
-  log.format = parseApplicationLog(configuration.bootstrap?.json['application_log_config']);
+  const format = parseApplicationLog(configuration.bootstrap?.json['application_log_config']);
+  if (format !== undefined && flags.logFormat !== undefined) {
+    throw new ConfigError('application_log_config.log_format', 'cannot stand beside --log-format: give one of them');
+  }
+  log.format ??= format;
   const drain = await readDrainPolicy(flags.drain, configuration.inputs?.mesh?.['defaultConfig']);
   let requestEnd: (signal: NodeJS.Signals) => void = () => {};
   const proxyOptions: ProxyOptions = {

@@ -69,7 +69,7 @@ export function parseApplicationLog(json: unknown): LogFormat | undefined {
   const format = new Fields(json, 'application_log_config').message('log_format');
   const text = format?.string('text_format');
   if (text !== undefined) {
-    const line = compile(text, format as Fields, 'text_format');
+    const line = compile(text, refusedIn(format as Fields, 'text_format'));
     return (record) => escapeControls(line(record));
   }
   const object = format?.message('json_format');
@@ -78,8 +78,19 @@ export function parseApplicationLog(json: unknown): LogFormat | undefined {
   return (record) => JSON.stringify(value(record));
 }
 
+/** --log-format: as spdlog, a placeholder that it does not know stands in the line as it is. */
+export function parseLogFormat(text: string): LogFormat {
+  const line = compile(text, (placeholder) => literal(placeholder));
+  // A tab between columns is the format's own.
+  return (record) => line({ ...record, message: escapeControls(record.message) });
+}
+
+function refusedIn(format: Fields, field: string): (placeholder: string) => Part {
+  return (placeholder) => format.fail(field, `the placeholder "${placeholder}" is not supported`);
+}
+
 function compileValue(value: unknown, format: Fields): (record: LogRecord) => unknown {
-  if (typeof value === 'string') return compile(value, format, 'json_format');
+  if (typeof value === 'string') return compile(value, refusedIn(format, 'json_format'));
   if (Array.isArray(value)) {
     const items = value.map((item) => compileValue(item, format));
     return (record) => items.map((item) => item(record));
@@ -89,15 +100,14 @@ function compileValue(value: unknown, format: Fields): (record: LogRecord) => un
   return (record) => Object.fromEntries(entries.map(([key, item]) => [key, item(record)]));
 }
 
-function compile(text: string, format: Fields, field: string): Part {
+function compile(text: string, unknown: (placeholder: string) => Part): Part {
   const parts: Part[] = [];
   let from = 0;
   for (let at = text.indexOf('%'); at >= 0; at = text.indexOf('%', from)) {
     if (at > from) parts.push(literal(text.slice(from, at)));
     const flag = text.charAt(at + 1);
     const part = Object.hasOwn(PLACEHOLDERS, flag) ? PLACEHOLDERS[flag] : undefined;
-    if (part === undefined) return format.fail(field, `the placeholder "%${flag}" is not supported`);
-    parts.push(part);
+    parts.push(part ?? unknown(`%${flag}`));
     from = at + 2;
   }
   if (from < text.length) parts.push(literal(text.slice(from)));

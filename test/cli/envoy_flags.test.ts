@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import type { Json } from '../../config/resources.ts';
 import { envoyFlags } from '../../cli/envoy_flags.ts';
 import { withoutEnvoy } from '../support/envoy_process.ts';
 import { runPillion } from '../support/pillion_process.ts';
@@ -76,4 +77,30 @@ test('every flag of the table is one of Envoy’s', () => {
     envoyFlags.map(({ flags }) => flags.split(' ')[0] as string).filter((flag) => !known.has(flag)),
     [],
   );
+});
+
+test('--log-format shapes the log, and stands beside no application_log_config', async (t) => {
+  const bootstrap = (more: Json): string[] => ['--config-yaml', JSON.stringify({ static_resources: {}, ...more })];
+  const format = ['--log-format', 'L=%l %v'];
+  const both = await runPillion(t, [
+    'run',
+    ...format,
+    ...bootstrap({ application_log_config: { log_format: { text_format: '%v' } } }),
+  ]);
+  assert.equal(both.code, 3, both.stderr);
+  assert.match(both.stderr, /application_log_config\.log_format.*--log-format/);
+  const loopback = ['--admin', '--status', '--metrics', '--outbound'].flatMap((flag) => [flag, '127.0.0.1:0']);
+  const { code, stderr } = await runPillion(t, [
+    'run',
+    ...format,
+    ...loopback,
+    ...bootstrap({}),
+    '--base-id',
+    '1',
+    '--',
+    'true',
+  ]);
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /^L=warning Accepted, without effect here: --base-id$/m);
+  assert.match(stderr, /^L=info /m);
 });

@@ -1,7 +1,7 @@
 /** application_log_config: what Pillion's own lines look like, and which placeholders are refused. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseApplicationLog } from '../../../proxy/telemetry/log_format.ts';
+import { parseApplicationLog, parseLogFormat } from '../../../proxy/telemetry/log_format.ts';
 import { LeveledLogger } from '../../../proxy/telemetry/logger.ts';
 
 function lines(
@@ -45,4 +45,18 @@ test('a placeholder that means nothing is refused by name', () => {
     name: 'ConfigError',
     message: 'application_log_config.log_format.text_format: the placeholder "%q" is not supported',
   });
+});
+
+test('--log-format is spdlog’s: pilot-agent’s own, and placeholders that nobody knows stand as they are', () => {
+  const written: string[] = [];
+  const log = new LeveledLogger('info', { text: false, write: (line) => written.push(line) });
+  log.format = parseLogFormat('%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t');
+  log.log('warning', 'main', 'one\ttwo\nthree');
+  assert.match(
+    written[0] ?? '',
+    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\twarning\tenvoy main :\tone\ttwo\\x0athree\tthread=\d+\n$/,
+  );
+  log.format = parseLogFormat('%q %v 100%');
+  log.log('info', 'main', 'm');
+  assert.equal(written[1], '%q m 100%\n');
 });
