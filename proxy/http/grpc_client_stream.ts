@@ -4,12 +4,13 @@
  *   opening ──connection has room──► open ──end()──► half closed ──trailers──► ended
  *       └── no host, no connection ──────┴── reset by either side ────────────►
  */
-import { failures, failureOfReset } from '../failures.ts';
-import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
-import type { Pool, PoolRequest } from '../upstream/pool.ts';
+import { failureOfReset } from '../failures.ts';
+import type { Cluster } from '../upstream/cluster.ts';
+import type { PoolRequest } from '../upstream/pool.ts';
 import type { ResetReason, StreamEncoder } from './codec.ts';
 import { grpcHead } from './grpc_message.ts';
 import { type Headers, type RequestHeaders, ResponseHeaders } from './headers.ts';
+import { OwnRequest } from './own_request.ts';
 
 export interface GrpcStreamEvents {
   onOpen(): void;
@@ -21,17 +22,9 @@ export interface GrpcStreamEvents {
 
 const NOTHING = Buffer.alloc(0);
 
-export class GrpcClientStream implements PoolRequest, ClusterRequest {
-  readonly requestHeaders: RequestHeaders;
-  readonly hashHigh = 0;
-  readonly hashLow = 0;
-  readonly hasHash = false;
-  readonly attempt = 0;
-  readonly metadataMatch = undefined;
-  readonly originalDestination = { ip: '', port: 0 };
+export class GrpcClientStream extends OwnRequest implements PoolRequest {
   readonly cluster: Cluster;
   readonly #events: GrpcStreamEvents;
-  #pool: Pool | undefined = undefined;
   #encoder: StreamEncoder | undefined = undefined;
   #answer: ResponseHeaders | undefined = undefined;
   #isEnded = false;
@@ -46,30 +39,18 @@ export class GrpcClientStream implements PoolRequest, ClusterRequest {
     },
     events: GrpcStreamEvents,
   ) {
+    super(grpcHead(call.authority, call.path));
     this.cluster = cluster;
     this.#events = events;
-    const head = grpcHead(call.authority, call.path);
-    for (const [name, value] of call.headers) head.append(name, value);
-    this.requestHeaders = head;
+    for (const [name, value] of call.headers) this.requestHeaders.append(name, value);
   }
 
   start(): void {
-    const resolving = this.cluster.resolve?.(this);
-    if (resolving === undefined) return this.#choose();
-    void resolving.then((failure) => {
-      if (this.#isEnded) return;
-      if (failure === undefined) this.#choose();
-      else this.#end(failure.body);
-    });
+    this.ask(this.cluster, 'HTTP/2');
   }
 
-  #choose(): void {
-    const host = this.cluster.chooseHost(this);
-    if (host === undefined) return this.#end(failures.noHealthyUpstream.body);
-    const pool = (this.cluster.ownerOf?.(host) ?? this.cluster).pool(host, 'default', 'HTTP/2');
-    if (typeof pool === 'string') return this.#end(pool);
-    this.#pool = pool;
-    pool.request(this);
+  protected override get isOver(): boolean {
+    return this.#isEnded;
   }
 
   /** Bytes of whole, framed messages; borrowed until it returns. @returns false: wait for `onDrain`. */
@@ -86,12 +67,8 @@ export class GrpcClientStream implements PoolRequest, ClusterRequest {
   abort(): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
-    if (this.#encoder === undefined) this.#pool?.cancel(this);
+    if (this.#encoder === undefined) this.pool?.cancel(this);
     else this.#encoder.reset('local reset');
-  }
-
-  shouldSkip(): boolean {
-    return false;
   }
 
   poolReady(encoder: StreamEncoder): void {
@@ -135,6 +112,10 @@ export class GrpcClientStream implements PoolRequest, ClusterRequest {
     const says = percentDecoded(last?.get('grpc-message') ?? '');
     if (code === undefined) this.#end(`it answered ${this.#answer?.status ?? 'nothing'} without a grpc-status`);
     else this.#end(`it answered grpc-status ${code}${says === '' ? '' : `: ${says}`}`);
+  }
+
+  protected override fail(reason: string): void {
+    this.#end(reason);
   }
 
   #end(failure: string): void {

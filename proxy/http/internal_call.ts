@@ -1,12 +1,12 @@
 /** HTTP requests that the proxy itself makes to a cluster, through that cluster's balancer, transport and limits. */
-import { failures, failureOfReset } from '../failures.ts';
+import { failureOfReset } from '../failures.ts';
 import type { ClusterLookup } from '../upstream/cluster_lookup.ts';
-import type { Cluster, ClusterRequest } from '../upstream/cluster.ts';
-import type { Pool, PoolRequest } from '../upstream/pool.ts';
+import type { PoolRequest } from '../upstream/pool.ts';
 import { Deadline, type Deadlines } from '../net/deadlines.ts';
 import type { ResetReason, StreamEncoder } from './codec.ts';
 import type { InternalRequest, InternalResponse } from './filter.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
+import { OwnRequest } from './own_request.ts';
 
 const DEFAULT_TIMEOUT_MS = 5000;
 const DEFAULT_MAX_RESPONSE_BYTES = 1024 * 1024;
@@ -24,14 +24,7 @@ export function callCluster(
   });
 }
 
-class InternalCall implements PoolRequest, ClusterRequest {
-  readonly requestHeaders: RequestHeaders;
-  readonly hashHigh = 0;
-  readonly hashLow = 0;
-  readonly hasHash = false;
-  readonly attempt = 0;
-  readonly metadataMatch = undefined;
-  readonly originalDestination = { ip: '', port: 0 };
+class InternalCall extends OwnRequest implements PoolRequest {
   readonly #clusters: ClusterLookup;
   readonly #name: string;
   readonly #request: InternalRequest;
@@ -40,11 +33,10 @@ class InternalCall implements PoolRequest, ClusterRequest {
   readonly #reject: (error: Error) => void;
   readonly #deadline: Deadline;
   readonly #chunks: Buffer[] = [];
-  readonly #onAbort = (): void => this.#fail('the request it belonged to has ended');
+  readonly #onAbort = (): void => this.fail('the request it belonged to has ended');
   #bytes = 0;
   #headers: ResponseHeaders | undefined = undefined;
   #encoder: StreamEncoder | undefined = undefined;
-  #pool: Pool | undefined = undefined;
   #done = false;
 
   constructor(
@@ -56,15 +48,15 @@ class InternalCall implements PoolRequest, ClusterRequest {
     resolve: (response: InternalResponse) => void,
     reject: (error: Error) => void,
   ) {
+    super(request.headers);
     this.#clusters = clusters;
     this.#name = name;
     this.#request = request;
-    this.requestHeaders = request.headers;
     this.#signal = signal;
     this.#resolve = resolve;
     this.#reject = reject;
     const timeoutMs = request.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    this.#deadline = new Deadline(() => this.#fail(`no answer within ${timeoutMs} ms`));
+    this.#deadline = new Deadline(() => this.fail(`no answer within ${timeoutMs} ms`));
     deadlines.list(timeoutMs).arm(this.#deadline);
   }
 
@@ -72,25 +64,12 @@ class InternalCall implements PoolRequest, ClusterRequest {
     if (this.#signal.aborted) return this.#onAbort();
     this.#signal.addEventListener('abort', this.#onAbort, { once: true });
     const cluster = this.#clusters.get(this.#name);
-    if (cluster === undefined) return this.#fail('there is no such cluster');
-    const resolving = cluster.resolve?.(this);
-    if (resolving === undefined) return this.#choose(cluster);
-    void resolving.then((failure) => {
-      if (this.#done) return;
-      if (failure === undefined) this.#choose(cluster);
-      else this.#fail(failure.body);
-    });
+    if (cluster === undefined) return this.fail('there is no such cluster');
+    this.ask(cluster, 'HTTP/1.1');
   }
 
-  #choose(cluster: Cluster): void {
-    const host = cluster.chooseHost(this);
-    if (host === undefined) return this.#fail(failures.noHealthyUpstream.body);
-    this.#pool = (cluster.ownerOf?.(host) ?? cluster).pool(host, 'default', 'HTTP/1.1');
-    this.#pool.request(this);
-  }
-
-  shouldSkip(): boolean {
-    return false;
+  protected override get isOver(): boolean {
+    return this.#done;
   }
 
   poolReady(encoder: StreamEncoder): void {
@@ -102,7 +81,7 @@ class InternalCall implements PoolRequest, ClusterRequest {
   }
 
   poolFailed(reason: ResetReason, detail: string): void {
-    this.#fail(detail === '' ? failureOfReset(reason).body : detail);
+    this.fail(detail === '' ? failureOfReset(reason).body : detail);
   }
 
   decode1xx(): void {}
@@ -120,7 +99,7 @@ class InternalCall implements PoolRequest, ClusterRequest {
     }
     this.#bytes += chunk.length;
     const limit = this.#request.maxResponseBytes ?? DEFAULT_MAX_RESPONSE_BYTES;
-    if (this.#bytes > limit) return this.#fail(`the answer is longer than ${limit} bytes`);
+    if (this.#bytes > limit) return this.fail(`the answer is longer than ${limit} bytes`);
     this.#chunks.push(Buffer.from(chunk));
     if (endStream) this.#succeed(undefined);
   }
@@ -131,7 +110,7 @@ class InternalCall implements PoolRequest, ClusterRequest {
 
   onReset(reason: ResetReason): void {
     this.#encoder = undefined;
-    this.#fail(failureOfReset(reason).body);
+    this.fail(failureOfReset(reason).body);
   }
 
   onDrain(): void {}
@@ -142,11 +121,11 @@ class InternalCall implements PoolRequest, ClusterRequest {
     this.#resolve({ headers: this.#headers, body: Buffer.concat(this.#chunks), trailers });
   }
 
-  #fail(reason: string): void {
+  protected override fail(reason: string): void {
     if (this.#done) return;
     this.#finish();
     // Who waits no longer for a connection leaves its place to others.
-    if (this.#encoder === undefined) this.#pool?.cancel(this);
+    if (this.#encoder === undefined) this.pool?.cancel(this);
     else this.#encoder.reset('local reset');
     this.#reject(new Error(`Cannot call cluster "${this.#name}": ${reason}`));
   }
