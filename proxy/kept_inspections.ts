@@ -3,7 +3,7 @@ import type { Inspection } from '../config/build/check.ts';
 import type { Resource, ResourceKey } from '../config/resources.ts';
 import { ConfigError } from './config_error.ts';
 import { keyOf } from './configuration_state.ts';
-import { isPlain } from './upstream/cluster_config.ts';
+import { type ClusterConfig, isPlain } from './upstream/cluster_config.ts';
 
 export class KeptInspections {
   readonly #inspect: (resource: Resource) => Inspection | ConfigError;
@@ -19,12 +19,13 @@ export class KeptInspections {
     if (!(found instanceof ConfigError) && isKept(resource)) {
       const { cluster, dependencies } = found;
       // Of most clusters nobody here has anything to know: ten thousand of them are not kept until all have come.
-      this.#kept.set(keyOf(resource), cluster !== undefined && isPlain(cluster) ? { dependencies } : found);
+      const kept = cluster !== undefined && isPlain(cluster) ? { dependencies, plainCluster: shown(cluster) } : found;
+      this.#kept.set(keyOf(resource), kept);
     }
     return found;
   }
 
-  /** undefined: not inspected, or distributed. A plain cluster's configuration is left out. */
+  /** undefined: not inspected, or distributed. A plain cluster's configuration is left out but for its statistics. */
   of(key: ResourceKey): Inspection | undefined {
     return this.#kept.get(keyOf(key));
   }
@@ -37,4 +38,8 @@ export class KeptInspections {
 /** What names others, or is needed again when it is served. */
 function isKept({ type }: ResourceKey): boolean {
   return type === 'cluster' || type === 'listener' || type === 'scope' || type === 'extension' || type === 'secret';
+}
+
+function shown({ altStatName, breakers }: ClusterConfig): NonNullable<Inspection['plainCluster']> {
+  return { altStatName, breakers };
 }

@@ -118,7 +118,7 @@ class ControlThread {
     });
     const { overloadConfig = parseOverload(undefined, undefined) } = options;
     this.#overload = new OverloadManager(overloadConfig, this.#threads, this.#aggregate.own, log);
-    this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate.own, log, buildLoadAssignment);
+    this.#hostHealth = HostHealth.over(this.#threads, this.#aggregate, log, buildLoadAssignment);
     this.#opener = new ListenerOpener({
       threads: options.concurrency,
       configOf: (resource) => this.#listenerConfig(resource),
@@ -345,7 +345,7 @@ class ControlThread {
       // A newer version may have been checked meanwhile: that one stays until it is distributed itself.
       if (this.#configuration.newestVersion(resource) === resource.version) this.#built.forget(resource);
       if (built?.cluster !== undefined) this.#clusterServed(built.cluster);
-      else if (built !== undefined && resource.type === 'cluster') this.#hostHealth.drop(resource.name);
+      else if (built?.plainCluster !== undefined) this.#hostHealth.servePlain(resource.name, built.plainCluster);
     });
     this.#opener.settle();
     if (changed.some(({ type }) => type !== 'endpoint' && type !== 'route')) this.#observed.certificatesChanged();

@@ -17,6 +17,8 @@ import { buildRouteTable } from './route_configuration.ts';
 export interface Inspection {
   readonly dependencies: readonly Dependency[];
   readonly cluster?: ClusterConfig;
+  /** In its place, of a cluster with which the control thread has nothing else to do. */
+  readonly plainCluster?: Pick<ClusterConfig, 'altStatName' | 'breakers'>;
   readonly listener?: ListenerConfig;
 }
 

@@ -294,10 +294,14 @@ const DEFAULT_LIMITS: BreakerLimits = {
   maxRetries: 3,
 };
 
+/** One for all clusters: thousands have none of their own. */
+const NO_BREAKERS = { default: DEFAULT_LIMITS, high: DEFAULT_LIMITS, configured: false };
+
 function buildBreakers(fields: Fields | undefined): ClusterConfig['breakers'] {
-  const found = { default: DEFAULT_LIMITS, high: DEFAULT_LIMITS, configured: fields !== undefined };
+  if (fields === undefined) return NO_BREAKERS;
+  const found = { default: DEFAULT_LIMITS, high: DEFAULT_LIMITS, configured: true };
   refuseUnexecuted(fields, 'CircuitBreakers');
-  for (const threshold of fields?.messages('thresholds') ?? []) {
+  for (const threshold of fields.messages('thresholds')) {
     refuseUnexecuted(threshold, 'CircuitBreakerThresholds');
     const priority = threshold.oneOf('priority', ['DEFAULT', 'HIGH'], 'DEFAULT') === 'HIGH' ? 'high' : 'default';
     found[priority] = {

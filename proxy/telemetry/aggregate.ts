@@ -191,6 +191,11 @@ export class Aggregate {
     return this.#series;
   }
 
+  /** Whether it is known; of series without labels. */
+  has(name: string): boolean {
+    return this.#byName.has(name);
+  }
+
   /** One series' value; 0 where it is not known. */
   value(name: string, labels?: Labels): number {
     const series = labels === undefined ? this.#byName.get(name) : this.#sets.get(labelText(labels))?.byName.get(name);

@@ -39,3 +39,6 @@ export interface CircuitBreakers {
   /** The thread no longer uses it. */
   close(cluster: string, priority: Priority): void;
 }
+
+/** What a thread makes known with a cluster's statistics: so it is in use. */
+export const breakerSignal = (altStatName: string): string => `cluster.${altStatName}.circuit_breakers.default.cx_open`;

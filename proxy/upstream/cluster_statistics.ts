@@ -1,4 +1,5 @@
 /** A cluster's counters on one thread, under Envoy's names (`cluster.<alt_stat_name>.…`). */
+import { breakerSignal } from './circuit_breakers.ts';
 import { Http2Statistics } from '../http2/statistics.ts';
 import type { Counter, Gauge, Histogram, Statistics } from '../telemetry/statistics.ts';
 import type { SubsetStatistics } from './subsets.ts';
@@ -80,6 +81,8 @@ export class ClusterStatistics {
     const gauge = (name: string): Gauge => statistics.gauge(`${prefix}.${name}`);
     this.#statistics = statistics;
     this.#prefix = prefix;
+    // The control thread sets it, with all others of the breakers.
+    statistics.gauge(breakerSignal(statName));
     this.cxTotal = counter('upstream_cx_total');
     this.cxActive = gauge('upstream_cx_active');
     this.cxHttp1Total = counter('upstream_cx_http1_total');

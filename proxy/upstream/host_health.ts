@@ -1,5 +1,6 @@
 /** Who of all clusters' hosts may be sent requests: outlier detection on the control thread, told to all threads. */
 import type { Logger } from '../telemetry/log.ts';
+import type { Aggregate } from '../telemetry/aggregate.ts';
 import type { Statistics } from '../telemetry/statistics.ts';
 import { socketAddress } from '../net/connection_info.ts';
 import { ActiveChecks, type ActiveChecksDeps } from './active_checks.ts';
@@ -30,6 +31,8 @@ export interface HostHealthDeps {
   /** Of living threads. */
   rows(): readonly ReportRow[];
   readonly statistics: Statistics;
+  /** Whether some thread has made that series known. */
+  inUse(series: string): boolean;
   readonly log: Logger;
   /** ClusterLoadAssignment. */
   readAssignment(json: unknown): LoadAssignment;
@@ -65,7 +68,7 @@ export class HostHealth {
 
   constructor(deps: HostHealthDeps) {
     this.#deps = deps;
-    this.#gauges = new BreakerGauges(deps.breakers, deps.statistics);
+    this.#gauges = new BreakerGauges(deps.breakers, deps.statistics, (series) => deps.inUse(series));
     this.#board = new VerdictBoard((message) => deps.broadcast(message));
     const { statistics, log, probe } = deps;
     this.#checks = new ActiveChecks({ statistics, log, board: this.#board, probe });
@@ -73,7 +76,7 @@ export class HostHealth {
 
   static over(
     threads: Threads,
-    statistics: Statistics,
+    statistics: Pick<Aggregate, 'own' | 'has'>,
     log: Logger,
     readAssignment: HostHealthDeps['readAssignment'],
   ): HostHealth {
@@ -83,7 +86,8 @@ export class HostHealth {
       memory,
       reports: new HostReports(memory, createReportRow(memory)),
       rows: () => threads.reportRows,
-      statistics,
+      statistics: statistics.own,
+      inUse: (series) => statistics.has(series),
       log,
       readAssignment,
       broadcast: (message) => threads.broadcast(message),
@@ -105,6 +109,12 @@ export class HostHealth {
     const own = endpoints(membership);
     const members = own === undefined ? config.inlineAssignment : this.#deps.readAssignment(own);
     if (members !== undefined) this.#members(name, members);
+  }
+
+  /** A version is served of which only the breakers are shown. */
+  servePlain(name: string, shown: Pick<ClusterConfig, 'altStatName' | 'breakers'>): void {
+    this.drop(name);
+    this.#gauges.serve({ name, ...shown });
   }
 
   #watchOutliers(config: ClusterConfig, outlier: OutlierConfig): void {

@@ -9,6 +9,7 @@ import { ENDPOINTS } from '../../proxy/admin/endpoints.ts';
 import { UNANSWERED } from '../../proxy/http/format_commands.ts';
 import { LONG_FLAGS } from '../../proxy/response_flags.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
+import { eventually } from '../support/eventually.ts';
 import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { statisticNames } from '../support/statistic_names.ts';
@@ -116,6 +117,9 @@ test('every statistic of a running proxy is listed, and nothing that it does not
   ]);
   await (await fetch(`http://127.0.0.1:${proxy.port()}/`)).text();
   await (await fetch(`http://127.0.0.1:${proxy.port('admin')}/stats`)).text();
+  await eventually('the control thread has read the breakers', () =>
+    proxy.running.statistics.has('cluster.web.circuit_breakers.high.rq_open'),
+  );
   const text = section('Statistics');
   const listed = text.slice(text.indexOf('\n**') < 0 ? text.indexOf('STATS') : text.indexOf('\n**') + 1).trimEnd();
   const wanted = statisticLists(statisticNames(proxy.running));

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Json } from '../../config/resources.ts';
 import { httpListener, routeConfig, staticCluster } from '../support/envoy_resources.ts';
 import { eventually } from '../support/eventually.ts';
-import { RawUpstream } from '../support/raw_peers.ts';
+import { answering, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy, type TestProxy } from '../support/running_proxy.ts';
 import type { Scope } from '../support/scope.ts';
 
@@ -113,4 +113,33 @@ test('open gauges say which breaker is open, and what remains where that is aske
   await Promise.all(asked);
   await eventually('it is closed again', () => gauge('rq_open') === 0);
   assert.equal(gauge('remaining_rq'), 2);
+});
+
+test('clusters without limits of their own have the gauges as soon as a thread uses them', async (t) => {
+  const upstream = await RawUpstream.start(t, answering());
+  const limits = { max_connections: 4294967295, max_requests: 4294967295, track_remaining: true };
+  const none = { ...limits, max_pending_requests: 4294967295, max_retries: 4294967295 };
+  const route = (prefix: string, cluster: string): Json => ({ match: { prefix }, route: { cluster } });
+  const proxy = await startTestProxy(t, [
+    httpListener({ routes: routeConfig([route('/none', 'none'), route('/idle', 'idle'), route('/', 'up')]) }),
+    staticCluster('up', [upstream.port]),
+    staticCluster('none', [upstream.port], { circuit_breakers: { thresholds: [none] } }),
+    staticCluster('idle', [upstream.port]),
+  ]);
+  for (const path of ['/', '/none']) await fetch(`http://127.0.0.1:${proxy.port()}${path}`);
+  const has = (name: string): boolean => proxy.running.statistics.has(`cluster.${name}`);
+  await eventually(
+    'both are read',
+    () => has('up.circuit_breakers.high.rq_open') && has('none.circuit_breakers.high.rq_open'),
+  );
+  for (const name of ['cx_open', 'cx_pool_open', 'rq_open', 'rq_pending_open', 'rq_retry_open']) {
+    assert.ok(has(`up.circuit_breakers.default.${name}`), name);
+    assert.equal(proxy.value(`cluster.up.circuit_breakers.default.${name}`), 0);
+  }
+  assert.equal(has('up.circuit_breakers.default.remaining_rq'), false);
+  await eventually(
+    'no request is left',
+    () => proxy.value('cluster.none.circuit_breakers.default.remaining_rq') === 4294967295,
+  );
+  assert.equal(has('idle.circuit_breakers.high.rq_open'), false);
 });

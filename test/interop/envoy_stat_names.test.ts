@@ -8,6 +8,7 @@ import type { Resource } from '../../config/resources.ts';
 import { ask } from '../support/admin_client.ts';
 import { startEnvoy, withoutEnvoy } from '../support/envoy_process.ts';
 import { httpListener, staticCluster } from '../support/envoy_resources.ts';
+import { eventually } from '../support/eventually.ts';
 import { answering, exchange, RawUpstream } from '../support/raw_peers.ts';
 import { startTestProxy } from '../support/running_proxy.ts';
 import { fileScope } from '../support/scope.ts';
@@ -31,10 +32,6 @@ const ABSENT: readonly (readonly [names: RegExp, reason: string])[] = [
     'hosts are chosen by priority and locality weight, not by the proxy’s own zone',
   ],
   [/lb_subsets_/, 'there where a cluster has subsets'],
-  [
-    /circuit_breakers\./,
-    'there where a cluster has thresholds: 5,000 clusters of ten gauges would be read for nothing',
-  ],
   [
     /\.(?:upstream_cx_pool_overflow|upstream_cx_preconnect_skipped|upstream_queue_overloaded|upstream_rq_maintenance_mode|bind_errors|original_dst_host_invalid|default\.total_match_count)$/,
     'what it would count does not happen here',
@@ -166,6 +163,11 @@ before(async () => {
     }
   }
   await proxy.counted();
+  await eventually('what the control thread counts is there', () =>
+    ['up', 'refused', ...VERSIONS].every((name) =>
+      proxy.running.statistics.has(`cluster.${name}.circuit_breakers.high.rq_open`),
+    ),
+  );
   [theirs, ours] = [await statistics(envoy.adminPort), await statistics(proxy.port('admin'))];
   assert.ok(theirs.size > 600, `Envoy has ${theirs.size} statistics`);
   missing = [...theirs.keys()].filter((name) => !ours.has(name)).sort();
