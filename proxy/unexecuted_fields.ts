@@ -139,7 +139,6 @@ export const UNEXECUTED = {
     early_header_mutation_extensions: 'is not supported: use envoy.filters.http.header_mutation',
     forward_client_cert_matcher: 'is not supported: use forward_client_cert_details',
     represent_ipv4_remote_address_as_ipv4_mapped_ipv6: NO,
-    local_reply_config: 'other local replies than the standard ones are not supported',
     path_normalization_options: 'is not supported: use normalize_path and merge_slashes',
     proxy_status_config: 'the header proxy-status is not supported',
     typed_header_validation_config: NO,

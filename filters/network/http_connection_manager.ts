@@ -7,6 +7,7 @@ import type { FilterDeps } from '../../proxy/http/filter.ts';
 import { parseHttp2Options } from '../../proxy/http/http2_config.ts';
 import { callCluster } from '../../proxy/http/internal_call.ts';
 import { parseInternalAddresses } from '../../proxy/http/internal_request.ts';
+import { parseLocalReplyConfig } from '../../proxy/http/local_reply_config.ts';
 import { parseStringMatcher } from '../../proxy/http/matchers.ts';
 import { parsePathNormalization } from '../../proxy/http/path_normalization.ts';
 import { isTerminal, type TerminalFilter } from '../../proxy/http/terminal.ts';
@@ -76,6 +77,7 @@ function parse(json: unknown, build: BuildContext): ConnectionManagerConfig {
     httpFilters,
     accessLogs: build.accessLogs(fields.list('access_log'), 'access_log'),
     tracing: fields.has('tracing') ? build.tracing(fields.raw('tracing'), 'tracing', requestIdSampling) : undefined,
+    localReplies: parseLocalReplyConfig(fields.message('local_reply_config')),
     acceptHttp10: http1?.boolean('accept_http_10') ?? false,
     defaultHostForHttp10: http1?.string('default_host_for_http_10') ?? '',
     streamIdleTimeoutMs: fields.durationMs('stream_idle_timeout') ?? DEFAULT_STREAM_IDLE_MS,

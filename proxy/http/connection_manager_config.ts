@@ -5,6 +5,7 @@ import type { RouteTable } from '../router/route.ts';
 import type { ScopedRoutesConfig } from '../router/scoped_routes.ts';
 import type { TracingConfig } from '../telemetry/tracing/tracing_config.ts';
 import type { AccessLogConfig } from '../telemetry/access_log_config.ts';
+import type { LocalReplyRewriter } from './local_reply_config.ts';
 import type { InternalAddresses } from './internal_request.ts';
 import type { Http2Config } from './http2_config.ts';
 import type { StringMatcher } from './matchers.ts';
@@ -23,6 +24,8 @@ export interface ConnectionManagerConfig {
   readonly accessLogs: readonly AccessLogConfig[];
   /** undefined: nothing is traced. */
   readonly tracing: TracingConfig | undefined;
+  /** undefined: the proxy's own replies stay as they are. */
+  readonly localReplies: LocalReplyRewriter | undefined;
   readonly acceptHttp10: boolean;
   readonly defaultHostForHttp10: string;
   readonly http2: Http2Config;

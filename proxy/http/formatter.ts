@@ -63,6 +63,30 @@ export function compileJsonValue(format: string): (input: FormatInput) => unknow
   return text;
 }
 
+/** A JSON format: every text in it is a format string. `omitEmpty`: fields without a value are left out. */
+export function compileJson(value: unknown, omitEmpty: boolean): (input: FormatInput) => unknown {
+  if (typeof value === 'string') {
+    const read = compileJsonValue(value);
+    return (input) => read(input) ?? null;
+  }
+  if (Array.isArray(value)) {
+    const items = value.map((item) => compileJson(item, omitEmpty));
+    return (input) => items.map((item) => item(input));
+  }
+  if (value !== null && typeof value === 'object') {
+    const entries = Object.entries(value).map(([key, item]) => [key, compileJson(item, omitEmpty)] as const);
+    return (input) => {
+      const made: Record<string, unknown> = {};
+      for (const [key, item] of entries) {
+        const found = item(input);
+        if (!omitEmpty || (found !== null && found !== '')) made[key] = found === '' ? null : found;
+      }
+      return made;
+    };
+  }
+  return () => value;
+}
+
 function compileParts(format: string): (string | Command)[] {
   const parts: (string | Command)[] = [];
   let at = 0;

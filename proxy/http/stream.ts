@@ -19,7 +19,8 @@ import { activeSlots, choosesSame } from './chosen_filters.ts';
 import type { FilterTimer, InternalRequest, InternalResponse, RoutesOnDemand } from './filter.ts';
 import { endFilters, FilterPass, type FilterSlot, type PassOwner } from './filter_pass.ts';
 import type { Headers, RequestHeaders, ResponseHeaders } from './headers.ts';
-import { interimHead, localReply } from './local_reply.ts';
+import { interimHead } from './local_reply.ts';
+import { type PlainReply, replyOf } from './local_reply_config.ts';
 import type { Linked } from './open_streams.ts';
 import { prepareRequest, requestIdOf, takesExpectation } from './prepare_request.ts';
 import { prepareResponse } from './prepare_response.ts';
@@ -311,7 +312,10 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     if (this.#responseSent) {
       this.info.responseCodeDetails = failure.details;
       this.#resetDownstream('local reset');
-    } else this.#reply(failure.status, failure.details, failure.body, failure.grpcStatus, modifyHeaders);
+    } else {
+      const { status, details, body, grpcStatus } = failure;
+      this.#reply(details, { status, body, grpcStatus, modifyHeaders });
+    }
   }
 
   // ── for filters ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -368,7 +372,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     if (this.#ended) return 'stop';
     this.info.addFlag(flag);
     if (this.#responseSent) this.#resetDownstream('local reset');
-    else this.#reply(status, details, body, undefined, modifyHeaders);
+    else this.#reply(details, { status, body, modifyHeaders });
     return 'stop';
   }
 
@@ -408,7 +412,7 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     if (this.#responseSent || status === 0) this.#resetDownstream('protocol error');
     else {
       this.#host.closeAfterResponse();
-      this.#reply(status, details, STATUS_CODES[status] ?? '', undefined, undefined);
+      this.#reply(details, { status, body: STATUS_CODES[status] ?? '' });
     }
   }
 
@@ -416,21 +420,14 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
     return new FilterPass(this, false, this.#encodeSlots, this.#runtime.config.bufferLimitBytes);
   }
 
-  #reply(
-    status: number,
-    details: string,
-    body: string,
-    grpcStatus: number | undefined,
-    modifyHeaders: ((headers: ResponseHeaders) => void) | undefined,
-  ): void {
+  #reply(details: string, plain: PlainReply): void {
     this.#decodePass.stop();
     this.#encodePass?.stop();
     this.#sink?.abandon();
     this.#sink = undefined;
     this.#localReplies++;
-    this.info.answeredHere(details, body);
-    const { headers, body: text } = localReply(this.requestHeaders, status, body, grpcStatus);
-    modifyHeaders?.(headers);
+    this.info.answeredHere(details, plain.body);
+    const { headers, body: text } = replyOf(this.#runtime.config.localReplies, this.info, this.requestHeaders, plain);
     this.responseHeaders = headers;
     const pass = this.#newEncodePass();
     this.#encodePass = pass;

@@ -1,5 +1,5 @@
 /** Access loggers of a data thread: lines are made here, collected, and written by the control thread. */
-import { compileJsonValue, compilePieces, type FormatInput } from '../http/formatter.ts';
+import { compileJson, compilePieces, type FormatInput } from '../http/formatter.ts';
 import type { AccessLog, AccessLogSinks } from './access_log.ts';
 import type { AccessLogConfig, AccessLogFormat } from './access_log_config.ts';
 import { accessLogFilterOf } from './access_log_filter.ts';
@@ -111,7 +111,7 @@ const ABSENT = Buffer.from('-');
 /** Text lines as configured, the newline included; JSON lines with one. */
 function lineWriter(format: AccessLogFormat): LineWriter {
   if (format.kind === 'json') {
-    const value = jsonMaker(format.fields, format.omitEmpty);
+    const value = compileJson(format.fields, format.omitEmpty);
     return (input, to) => {
       to.plain(JSON.stringify(value(input)));
       to.raw(NEWLINE);
@@ -136,29 +136,6 @@ function lineWriter(format: AccessLogFormat): LineWriter {
     }
     if (ownNewline) to.raw(NEWLINE);
   };
-}
-
-function jsonMaker(value: unknown, omitEmpty: boolean): (input: FormatInput) => unknown {
-  if (typeof value === 'string') {
-    const read = compileJsonValue(value);
-    return (input) => read(input) ?? null;
-  }
-  if (Array.isArray(value)) {
-    const items = value.map((item) => jsonMaker(item, omitEmpty));
-    return (input) => items.map((item) => item(input));
-  }
-  if (value !== null && typeof value === 'object') {
-    const entries = Object.entries(value).map(([key, item]) => [key, jsonMaker(item, omitEmpty)] as const);
-    return (input) => {
-      const made: Record<string, unknown> = {};
-      for (const [key, item] of entries) {
-        const found = item(input);
-        if (!omitEmpty || (found !== null && found !== '')) made[key] = found === '' ? null : found;
-      }
-      return made;
-    };
-  }
-  return () => value;
 }
 
 /** What is not printable becomes \xNN, but for the tab: lines cannot be forged, terminals not be steered. */
