@@ -1,24 +1,17 @@
 /** Access log: a line in Istio's text format, with its share of what handing over a batch costs. */
 import { RequestHeaders, ResponseHeaders } from '../../proxy/http/headers.ts';
 import { StreamInfo } from '../../proxy/http/stream_info.ts';
-import { socketAddress, type ConnectionInfo } from '../../proxy/net/connection_info.ts';
+import { plainConnection, socketAddress, type ConnectionInfo } from '../../proxy/net/connection_info.ts';
 import { ThreadAccessLogs } from '../../proxy/telemetry/thread_access_logs.ts';
 import { bench } from './harness.ts';
 import { ISTIO_FORMAT } from '../bootstrap.ts';
 
-const connection: ConnectionInfo = {
-  id: 1,
-  localAddress: socketAddress('10.1.2.3', 8080),
-  remoteAddress: socketAddress('10.1.2.4', 51234),
-  localAddressRestored: false,
-  startMs: 1,
-  requestedServerName: undefined,
-  alpn: undefined,
-  tls: undefined,
-  transportFailureReason: undefined,
-  terminationDetails: undefined,
-  filterState: undefined,
-};
+const connection: ConnectionInfo = plainConnection(
+  1,
+  socketAddress('10.1.2.3', 8080),
+  socketAddress('10.1.2.4', 51234),
+  1,
+);
 let sent = 0;
 const counter = { inc() {}, add() {} };
 const logs = new ThreadAccessLogs(

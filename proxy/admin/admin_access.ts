@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { RequestHeaders, ResponseHeaders } from '../http/headers.ts';
 import { parseStringMatcher, type StringMatcher } from '../http/matchers.ts';
 import { StreamInfo } from '../http/stream_info.ts';
-import { type ConnectionInfo, socketAddress } from '../net/connection_info.ts';
+import { type ConnectionInfo, plainConnection, socketAddress } from '../net/connection_info.ts';
 import { Fields } from '../resource_fields.ts';
 import type { AccessLog } from '../telemetry/access_log.ts';
 
@@ -40,19 +40,12 @@ export class AdminAccess {
   }
 
   #connectionOf({ socket }: IncomingMessage, startMs: number): ConnectionInfo {
-    return {
-      id: this.#nextId++,
-      localAddress: socketAddress(socket.localAddress ?? '', socket.localPort ?? 0),
-      remoteAddress: socketAddress(socket.remoteAddress ?? '', socket.remotePort ?? 0),
-      localAddressRestored: false,
+    return plainConnection(
+      this.#nextId++,
+      socketAddress(socket.localAddress ?? '', socket.localPort ?? 0),
+      socketAddress(socket.remoteAddress ?? '', socket.remotePort ?? 0),
       startMs,
-      requestedServerName: undefined,
-      alpn: undefined,
-      tls: undefined,
-      transportFailureReason: undefined,
-      terminationDetails: undefined,
-      filterState: undefined,
-    };
+    );
   }
 }
 

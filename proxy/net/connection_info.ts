@@ -66,6 +66,28 @@ export interface ConnectionInfo {
   dynamicMetadata?: Map<string, Record<string, unknown>> | undefined;
 }
 
+/** A connection in the clear of which no more is known. */
+export function plainConnection(
+  id: number,
+  localAddress: SocketAddress,
+  remoteAddress: SocketAddress,
+  startMs: number,
+): ConnectionInfo {
+  return {
+    id,
+    localAddress,
+    remoteAddress,
+    localAddressRestored: false,
+    startMs,
+    requestedServerName: undefined,
+    alpn: undefined,
+    tls: undefined,
+    transportFailureReason: undefined,
+    terminationDetails: undefined,
+    filterState: undefined,
+  };
+}
+
 export interface TlsInfo {
   readonly version: string;
   readonly cipher: string;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { type FormatInput, compileFormat, compileJsonValue } from '../../../proxy/http/formatter.ts';
 import { RequestHeaders, ResponseHeaders } from '../../../proxy/http/headers.ts';
 import { StreamInfo } from '../../../proxy/http/stream_info.ts';
-import { type ConnectionInfo, socketAddress } from '../../../proxy/net/connection_info.ts';
+import { type ConnectionInfo, plainConnection, socketAddress } from '../../../proxy/net/connection_info.ts';
 import { MeshCa } from '../../support/mesh_ca.ts';
 import { tlsInfo } from '../../support/tls_info.ts';
 
@@ -49,20 +49,7 @@ const ENVOY = (
 ).split(' ');
 
 function connection(more: Partial<ConnectionInfo> = {}): ConnectionInfo {
-  return {
-    id: 7,
-    localAddress: socketAddress('10.0.0.1', 80),
-    remoteAddress: socketAddress('10.1.10.23', 4000),
-    localAddressRestored: false,
-    startMs: 90,
-    requestedServerName: undefined,
-    alpn: undefined,
-    tls: undefined,
-    transportFailureReason: undefined,
-    terminationDetails: undefined,
-    filterState: undefined,
-    ...more,
-  };
+  return { ...plainConnection(7, socketAddress('10.0.0.1', 80), socketAddress('10.1.10.23', 4000), 90), ...more };
 }
 
 function input(

@@ -4,7 +4,7 @@ import { afterEach, test } from 'node:test';
 import type { FormatInput } from '../../../proxy/http/formatter.ts';
 import { RequestHeaders, ResponseHeaders } from '../../../proxy/http/headers.ts';
 import { StreamInfo } from '../../../proxy/http/stream_info.ts';
-import { socketAddress } from '../../../proxy/net/connection_info.ts';
+import { plainConnection, socketAddress } from '../../../proxy/net/connection_info.ts';
 import { setRuntimeValues } from '../../../proxy/runtime_values.ts';
 import { accessLogFilterOf } from '../../../proxy/telemetry/access_log_filter.ts';
 
@@ -14,19 +14,7 @@ function input(
   change: (info: StreamInfo, request: RequestHeaders, response: ResponseHeaders) => void = () => {},
 ): FormatInput {
   const info = new StreamInfo(
-    {
-      id: 1,
-      localAddress: socketAddress('10.0.0.1', 80),
-      remoteAddress: socketAddress('10.0.0.2', 4000),
-      localAddressRestored: false,
-      startMs: 0,
-      requestedServerName: undefined,
-      alpn: undefined,
-      tls: undefined,
-      transportFailureReason: undefined,
-      terminationDetails: undefined,
-      filterState: undefined,
-    },
+    plainConnection(1, socketAddress('10.0.0.1', 80), socketAddress('10.0.0.2', 4000), 0),
     0,
     100,
   );

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { FormatInput } from '../../../proxy/http/formatter.ts';
 import { RequestHeaders, ResponseHeaders } from '../../../proxy/http/headers.ts';
 import { StreamInfo } from '../../../proxy/http/stream_info.ts';
-import { socketAddress } from '../../../proxy/net/connection_info.ts';
+import { plainConnection, socketAddress } from '../../../proxy/net/connection_info.ts';
 import { streamAttributes } from '../../../proxy/telemetry/cel/attributes.ts';
 import { compileCel } from '../../../proxy/telemetry/cel/evaluator.ts';
 import { CEL_ERROR, celText } from '../../../proxy/telemetry/cel/values.ts';
@@ -21,16 +21,9 @@ const responseHeaders = new ResponseHeaders();
 responseHeaders.status = 503;
 const info = new StreamInfo(
   {
-    id: 1,
-    localAddress: socketAddress('10.0.0.1', 80),
-    remoteAddress: socketAddress('10.0.0.2', 4000),
-    localAddressRestored: false,
-    startMs: 0,
+    ...plainConnection(1, socketAddress('10.0.0.1', 80), socketAddress('10.0.0.2', 4000), 0),
     requestedServerName: 'web.example',
-    alpn: undefined,
     tls: tlsInfo({ peerUriSans: ['spiffe://a/ns/b/sa/c'] }),
-    transportFailureReason: undefined,
-    terminationDetails: undefined,
     filterState: new Map([['mine', 'state']]),
   },
   1000,

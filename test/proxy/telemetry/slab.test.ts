@@ -5,7 +5,7 @@ import istioStats from '../../../filters/istio_stats.ts';
 import type { FilterContext, FilterDeps } from '../../../proxy/http/filter.ts';
 import { RequestHeaders } from '../../../proxy/http/headers.ts';
 import { StreamInfo } from '../../../proxy/http/stream_info.ts';
-import { socketAddress } from '../../../proxy/net/connection_info.ts';
+import { plainConnection, socketAddress } from '../../../proxy/net/connection_info.ts';
 import { Deadlines } from '../../../proxy/net/deadlines.ts';
 import { Aggregate } from '../../../proxy/telemetry/aggregate.ts';
 import { MAX_LABEL_SETS, OVERFLOW_COUNTER, SlabStatistics } from '../../../proxy/telemetry/slab.ts';
@@ -119,19 +119,7 @@ test('istio.stats does not count in the slots of a series that has expired', () 
   const { statistics } = thread(aggregate);
   const deadlines = new Deadlines(() => 0);
   const info = new StreamInfo(
-    {
-      id: 1,
-      localAddress: socketAddress('10.0.0.1', 80),
-      remoteAddress: socketAddress('10.0.0.2', 4000),
-      localAddressRestored: false,
-      startMs: 0,
-      requestedServerName: undefined,
-      alpn: undefined,
-      tls: undefined,
-      transportFailureReason: undefined,
-      terminationDetails: undefined,
-      filterState: undefined,
-    },
+    plainConnection(1, socketAddress('10.0.0.1', 80), socketAddress('10.0.0.2', 4000), 0),
     0,
     0,
   );
