@@ -2,6 +2,7 @@
 import { buildSocketOptions } from './build/socket_options.ts';
 import { buildAdminLogs } from './build/admin.ts';
 import { buildDns } from './build/dns.ts';
+import { shortName } from './build/extensions.ts';
 import { ConfigError } from '../proxy/config_error.ts';
 import { parseOverload } from '../proxy/overload/overload_config.ts';
 import { Fields } from '../proxy/resource_fields.ts';
@@ -119,8 +120,4 @@ function hasOptions(extension: Fields): boolean {
 function innerType(any: Fields | undefined): string {
   const typeUrl = any?.string('@type') ?? '';
   return typeUrl.endsWith('.TypedStruct') ? (any?.string('type_url') ?? '') : typeUrl;
-}
-
-function shortName(typeUrl: string): string {
-  return typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
 }

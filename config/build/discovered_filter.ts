@@ -4,7 +4,7 @@ import { MISSING_FILTER_CONFIG, type ParsedHttpFilter } from '../../proxy/build_
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
 import type { Json } from '../resources.ts';
-import { buildContext, parseAt, type TypedConfig, typedConfig } from './extensions.ts';
+import { buildContext, parseAt, shortName, type TypedConfig, typedConfig } from './extensions.ts';
 
 /** envoy.config.core.v3.TypedExtensionConfig by name, of those that have come. */
 export type ExtensionLookup = (name: string) => Json | undefined;
@@ -26,11 +26,7 @@ export interface DiscoveredConfig extends TypedConfig {
  * What has come for a filter, else its default; undefined: neither, so that what it guards stays closed.
  * @param fields the filter, with `name` and `config_discovery`. @throws {ConfigError}
  */
-export function discoveredConfig(
-  fields: Fields,
-  lookup: ExtensionLookup,
-  kind: FilterKind,
-): DiscoveredConfig | undefined {
+function discoveredConfig(fields: Fields, lookup: ExtensionLookup, kind: FilterKind): DiscoveredConfig | undefined {
   const name = fields.requiredString('name');
   const source = fields.requiredMessage('config_discovery');
   const allowed = source.strings('type_urls').map(shortName);
@@ -47,6 +43,13 @@ export function discoveredConfig(
   const path = source.at('default_config');
   if (!isAllowed(standard, allowed)) throw new ConfigError(path, `its type is not one of ${allowed.join(', ')}`);
   return { ...typedConfig(standard, path), path };
+}
+
+/** What stands in a filter, or has come for it; undefined: nothing has. @throws {ConfigError} */
+export function filterConfig(filter: Fields, lookup: ExtensionLookup, kind: FilterKind): DiscoveredConfig | undefined {
+  if (filter.has('config_discovery')) return discoveredConfig(filter, lookup, kind);
+  const path = filter.at('typed_config');
+  return { ...typedConfig(filter.raw('typed_config') ?? {}, path), path };
 }
 
 /** @param fields envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter. @throws {ConfigError} */
@@ -80,8 +83,4 @@ export function checkExtension(json: Json, origin: string): void {
 /** A configuration of another type than the listener takes is as good as none. */
 function isAllowed(any: unknown, allowed: readonly string[]): boolean {
   return allowed.includes(shortName(typedConfig(any ?? {}, 'typed_config').typeUrl));
-}
-
-function shortName(typeUrl: string): string {
-  return typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
 }

@@ -94,7 +94,12 @@ function parseRouteConfig(name: string, { typeUrl, json }: TypedConfig, path: st
   return parseAt(path, () => parseRoute.call(factory, json));
 }
 
+/** Of a type URL, what people call it by. */
+export function shortName(typeUrl: string): string {
+  return typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+}
+
 function unknownFilter(name: string, typeUrl: string, known: ReadonlyMap<string, AnyFilterFactory>): string {
-  const types = [...known.keys()].map((url) => url.slice(url.lastIndexOf('/') + 1));
-  return `filter "${name}" has type ${typeUrl.slice(typeUrl.lastIndexOf('/') + 1)}, which this version does not execute; it executes ${types.join(', ')}`;
+  const types = [...known.keys()].map(shortName);
+  return `filter "${name}" has type ${shortName(typeUrl)}, which this version does not execute; it executes ${types.join(', ')}`;
 }

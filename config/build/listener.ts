@@ -11,9 +11,9 @@ import type {
 import { Fields } from '../../proxy/resource_fields.ts';
 import { type BuildContext, MISSING_FILTER_CONFIG } from '../../proxy/build_context.ts';
 import type { Json } from '../resources.ts';
-import { discoveredConfig, type ExtensionLookup } from './discovered_filter.ts';
+import { type ExtensionLookup, filterConfig } from './discovered_filter.ts';
 import { buildDownstreamTls } from './tls.ts';
-import { buildContext, parseAt, typedConfig } from './extensions.ts';
+import { buildContext, parseAt, shortName, typedConfig } from './extensions.ts';
 import { buildChainMatcher } from './filter_chain_matcher.ts';
 import { buildChainMatch, refuseOverlaps } from './filter_chain_match.ts';
 import { buildListenerFilters } from './listener_filters.ts';
@@ -110,7 +110,7 @@ function buildChain(chain: Fields, context: BuildContext, lookup: ExtensionLooku
       const tls = buildDownstreamTls(json, socket.at('typed_config'), context.origin, handshakeTimeoutMs);
       transportSocket = { typeUrl, json, tls };
     } else if (typeUrl !== RAW_BUFFER) {
-      const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+      const type = shortName(typeUrl);
       socket.fail('typed_config', `transport socket ${type} is not supported`);
     }
   }
@@ -126,14 +126,12 @@ function buildChain(chain: Fields, context: BuildContext, lookup: ExtensionLooku
 
 function buildNetworkFilter(filter: Fields, context: BuildContext, lookup: ExtensionLookup): NetworkFilterConfig {
   const name = filter.requiredString('name');
-  const found = filter.has('config_discovery')
-    ? discoveredConfig(filter, lookup, 'network')
-    : { ...typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config')), path: filter.at('typed_config') };
+  const found = filterConfig(filter, lookup, 'network');
   if (found === undefined) return { name, typeUrl: MISSING_FILTER_CONFIG, config: undefined, fingerprint: '' };
   const { typeUrl, json, path } = found;
   const factory = networkFilters.get(typeUrl);
   if (factory === undefined) {
-    const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+    const type = shortName(typeUrl);
     return filter.fail(
       'typed_config',
       `network filter "${name}" has type ${type}, which this version does not execute`,

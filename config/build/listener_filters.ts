@@ -3,8 +3,8 @@ import { listenerFilters } from '../../filters/index.ts';
 import { MISSING_FILTER_CONFIG } from '../../proxy/build_context.ts';
 import type { FilterChainConfig, ListenerFilterConfig, ListenerFilterPredicate } from '../../proxy/listener_config.ts';
 import type { Fields } from '../../proxy/resource_fields.ts';
-import { discoveredConfig, type ExtensionLookup } from './discovered_filter.ts';
-import { parseAt, typedConfig } from './extensions.ts';
+import { type ExtensionLookup, filterConfig } from './discovered_filter.ts';
+import { parseAt, shortName } from './extensions.ts';
 import { needsTlsInspector } from './filter_chain_match.ts';
 
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.listener';
@@ -41,14 +41,12 @@ function buildOne(filter: Fields, lookup: ExtensionLookup): ListenerFilterConfig
   const name = filter.requiredString('name');
   const predicate = filter.message('filter_disabled');
   const disabled = predicate === undefined ? undefined : buildPredicate(predicate);
-  const found = filter.has('config_discovery')
-    ? discoveredConfig(filter, lookup, 'listener')
-    : { ...typedConfig(filter.raw('typed_config') ?? {}, filter.at('typed_config')), path: filter.at('typed_config') };
+  const found = filterConfig(filter, lookup, 'listener');
   if (found === undefined) return { name, typeUrl: MISSING_FILTER_CONFIG, config: undefined, disabled };
   const { typeUrl, json, path } = found;
   const factory = listenerFilters.get(typeUrl);
   if (factory === undefined) {
-    const type = typeUrl.slice(typeUrl.lastIndexOf('/') + 1);
+    const type = shortName(typeUrl);
     return filter.fail(
       'typed_config',
       `listener filter "${name}" has type ${type}, which this version does not execute`,
