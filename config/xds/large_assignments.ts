@@ -3,6 +3,7 @@
  * for a tenth of a second. What is cut is protobuf's wire format, before anything of it is decoded.
  */
 import { ConfigError } from '../../proxy/config_error.ts';
+import { message } from '../../proxy/telemetry/protobuf_writer.ts';
 import { LENGTH, WireReader } from '../envoy/wire_reader.ts';
 import type { Json } from '../resources.ts';
 
@@ -12,7 +13,8 @@ const PART_BYTES = 16 * 1024;
 export const LARGE_BYTES = 4 * PART_BYTES;
 
 /** ClusterLoadAssignment.endpoints and LocalityLbEndpoints.lb_endpoints: both field 2, length-delimited. */
-const ENDPOINTS = (2 << 3) | LENGTH;
+const ENDPOINTS_FIELD = 2;
+const ENDPOINTS = (ENDPOINTS_FIELD << 3) | LENGTH;
 const CLUSTER_NAME = (1 << 3) | LENGTH;
 
 /** A message by itself, with the fields that its whole has beside the endpoints. */
@@ -110,11 +112,15 @@ function* partsOf(bytes: Buffer): Generator<Part> {
     }
     if (batch.length === 0) first = index;
     if (inner === undefined || inner.others.length > PART_BYTES) {
-      batch.push(field(locality));
+      batch.push(message(ENDPOINTS_FIELD, locality));
       size += locality.length;
     } else {
       for (const piece of piecesOf(inner)) {
-        yield { bytes: Buffer.concat([others, field(piece.bytes)]), locality: index, endpoint: piece.endpoint };
+        yield {
+          bytes: Buffer.concat([others, message(ENDPOINTS_FIELD, piece.bytes)]),
+          locality: index,
+          endpoint: piece.endpoint,
+        };
       }
     }
   }
@@ -130,7 +136,7 @@ function* piecesOf({ items, others }: Cut): Generator<{ readonly bytes: Buffer; 
     const endpoint = at;
     for (let size = 0; at < items.length && (size === 0 || size < PART_BYTES); at++) {
       const item = items[at] as Buffer;
-      piece.push(field(item));
+      piece.push(message(ENDPOINTS_FIELD, item));
       size += item.length;
     }
     yield { bytes: Buffer.concat(piece), endpoint };
@@ -151,17 +157,4 @@ function cut(bytes: Buffer): Cut {
     }
   }
   return { items, others: Buffer.concat(others) };
-}
-
-/** Field 2, length-delimited. */
-function field(content: Buffer): Buffer {
-  const head = [ENDPOINTS];
-  for (let length = content.length; ; length = Math.floor(length / 128)) {
-    if (length < 128) {
-      head.push(length);
-      break;
-    }
-    head.push((length % 128) | 0x80);
-  }
-  return Buffer.concat([Buffer.from(head), content]);
 }
