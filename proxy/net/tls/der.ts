@@ -11,20 +11,28 @@ export interface DerElement {
 /** Long forms above this are no certificate's. */
 const MAX_LENGTH_BYTES = 4;
 
+/** Where the contents of the element at `at` begin; -1: not DER, or cut off. */
+export function derStart(bytes: Buffer, at: number): number {
+  const tag = bytes[at];
+  const length = bytes[at + 1];
+  if (tag === undefined || length === undefined || (tag & 0x1f) === 0x1f) return -1;
+  if (length < 0x80) return at + 2;
+  const count = length & 0x7f;
+  return count === 0 || count > MAX_LENGTH_BYTES || at + 2 + count > bytes.length ? -1 : at + 2 + count;
+}
+
+/** Where the element at `at` ends, whose contents begin at `start`; it may be beyond the bytes. */
+export function derEnd(bytes: Buffer, at: number, start: number): number {
+  const count = start - at - 2;
+  return start + (count === 0 ? (bytes[at + 1] as number) : bytes.readUIntBE(at + 2, count));
+}
+
 /** undefined: not DER, or cut off. */
 export function readDer(bytes: Buffer, at = 0): DerElement | undefined {
-  const tag = bytes[at];
-  let length = bytes[at + 1];
-  if (tag === undefined || length === undefined || (tag & 0x1f) === 0x1f) return undefined;
-  let start = at + 2;
-  if (length >= 0x80) {
-    const count = length & 0x7f;
-    if (count === 0 || count > MAX_LENGTH_BYTES || start + count > bytes.length) return undefined;
-    length = bytes.readUIntBE(start, count);
-    start += count;
-  }
-  const end = start + length;
-  return end > bytes.length ? undefined : { tag, body: bytes.subarray(start, end), end };
+  const start = derStart(bytes, at);
+  if (start < 0) return undefined;
+  const end = derEnd(bytes, at, start);
+  return end > bytes.length ? undefined : { tag: bytes[at] as number, body: bytes.subarray(start, end), end };
 }
 
 /** The elements inside a constructed one; those before what cannot be read. */

@@ -1,7 +1,7 @@
 /** What OpenSSL's form of a session says that node:tls does not. Source: openssl ssl/ssl_asn1.c, SSL_SESSION_ASN1. */
 import type { TLSSocket } from 'node:tls';
 import { der } from '../../identity/der_writer.ts';
-import { readDer } from './der.ts';
+import { derEnd, derStart, readDer } from './der.ts';
 
 /** `\0nodejs:tls:session:1\0`; a length of two bytes and the server's name follow. */
 const ENVELOPE_BYTES = 22;
@@ -68,11 +68,11 @@ export function readSession(session: Buffer): SessionFacts {
   let id = '';
   let peer: Buffer | undefined;
   // SEQUENCE: its fields begin behind its own length.
-  let at = contentsOf(session, 0);
-  for (let index = 0; at < session.length; index++) {
-    const start = contentsOf(session, at);
-    const end = start + lengthOf(session, at, start);
-    if (end > session.length) break;
+  let at = derStart(session, 0);
+  for (let index = 0; at >= 0 && at < session.length; index++) {
+    const start = derStart(session, at);
+    const end = start < 0 ? -1 : derEnd(session, at, start);
+    if (end < 0 || end > session.length) break;
     const tag = session[at];
     if (index === ID_FIELD && tag === OCTET_STRING && end - start <= 32) id = session.toString('hex', start, end);
     else if (tag === PEER_TAG) peer = session.subarray(start, end);
@@ -80,20 +80,6 @@ export function readSession(session: Buffer): SessionFacts {
     at = end;
   }
   return { group, id, peer };
-}
-
-/** Where the contents of the element at `at` begin. */
-function contentsOf(bytes: Buffer, at: number): number {
-  const first = bytes[at + 1] ?? 0;
-  return first < 0x80 ? at + 2 : at + 2 + (first & 0x7f);
-}
-
-function lengthOf(bytes: Buffer, at: number, start: number): number {
-  const first = bytes[at + 1] ?? 0;
-  if (first < 0x80) return first;
-  let length = 0;
-  for (let i = at + 2; i < start; i++) length = length * 256 + (bytes[i] ?? 0);
-  return length;
 }
 
 /**
