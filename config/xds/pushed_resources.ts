@@ -71,9 +71,8 @@ export async function readResources(
       continue;
     }
     const isLarge = options.type.resource === 'endpoint' && pushed.bytes.length > LARGE_BYTES;
-    const read = isLarge
-      ? await readLarge(pushed, version, contentHash, options, unknownFields)
-      : readOne(pushed, version, contentHash, options, unknownFields);
+    const reading = new Reading(pushed, version, contentHash, options);
+    const read = isLarge ? await readLarge(reading, unknownFields) : readOne(reading, unknownFields);
     if (read === undefined) continue;
     if ('reason' in read) bad.push(read);
     else if (twice.has(read.name) || hashes.has(read.name)) {
@@ -111,101 +110,110 @@ function drop(list: { readonly name: string }[], name: string): void {
   if (index >= 0) list.splice(index, 1);
 }
 
-/** undefined: nobody asked for it. */
-function readOne(
-  pushed: PushedResource,
-  version: string,
-  contentHash: string,
-  { type, names, origin, known, check, complete }: ReadPushOptions,
-  unknownFields: Set<string>,
-): Resource | BadResource | undefined {
-  const kind = type.resource ?? type.message;
-  let name = pushed.name;
-  let json: Json | undefined;
-  const refuse = (sentence: string): BadResource => ({
-    name,
-    version,
-    reason: `Cannot use ${kind} "${name}" (${origin}): ${sentence}`,
-    json,
-  });
-  if (pushed.typeUrl !== type.url) {
-    return refuse(`it has type "${pushed.typeUrl.slice(0, 200)}" in a push of ${type.message}`);
+/** One resource of a push: what can be said of it whatever its content is, and however that is read. */
+class Reading {
+  readonly pushed: PushedResource;
+  readonly options: ReadPushOptions;
+  /** Its content, as far as it is read: shown when it is refused. */
+  json: Json | undefined = undefined;
+  readonly #version: string;
+  readonly #contentHash: string;
+  #name: string;
+
+  constructor(pushed: PushedResource, version: string, contentHash: string, options: ReadPushOptions) {
+    this.pushed = pushed;
+    this.options = options;
+    this.#version = version;
+    this.#contentHash = contentHash;
+    this.#name = pushed.name;
   }
-  try {
-    const decoded = decodeMessage(type.message, pushed.bytes);
-    json = decoded.json;
-    for (const field of decoded.unknownFields) unknownFields.add(field);
-    const own = ownName(json);
-    if (name === '') name = own;
+
+  /** @param own the name in the content. @returns what it is, without its content; undefined: nobody asked for it. */
+  identify(own: string): Omit<Resource, 'json'> | BadResource | undefined {
+    const { type, names, origin, known } = this.options;
+    if (this.#name === '') this.#name = own;
+    const name = this.#name;
     if (names !== undefined && !names.has(name)) return undefined;
-    if (own !== '' && own !== name) return refuse(`its own name is "${own}"`);
-    if (name === '' && type.resource !== undefined) return refuse('it has no name');
-    json = complete(readMessage(type.message, json, { unknownFields: 'refuse', isDecoded: true }).json);
-  } catch (error) {
-    if (error instanceof WireError || error instanceof ConfigError) return refuse(error.message);
+    if (own !== '' && own !== name) return this.refuse(`its own name is "${own}"`);
+    if (name === '' && type.resource !== undefined) return this.refuse('it has no name');
+    // Content that changed under the same version is another version.
+    const isSame = known.get(name)?.version === this.#version;
+    const version = isSame ? `${this.#version}#${this.#contentHash.slice(0, 8)}` : this.#version;
+    return { type: type.resource ?? 'extension', name, version, origin };
+  }
+
+  /** undefined: it has the type of its push. */
+  ofAnotherType(): BadResource | undefined {
+    const { type } = this.options;
+    if (this.pushed.typeUrl === type.url) return undefined;
+    return this.refuse(`it has type "${this.pushed.typeUrl.slice(0, 200)}" in a push of ${type.message}`);
+  }
+
+  refuse(sentence: string): BadResource {
+    const { type, origin } = this.options;
+    return this.complain(`Cannot use ${type.resource ?? type.message} "${this.#name}" (${origin}): ${sentence}`);
+  }
+
+  /** `reason`: a whole sentence. */
+  complain(reason: string): BadResource {
+    return { name: this.#name, version: this.#version, reason, json: this.json };
+  }
+
+  /** What was thrown while it was read, if that is the server's fault. */
+  failed(error: unknown): BadResource {
+    if (error instanceof ConfigError && error.cause instanceof Complaint) return this.complain(error.message);
+    if (error instanceof WireError || error instanceof ConfigError) return this.refuse(error.message);
     throw error;
   }
-  const resource: Resource = {
-    type: type.resource ?? 'extension',
-    name,
-    version: ownVersion(known.get(name), version, contentHash),
-    json,
-    origin,
-  };
-  const complaint = check(resource);
-  if (complaint !== undefined) return { name, version, reason: complaint, json };
-  return new KeptResource(resource, Buffer.from(JSON.stringify(json)));
+}
+
+/** undefined: nobody asked for it. */
+function readOne(reading: Reading, unknownFields: Set<string>): Resource | BadResource | undefined {
+  const { pushed, options } = reading;
+  const mistyped = reading.ofAnotherType();
+  if (mistyped !== undefined) return mistyped;
+  try {
+    reading.json = decode(pushed.bytes, options, unknownFields);
+    const identity = reading.identify(ownName(reading.json));
+    if (identity === undefined || 'reason' in identity) return identity;
+    const json = options.complete(validate(reading.json, options));
+    reading.json = json;
+    const complaint = options.check({ ...identity, json });
+    if (complaint !== undefined) return reading.complain(complaint);
+    return new KeptResource(identity, Buffer.from(JSON.stringify(json)));
+  } catch (error) {
+    return reading.failed(error);
+  }
 }
 
 /** The same for a load assignment, some endpoints at a time. */
-async function readLarge(
-  pushed: PushedResource,
-  version: string,
-  contentHash: string,
-  { type, names, origin, known, check, pause }: ReadPushOptions,
-  unknownFields: Set<string>,
-): Promise<Resource | BadResource | undefined> {
-  let { name } = pushed;
-  const refuse = (sentence: string): BadResource => ({
-    name,
-    version,
-    reason: `Cannot use endpoint "${name}" (${origin}): ${sentence}`,
-    json: undefined,
-  });
-  if (pushed.typeUrl !== type.url) {
-    return refuse(`it has type "${pushed.typeUrl.slice(0, 200)}" in a push of ${type.message}`);
-  }
+async function readLarge(reading: Reading, unknownFields: Set<string>): Promise<Resource | BadResource | undefined> {
+  const { pushed, options } = reading;
+  const mistyped = reading.ofAnotherType();
+  if (mistyped !== undefined) return mistyped;
   try {
-    const own = clusterNameOf(pushed.bytes);
-    if (name === '') name = own;
-    if (names !== undefined && !names.has(name)) return undefined;
-    if (own !== '' && own !== name) return refuse(`its own name is "${own}"`);
-    const resource = {
-      type: 'endpoint',
-      name,
-      version: ownVersion(known.get(name), version, contentHash),
-      origin,
-    } as const;
-    const bytes = await readInParts(
-      pushed.bytes,
-      (part) => {
-        const decoded = decodeMessage(type.message, part);
-        for (const field of decoded.unknownFields) unknownFields.add(field);
-        const { json } = readMessage(type.message, decoded.json, { unknownFields: 'refuse', isDecoded: true });
-        const complaint = check({ ...resource, json });
-        if (complaint !== undefined) throw new Complaint(complaint);
-        return json;
-      },
-      pause,
-    );
-    return new KeptResource(resource, bytes);
+    const identity = reading.identify(clusterNameOf(pushed.bytes));
+    if (identity === undefined || 'reason' in identity) return identity;
+    const readPart = (part: Buffer): Json => {
+      const json = validate(decode(part, options, unknownFields), options);
+      const complaint = options.check({ ...identity, json });
+      if (complaint !== undefined) throw new Complaint(complaint);
+      return json;
+    };
+    return new KeptResource(identity, await readInParts(pushed.bytes, readPart, options.pause));
   } catch (error) {
-    if (error instanceof ConfigError && error.cause instanceof Complaint) {
-      return { name, version, reason: error.message, json: undefined };
-    }
-    if (error instanceof WireError || error instanceof ConfigError) return refuse(error.message);
-    throw error;
+    return reading.failed(error);
   }
+}
+
+function decode(bytes: Buffer, { type }: ReadPushOptions, unknownFields: Set<string>): Json {
+  const decoded = decodeMessage(type.message, bytes);
+  for (const field of decoded.unknownFields) unknownFields.add(field);
+  return decoded.json;
+}
+
+function validate(json: Json, { type }: ReadPushOptions): Json {
+  return readMessage(type.message, json, { unknownFields: 'refuse', isDecoded: true }).json;
 }
 
 /** A whole sentence about a resource. */
@@ -213,11 +221,6 @@ class Complaint extends ConfigError {
   constructor(sentence: string) {
     super('', sentence);
   }
-}
-
-/** Content that changed under the same version is another version. */
-function ownVersion(known: KnownVersion | undefined, version: string, contentHash: string): string {
-  return known?.version === version ? `${version}#${contentHash.slice(0, 8)}` : version;
 }
 
 /** Ten thousand decoded resources that wait for others are much to collect around: bytes are not. */

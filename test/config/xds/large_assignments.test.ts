@@ -49,7 +49,10 @@ interface Turns {
   readonly between: number[];
 }
 
-async function read(resource: PushedResource, names: readonly string[] = ['c']) {
+/** Of a source that is asked for everything. */
+const ANY = 'any';
+
+async function read(resource: PushedResource, names: readonly string[] | typeof ANY = ['c']) {
   const turns: Turns = { between: [0] };
   const result = await readResources(
     {
@@ -63,7 +66,7 @@ async function read(resource: PushedResource, names: readonly string[] = ['c']) 
     },
     {
       type: TYPE,
-      names: new Set(names),
+      names: names === ANY ? undefined : new Set(names),
       origin: 'test',
       known: new Map(),
       complete: (json) => json,
@@ -162,4 +165,13 @@ describe('a load assignment', () => {
     );
     assert.equal(parts, 1);
   });
+});
+
+test('a large assignment without any name is refused for that', async () => {
+  const { cluster_name: _, ...nameless } = assignment([2000]);
+  const result = await read(pushed(nameless, ''), ANY);
+  assert.deepEqual(
+    result.bad.map(({ reason }) => reason),
+    ['Cannot use endpoint "" (test): it has no name'],
+  );
 });
