@@ -11,7 +11,7 @@ import {
   readFiles,
   watchedFolders,
 } from './inputs.ts';
-import { QuietTime } from './quiet_time.ts';
+import { FILE_CHANGES, QuietTime } from './quiet_time.ts';
 import type { ConfigSink, ConfigSource, Resource } from './resources.ts';
 import { type DocumentCache, parseDocuments } from './yaml_documents.ts';
 
@@ -27,10 +27,6 @@ export interface FileSourceOptions {
   readonly watch: boolean;
 }
 
-/** Editors write in several steps, Kubernetes swaps links: wait until it is quiet. */
-const QUIET_MS = 60;
-/** What else goes on in the folder must not put a change off for longer. */
-const LONGEST_UNQUIET_MS = 500;
 /** Where the system does not tell (network file systems, a folder that was replaced): look. */
 const POLL_MS = 1000;
 
@@ -40,11 +36,7 @@ export class FileSource implements ConfigSource {
   #cache: DocumentCache = new Map();
   #sink: ConfigSink | undefined = undefined;
   #prepared: readonly Resource[] | undefined = undefined;
-  readonly #quiet = new QuietTime({
-    quietMs: QUIET_MS,
-    longestMs: LONGEST_UNQUIET_MS,
-    act: () => void this.#readNext(),
-  });
+  readonly #quiet = new QuietTime({ ...FILE_CHANGES, act: () => void this.#readNext() });
   #poll: NodeJS.Timeout | undefined = undefined;
   #lastTexts = '';
   #lastComplaint = '';

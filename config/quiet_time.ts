@@ -8,7 +8,9 @@ export interface QuietTimeOptions {
   readonly act: () => void;
 }
 
-/** Files are written in steps (editors, Kubernetes' links): reading waits for the last one. */
+/** For files: editors write in several steps, Kubernetes swaps links; and a log may stand in the same folder. */
+export const FILE_CHANGES = { quietMs: 60, longestMs: 500 } as const;
+
 export class QuietTime {
   readonly #options: QuietTimeOptions;
   #timer: NodeJS.Timeout | undefined = undefined;

@@ -3,7 +3,7 @@ import { type FSWatcher, readFileSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-import { QuietTime } from '../quiet_time.ts';
+import { FILE_CHANGES, QuietTime } from '../quiet_time.ts';
 import { parseDocuments } from '../yaml_documents.ts';
 import { encodeMessage, type Push, type PushedResource } from './discovery_messages.ts';
 import type { XdsType } from './resource_types.ts';
@@ -13,22 +13,13 @@ export interface PathEvents {
   onUnreadable(reason: string): void;
 }
 
-/** Files are replaced in several steps. */
-const QUIET_MS = 60;
-/** What else goes on in the folder must not put a change off for longer. */
-const LONGEST_UNQUIET_MS = 500;
-
 export class PathSubscription {
   readonly #path: string;
   readonly #type: XdsType;
   readonly #events: PathEvents;
   readonly #names = new Set<string>();
   #watcher: FSWatcher | undefined = undefined;
-  readonly #quiet = new QuietTime({
-    quietMs: QUIET_MS,
-    longestMs: LONGEST_UNQUIET_MS,
-    act: () => void this.#read(),
-  });
+  readonly #quiet = new QuietTime({ ...FILE_CHANGES, act: () => void this.#read() });
   #first: NodeJS.Immediate | undefined = undefined;
   #lastText: string | undefined = undefined;
   #isStopped = false;
