@@ -28,6 +28,7 @@ import type { Json } from '../resources.ts';
 import { parseMirrorPolicies } from './mirror_policies.ts';
 import { buildProxyHeaderConfig } from './proxy_header.ts';
 import { parseRetryPolicy } from './retry_policy.ts';
+import { inlineText } from '../../proxy/http/inline_text.ts';
 import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 export interface RouteTableOptions {
@@ -293,12 +294,7 @@ function parseDirectResponse(fields: Fields, maxBytes: number): DirectResponseAc
   refuseUnexecuted(fields, 'DirectResponseAction');
   const status = fields.integer('status', 200, 599);
   if (status === undefined) return fields.fail('status', 'is required');
-  const source = fields.message('body');
-  const bytes = source?.string('inline_bytes');
-  const body = bytes !== undefined ? Buffer.from(bytes, 'base64').toString() : (source?.string('inline_string') ?? '');
-  for (const other of ['filename', 'environment_variable']) {
-    if (source?.has(other)) source.fail(other, 'bodies from elsewhere are not supported: use inline_string');
-  }
+  const body = inlineText(fields.message('body'), 'bodies') ?? '';
   if (Buffer.byteLength(body) > maxBytes) {
     fields.fail('body', `has ${Buffer.byteLength(body)} bytes; at most ${maxBytes} are accepted`);
   }

@@ -8,6 +8,7 @@ import { applyAddition, type HeaderAddition, parseHeaderAddition } from '../rout
 import { type AccessLogFilter, parseAccessLogFilter } from '../telemetry/access_log_filter.ts';
 import { compileFormat, compileJson, type FormatInput } from './formatter.ts';
 import { type RequestHeaders, ResponseHeaders } from './headers.ts';
+import { inlineText } from './inline_text.ts';
 import { isGrpc, type LocalReply, localReply } from './local_reply.ts';
 import type { StreamInfo } from './stream_info.ts';
 
@@ -120,7 +121,7 @@ function parseMapper(fields: Fields): Mapper {
   return {
     filter: parseAccessLogFilter(fields.requiredMessage('filter')),
     status: fields.integer('status_code', MIN_STATUS, MAX_STATUS),
-    body: inlineText(fields.message('body')),
+    body: inlineText(fields.message('body'), 'texts'),
     added: fields.messages('headers_to_add').map(parseHeaderAddition),
     format: format && parseBodyFormat(format),
   };
@@ -139,7 +140,7 @@ function parseBodyFormat(fields: Fields): BodyFormat {
     const value = named(json.path, () => compileJson(json.json, omitEmpty));
     return { contentType: contentType || 'application/json', text: (input) => `${JSON.stringify(value(input))}\n` };
   }
-  const format = fields.string('text_format') ?? inlineText(fields.message('text_format_source'));
+  const format = fields.string('text_format') ?? inlineText(fields.message('text_format_source'), 'texts');
   if (format === undefined) return fields.fail('text_format_source', 'this or json_format is required');
   const absent = omitEmpty ? 'empty' : 'dash';
   const filled = named(fields.path, () => compileFormat(format, { absent }));
@@ -154,16 +155,6 @@ function parseBodyFormat(fields: Fields): BodyFormat {
 /** The format of a reply without a body. `%%` stands for a percent sign and begins no command. */
 function withoutBody(format: string): string {
   return format.replace(/%%|%LOCAL_REPLY_BODY(?:\(\))?(?::\d+)?%/g, (found) => (found === '%%' ? found : ''));
-}
-
-/** envoy.config.core.v3.DataSource with the text in it. */
-function inlineText(source: Fields | undefined): string | undefined {
-  if (source === undefined) return undefined;
-  for (const other of ['filename', 'environment_variable']) {
-    if (source.has(other)) source.fail(other, 'texts from elsewhere are not supported: use inline_string');
-  }
-  const bytes = source.string('inline_bytes');
-  return bytes !== undefined ? Buffer.from(bytes, 'base64').toString() : (source.string('inline_string') ?? '');
 }
 
 function named<T>(path: string, compile: () => T): T {
