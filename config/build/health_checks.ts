@@ -1,4 +1,5 @@
 /** envoy.config.core.v3.HealthCheck → HealthCheckConfig. */
+import { parseHeaderValue } from '../../proxy/http/header_value.ts';
 import type { Fields } from '../../proxy/resource_fields.ts';
 import type { HealthCheck, HealthCheckConfig } from '../../proxy/upstream/health_check.ts';
 import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
@@ -48,11 +49,7 @@ function buildCheck(fields: Fields): HealthCheck {
       host: http.string('host') ?? '',
       method: http.string('method') ?? 'GET',
       expected: expected.length === 0 ? [[200, 201]] : expected,
-      headers: http.messages('request_headers_to_add').map((item) => {
-        const header = item.requiredMessage('header');
-        refuseUnexecuted(header, 'HeaderValue');
-        return [header.requiredString('key').toLowerCase(), header.string('value') ?? ''] as const;
-      }),
+      headers: http.messages('request_headers_to_add').map((item) => parseHeaderValue(item.requiredMessage('header'))),
     };
   }
   const grpc = fields.message('grpc_health_check');

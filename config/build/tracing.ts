@@ -3,7 +3,8 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { CustomTag, TracerConfig, TracingConfig } from '../../proxy/telemetry/tracing/tracing_config.ts';
 import { compileFormat } from '../../proxy/http/formatter.ts';
 import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
-import { buildGrpcTarget, buildHeader } from './grpc_service.ts';
+import { parseHeaderValue } from '../../proxy/http/header_value.ts';
+import { buildGrpcTarget } from './grpc_service.ts';
 
 const TRACE = 'type.googleapis.com/envoy.config.trace.v3';
 const DEFAULT_TIMEOUT_MS = 1000;
@@ -52,7 +53,9 @@ function openTelemetry(config: Fields): TracerConfig {
       authority: host,
       path: pathname + search,
       url,
-      headers: http.messages('request_headers_to_add').map((option) => buildHeader(option.requiredMessage('header'))),
+      headers: http
+        .messages('request_headers_to_add')
+        .map((option) => parseHeaderValue(option.requiredMessage('header'))),
       timeoutMs: uri.durationMs('timeout') ?? DEFAULT_TIMEOUT_MS,
     };
   }

@@ -6,6 +6,7 @@ import { Fields } from '../../proxy/resource_fields.ts';
 import type { Json } from '../resources.ts';
 import type { Protocol } from './config_stream.ts';
 import { fileReader, type ServerAddress, type ServerTls } from './transport.ts';
+import { parseHeaderValue } from '../../proxy/http/header_value.ts';
 import { refuseUnexecuted } from '../../proxy/unexecuted_fields.ts';
 
 export interface ConfigServer {
@@ -45,10 +46,7 @@ export function readConfigServer(fields: Fields, clusters: StaticClusters): Conf
 
 /** @param fields envoy.config.core.v3.GrpcService. @throws {ConfigError} */
 export function readService(fields: Fields, clusters: StaticClusters): ServerAddress {
-  const initial = fields.messages('initial_metadata').map((header): [string, string] => {
-    refuseUnexecuted(header, 'HeaderValue');
-    return [header.requiredString('key').toLowerCase(), header.string('value') ?? ''];
-  });
+  const initial = fields.messages('initial_metadata').map(parseHeaderValue);
   refuseUnexecuted(fields, 'GrpcService');
   const google = fields.message('google_grpc');
   if (google !== undefined) return readTarget(google, initial);
@@ -61,7 +59,7 @@ export function readService(fields: Fields, clusters: StaticClusters): ServerAdd
   return readCluster(name, new Fields(cluster, `cluster "${name}"`), () => initial);
 }
 
-function readTarget(google: Fields, initial: readonly [string, string][]): ServerAddress {
+function readTarget(google: Fields, initial: readonly (readonly [string, string])[]): ServerAddress {
   refuseUnexecuted(google, 'GoogleGrpc');
   const target = google.requiredString('target_uri');
   const credentials = google.message('channel_credentials');

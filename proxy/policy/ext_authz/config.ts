@@ -1,5 +1,6 @@
 /** Whom to ask, with what, and what to make of the answer. Source: envoy.extensions.filters.http.ext_authz.v3.ExtAuthz. */
 import { ALWAYS, type Fraction, parseRuntimeFraction } from '../../fractional_percent.ts';
+import { parseHeaderValue } from '../../http/header_value.ts';
 import { parseStringMatcher, type StringMatcher } from '../../http/matchers.ts';
 import { STATUS_CODES } from '../../http/status_codes.ts';
 import type { Fields } from '../../resource_fields.ts';
@@ -130,10 +131,7 @@ function parseHttp(fields: Fields): HttpService {
     host: URL.canParse(uri) ? new URL(uri).host : uri,
     timeoutMs: server.durationMs('timeout') ?? server.fail('timeout', 'is required'),
     pathPrefix: prefix,
-    headersToAdd: (request?.messages('headers_to_add') ?? []).map((item) => [
-      item.requiredString('key').toLowerCase(),
-      headerValue(item),
-    ]),
+    headersToAdd: (request?.messages('headers_to_add') ?? []).map(parseHeaderValue),
     upstreamHeaders: parseHeaderNames(response?.message('allowed_upstream_headers')),
     upstreamHeadersToAppend: parseHeaderNames(response?.message('allowed_upstream_headers_to_append')),
     clientHeaders: parseHeaderNames(response?.message('allowed_client_headers')),
@@ -154,15 +152,8 @@ export function parseGrpc(fields: Fields): GrpcService {
     cluster,
     authority: authority === '' ? cluster : authority,
     timeoutMs: fields.durationMs('timeout') ?? 0,
-    initialMetadata: fields
-      .messages('initial_metadata')
-      .map((item) => [item.requiredString('key').toLowerCase(), headerValue(item)]),
+    initialMetadata: fields.messages('initial_metadata').map(parseHeaderValue),
   };
-}
-
-function headerValue(header: Fields): string {
-  refuseUnexecuted(header, 'HeaderValue');
-  return header.string('value') ?? '';
 }
 
 export function parseBody(fields: Fields | undefined): BodySettings | undefined {
