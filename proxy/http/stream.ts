@@ -355,11 +355,14 @@ export class HttpStream implements StreamDecoder, TerminalContext, PassOwner, Li
   }
 
   routeConfig<T>(): T | undefined {
-    return (this.currentSlot && this.route()?.filterConfig(this.currentSlot.name)?.config) as T | undefined;
+    const name = this.currentSlot?.name;
+    return name === undefined ? undefined : (this.route()?.filterConfig(name)?.config as T | undefined);
   }
 
   routeConfigs<T>(): readonly T[] {
-    return ((this.currentSlot && this.route()?.filterConfigs(this.currentSlot.name)) ?? NOTHING) as readonly T[];
+    const name = this.currentSlot?.name;
+    const found = name === undefined ? undefined : this.route()?.filterConfigs(name);
+    return (found ?? NOTHING) as readonly T[];
   }
 
   sendLocalReply(
