@@ -1,6 +1,5 @@
 /** Resources from files: read, compiled, watched. A bad change leaves the whole last good state. */
 import { type FSWatcher, statSync, watch } from 'node:fs';
-import { basename } from 'node:path';
 import { ConfigError } from '../proxy/config_error.ts';
 import {
   classify,
@@ -11,7 +10,7 @@ import {
   readFiles,
   watchedFolders,
 } from './inputs.ts';
-import { FILE_CHANGES, QuietTime } from './quiet_time.ts';
+import { FILE_CHANGES, mayConcern, QuietTime } from './quiet_time.ts';
 import type { ConfigSink, ConfigSource, Resource } from './resources.ts';
 import { type DocumentCache, parseDocuments } from './yaml_documents.ts';
 
@@ -160,12 +159,9 @@ export class FileSource implements ConfigSource {
     }
   }
 
-  /** Names that come and go may be folders and links; a file that is only written to counts when it is read, a log does not. */
   #onEvent(event: string, name: string | null): void {
     const { paths, meshPath = '-' } = this.#options;
-    const isOurs =
-      name === null || isConfigurationName(name) || [...paths, meshPath].some((path) => basename(path) === name);
-    if (event !== 'change' || isOurs) this.#quiet.poke();
+    if (mayConcern(event, name, [...paths, meshPath], isConfigurationName)) this.#quiet.poke();
   }
 
   /** Size and time of every file: changes when one does. */

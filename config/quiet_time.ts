@@ -1,4 +1,5 @@
 /** Acts once after a burst of events: when it is over, or when it has gone on for long enough. */
+import { basename } from 'node:path';
 
 export interface QuietTimeOptions {
   /** Without an event for so long, the burst is over. */
@@ -10,6 +11,19 @@ export interface QuietTimeOptions {
 
 /** For files: editors write in several steps, Kubernetes swaps links; and a log may stand in the same folder. */
 export const FILE_CHANGES = { quietMs: 60, longestMs: 500 } as const;
+
+/**
+ * Whether an event of a folder's watcher may concern one of `paths`. Names that come and go may be folders and links; a
+ * file that is only written to counts when it is one of them, a log beside them does not. `isRead`: of other names.
+ */
+export function mayConcern(
+  event: string,
+  name: string | null,
+  paths: readonly string[],
+  isRead: (name: string) => boolean = () => false,
+): boolean {
+  return event !== 'change' || name === null || isRead(name) || paths.some((path) => basename(path) === name);
+}
 
 export class QuietTime {
   readonly #options: QuietTimeOptions;

@@ -1,9 +1,9 @@
 /** Resources of one type out of a file with a DiscoveryResponse in YAML or JSON, read again when it changes. */
 import { type FSWatcher, readFileSync, watch } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { dirname } from 'node:path';
 import { ConfigError } from '../../proxy/config_error.ts';
 import { Fields } from '../../proxy/resource_fields.ts';
-import { FILE_CHANGES, QuietTime } from '../quiet_time.ts';
+import { FILE_CHANGES, mayConcern, QuietTime } from '../quiet_time.ts';
 import { parseDocuments } from '../yaml_documents.ts';
 import { encodeMessage, type Push, type PushedResource } from './discovery_messages.ts';
 import type { XdsType } from './resource_types.ts';
@@ -58,7 +58,7 @@ export class PathSubscription {
     try {
       // The folder: Kubernetes swaps links, and an editor replaces the file.
       this.#watcher = watch(dirname(this.#path), (event, name) => {
-        if (event !== 'change' || name === null || name === basename(this.#path)) this.#quiet.poke();
+        if (mayConcern(event, name, [this.#path])) this.#quiet.poke();
       });
       this.#watcher.on('error', () => {});
       this.#watcher.unref();

@@ -1,7 +1,7 @@
 /** One act for a burst of events, and one for a burst that never ends. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { QuietTime } from '../../config/quiet_time.ts';
+import { mayConcern, QuietTime } from '../../config/quiet_time.ts';
 import { eventually } from '../support/eventually.ts';
 
 const HOUR_MS = 3_600_000;
@@ -36,4 +36,20 @@ test('QuietTime acts no more when it was stopped', async () => {
   other.poke();
   await eventually('a later one acts', () => acts !== 0);
   assert.equal(acts, -1);
+});
+
+test('an event of a folder concerns a file that is read, and names that come and go, not a log beside it', () => {
+  const isYaml = (name: string): boolean => name.endsWith('.yaml');
+  const cases: readonly (readonly [event: string, name: string | null, wanted: boolean])[] = [
+    ['change', 'web.yaml', true],
+    ['change', 'mesh', true],
+    ['change', 'access.log', false],
+    // A link that is swapped, a folder that is made; and where the system names nothing.
+    ['rename', '..data', true],
+    ['change', null, true],
+  ];
+  for (const [event, name, wanted] of cases) {
+    assert.equal(mayConcern(event, name, ['/etc/mesh'], isYaml), wanted, `${event} ${name}`);
+  }
+  assert.equal(mayConcern('change', 'web.yaml', ['/etc/mesh']), false);
 });
