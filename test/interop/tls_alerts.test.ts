@@ -87,10 +87,12 @@ for (const [program, [start, skip]] of Object.entries(servers)) {
           skip: withoutProgram('openssl'),
         }, async () => {
           const shown = pairFiles(folder, 'client', pair, ['-cert', '-key']);
+          // In TLS 1.3 a client is told after it may speak: one that writes when the server has gone (EPIPE) reads no alert.
+          const listens = version === '-tls1_3' && alert !== undefined;
           const { stdout, stderr } = await runProgram(
             'openssl',
             ['s_client', '-connect', `127.0.0.1:${port}`, version, '-quiet', '-ign_eof', ...shown],
-            'GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n',
+            listens ? '' : 'GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n',
           );
           const told = /SSL alert number (\d+)/.exec(stderr)?.[1];
           // TLS 1.2 has no alert of its own for that (RFC 5246 §7.4.6).
